@@ -1,0 +1,87 @@
+"""The whole tool as a handful of functions: what a notebook, a test or the command line calls.
+
+::
+
+    recording = capture(["python", "train.py"], out="runs/a")
+    comparison = compare("runs/a", "runs/b")
+    with record("runs/a"):
+        ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reprodebug.capture.launch import Recording
+    from reprodebug.model.comparison import Comparison, Tolerance
+    from reprodebug.store.run import StoredRun
+
+
+def capture(
+    command: Sequence[str], out: str | None = None, *, level: str = "fingerprint", steps: tuple[int, int] | None = None,
+    modules: str = "", budget: int | None = None, data: Sequence[str] = (), cwd: str | None = None,
+    environment: dict[str, str] | None = None,
+) -> Recording:  # fmt: skip
+    """Run ``command`` and record it into the directory ``out`` (default: a new one below ``reprodebug-runs/``).
+
+    ``level`` is ``fingerprint``, ``summary`` or ``full``; ``steps`` (from, to) and ``modules`` (a glob over module names)
+    narrow what ``summary`` and ``full`` keep; ``budget`` bounds the kept tensors in bytes; ``data`` names files and
+    directories to fingerprint. Raises UsageError or CaptureFailed when the command was not started.
+    """
+    from reprodebug.capture.launch import Request
+    from reprodebug.capture.launch import capture as run
+
+    return run(Request(list(command), out, level, steps, modules, budget, list(data), cwd, environment))
+
+
+def open_run(path: str) -> StoredRun:
+    """Open a run directory. Raises RunUnreadable or SchemaTooNew."""
+    from reprodebug.store.run import open_run as opened
+
+    return opened(path)
+
+
+def compare(a: str, b: str, *, tolerance: Tolerance | None = None) -> Comparison:
+    """Compare two runs by path. Raises RunUnreadable, SchemaTooNew or NothingComparable."""
+    from reprodebug.compare.runs import compare_runs
+
+    return compare_runs(open_run(a), open_run(b), tolerance)
+
+
+class record:
+    """Record this process from here on: ``with record("runs/a"): ...`` or ``r = record(); ...; r.stop()``.
+
+    For notebooks and libraries. Does nothing where ``reprodebug capture`` records the process already. ``path`` is the
+    run directory. Arguments are those of ``capture``. Raises UsageError for a directory that is not empty.
+    """
+
+    def __init__(
+        self, out: str | None = None, *, level: str = "fingerprint", steps: tuple[int, int] | None = None, modules: str = "",
+        budget: int | None = None,
+    ) -> None:  # fmt: skip
+        from reprodebug.capture.inside import Inside
+
+        self._inside = Inside(out, level, steps, modules, budget)
+        self.path = self._inside.path
+
+    def stop(self) -> str:
+        """End the recording; returns the run directory."""
+        self._inside.stop()
+        return self.path
+
+    def __enter__(self) -> record:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Tolerance":
+        from reprodebug.model.comparison import Tolerance
+
+        return Tolerance
+    raise AttributeError(name)

@@ -1,0 +1,250 @@
+"""Run a command exactly as typed, with the guest waiting on its PYTHONPATH, and turn what it wrote into a run.
+
+Owns the child's environment, signals and exit code. Refuses to change anything else of the command.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from reprodebug._base.errors import CaptureFailed, UsageError
+
+POLL_S = 0.2
+"""how often the parent looks for journals while the command runs"""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a capture left."""
+
+    path: str
+    exit_code: int
+    """what ``capture`` exits with: COMMAND's own code, or 128+N for signal N"""
+    events: int
+    steps: int
+    ranks: int
+    level: str
+    notes: tuple[str, ...] = ()
+    unreached: str = ""
+    """why nothing was recorded, and what to do; empty when something was"""
+    tensors: int = 0
+    seconds: float = 0.0
+    data_files: int = 0
+    processes: int = 0
+
+
+@dataclass(slots=True)
+class Request:
+    """What to record, and how."""
+
+    command: list[str]
+    out: str | None = None
+    level: str = "fingerprint"
+    steps: tuple[int, int] | None = None
+    modules: str = ""
+    budget: int | None = None
+    data: list[str] = field(default_factory=list)
+    cwd: str | None = None
+    environment: dict[str, str] | None = None
+
+
+def hook_directory() -> str:
+    """The directory that goes onto PYTHONPATH."""
+    return os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "recorder", "hook")
+
+
+def new_run_directory(out: str | None, cwd: str, name: str) -> str:
+    """Make the run directory; never one that holds something. Raises UsageError or CaptureFailed."""
+    if out is not None:
+        path = os.path.join(cwd, out)
+        if os.path.lexists(path) and (not os.path.isdir(path) or os.listdir(path)):
+            raise UsageError(f"{out} exists and is not empty", hint="choose another directory with --out, or remove this one first")
+        candidates = [path]
+    else:
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        base = os.path.join(cwd, "reprodebug-runs", f"{stamp}-{name}")
+        candidates = [base] + [f"{base}-{n}" for n in range(2, 100)]
+    for path in candidates:
+        try:
+            os.makedirs(os.path.join(path, "journal"), exist_ok=out is not None)
+            return path
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise CaptureFailed(
+                f"the run directory {path} cannot be made: {error.strerror}", hint="choose a place you can write to with --out DIR"
+            ) from error
+    raise CaptureFailed(f"no free name beside {candidates[0]}", hint="choose a directory with --out DIR")
+
+
+def child_environment(run: str, request: Request) -> dict[str, str]:
+    """The command's environment with the guest on its PYTHONPATH."""
+    from reprodebug.recorder.detail import DEFAULT_BUDGET, Options
+
+    environment = dict(os.environ if request.environment is None else request.environment)
+    options = Options(request.level, request.steps, request.modules, DEFAULT_BUDGET if request.budget is None else request.budget)
+    environment["REPRODEBUG_RUN"] = run
+    environment[Options.VARIABLE] = options.to_json()
+    inherited = environment.get("PYTHONPATH")
+    environment["PYTHONPATH"] = hook_directory() + (os.pathsep + inherited if inherited else "")
+    try:  # where the command's environment has no xxhash, ours is lent to it under another name
+        import importlib.util
+
+        spec = importlib.util.find_spec("xxhash")
+        if spec is not None and spec.submodule_search_locations:
+            environment["REPRODEBUG_XXHASH"] = next(iter(spec.submodule_search_locations))
+    except (ImportError, ValueError):
+        pass
+    return environment
+
+
+def capture(request: Request, say: Callable[[str], None] = lambda _: None) -> Recording:
+    """Run ``request.command`` and record it.
+
+    Raises UsageError for a request that makes no sense and CaptureFailed when the command could not be started; whatever
+    goes wrong later is in the recording's notes.
+    """
+    from reprodebug.capture import finish
+
+    cwd = os.path.abspath(request.cwd or os.getcwd())
+    command = request.command
+    if not command:
+        raise UsageError("no command was given", hint="reprodebug capture -- python train.py")
+    program = _program(command[0], cwd, request.environment)
+    run = new_run_directory(request.out, cwd, _name(command))
+    lock = finish.hold(run)
+    started = time.time()
+    surroundings = _Background(lambda: finish.describe_code(cwd, command, request.data))
+    finish.begin(run, request, cwd, started)
+    try:
+        process = subprocess.Popen(command, executable=program, cwd=cwd, env=child_environment(run, request))
+    except OSError as error:
+        finish.release(lock)
+        shutil.rmtree(run, ignore_errors=True)
+        raise CaptureFailed(
+            f"{command[0]} could not be started: {error.strerror}",
+            hint="the command runs exactly as typed, without a shell: check that it works on its own",
+        ) from error
+    with _Signals(process):
+        seen = finish.Watch(run)
+        while True:
+            try:
+                code = process.wait(timeout=POLL_S)
+                break
+            except subprocess.TimeoutExpired:
+                seen.look()
+            except KeyboardInterrupt:
+                continue
+    exit_code = 128 - code if code < 0 else code
+    return finish.finish(run, request, cwd, started, exit_code, surroundings.result(), seen, lock)
+
+
+def _program(word: str, cwd: str, environment: dict[str, str] | None) -> str | None:
+    """The executable behind the first word; None lets the system look it up itself."""
+    if os.sep in word:
+        path = os.path.join(cwd, word)
+        if not os.path.exists(path):
+            raise CaptureFailed(f"{word} does not exist", hint="check the path of the command after `--`")
+        if os.path.isdir(path):
+            raise CaptureFailed(f"{word} is a directory, not a command", hint=f"did you mean `python {word}`?")
+        if not os.access(path, os.X_OK):
+            how = f"`python {word}`" if word.endswith(".py") else f"`sh {word}`"
+            raise CaptureFailed(f"{word} is not executable", hint=f"run it as {how}, or `chmod +x {word}`")
+        return None
+    search = (os.environ if environment is None else environment).get("PATH")
+    found = shutil.which(word, path=search)
+    if found is None:
+        hint = f"is it installed and on PATH? for a script use `python {word}`" if word.endswith(".py") else "is it installed and on PATH?"
+        raise CaptureFailed(f"the command {word} was not found", hint=hint)
+    return found
+
+
+def _name(command: list[str]) -> str:
+    """A short name for the run directory: the script's, else the program's."""
+    for word in command[1:]:
+        if word.endswith((".py", ".sh")):
+            return _slug(word)
+    return _slug(command[0])
+
+
+def _slug(word: str) -> str:
+    stem = os.path.splitext(os.path.basename(word))[0]
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in stem)[:40] or "run"
+
+
+class _Background:
+    """One call on a thread of the parent, while the command starts."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+        def run() -> None:
+            try:
+                self._value = call()
+            except Exception as error:  # noqa: BLE001 - told to the user in result()
+                self._error = error
+
+        self._thread = threading.Thread(target=run, daemon=True)
+        self._thread.start()
+
+    def result(self) -> Any:
+        self._thread.join()
+        return self._error if self._error is not None else self._value
+
+
+class _Signals:
+    """While the command runs: Ctrl-C and Ctrl-\\ go to it by the terminal; TERM and HUP are handed on."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._old: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            # a handler, not SIG_IGN: an ignored signal would be inherited by a command started later
+            self._old[number] = signal.signal(number, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            self._old[number] = signal.signal(number, self._forward)
+
+    def _forward(self, number: int, _frame: Any) -> None:
+        try:
+            self._process.send_signal(number)
+        except (OSError, ProcessLookupError):
+            pass
+
+    def __exit__(self, *_: object) -> None:
+        for number, old in self._old.items():
+            signal.signal(number, old if old is not None else signal.SIG_DFL)
+
+
+def python_is_shut(command: list[str]) -> str:
+    """A flag of the command that keeps the guest out (-I, -E, -S), or ''."""
+    name = os.path.basename(command[0])
+    if not name.startswith("python"):
+        return ""
+    for word in command[1:]:
+        if not word.startswith("-") or word in ("-c", "-m", "-"):
+            return ""
+        if not word.startswith("--") and any(c in word for c in "IES"):
+            return word
+    return ""
+
+
+def virtual_environment_note(command: list[str]) -> str:
+    """The interpreter of the command, where it is another than ours."""
+    found = shutil.which(command[0])
+    if found and os.path.basename(found).startswith("python") and os.path.realpath(found) != os.path.realpath(sys.executable):
+        return found
+    return ""

@@ -1,0 +1,97 @@
+"""Floor 9: argv and exit codes. One module per sub-command, found by the command's name.
+
+Only here are errors turned into exit codes and words into stderr. Start-up counts: a sub-command imports what it
+needs when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from reprodebug._base.errors import CaptureFailed, NothingComparable, ReprodebugError
+from reprodebug._base.text import visible
+
+BAD_USAGE = 2
+NOTHING_COMPARABLE = 3
+CAPTURE_FAILED = 125
+INTERRUPTED = 130
+
+HELP = """\
+reprodebug: find the first thing that differs between two machine-learning runs, and say why.
+
+  reprodebug capture [-o RUN] -- COMMAND...   record a run; COMMAND is run exactly as typed
+  reprodebug compare A B                      the first divergence of two runs (TUI in a terminal)
+  reprodebug show RUN                         what one run recorded
+
+Start with:   reprodebug capture -o runs/a -- python train.py
+              reprodebug capture -o runs/b -- python train.py
+              reprodebug compare runs/a runs/b
+
+`reprodebug COMMAND --help` tells the options of one command. Without a terminal, or with --headless, the same is
+printed as plain text, which is also the form for screen readers.
+"""
+
+COMMANDS = ("capture", "compare", "show")
+PLANNED = {
+    "bisect": "bisect is not part of this version yet: compare the two runs to find where they part",
+    "check": "check is not part of this version yet: capture the command twice and compare the two runs",
+    "zoom": "zoom is not part of this version yet: record both runs with --level full and compare them",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code of the contract."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except ReprodebugError as error:
+        complain(error.message, error.hint)
+        return _code(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # the reader of our output has gone: nothing more to say, and nothing to flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if words[0] in ("-V", "--version"):
+        from reprodebug import __version__
+
+        print(f"reprodebug {__version__}")
+        return 0
+    name = words[0]
+    if name in PLANNED:
+        complain(PLANNED[name], "reprodebug --help")
+        return BAD_USAGE
+    if name not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        complain(f"there is no command {name!r}", f"did you mean `reprodebug {near[0]}`?" if near else "reprodebug --help lists them")
+        return BAD_USAGE
+    import importlib
+
+    module = importlib.import_module(f"reprodebug.cli.{name}")
+    return int(module.run(words[1:]))
+
+
+def _code(error: ReprodebugError) -> int:
+    if isinstance(error, NothingComparable):
+        return NOTHING_COMPARABLE
+    if isinstance(error, CaptureFailed):
+        return CAPTURE_FAILED
+    return BAD_USAGE
+
+
+def complain(message: str, hint: str = "") -> None:
+    """One sentence and a hint on stderr; nothing from a run reaches the terminal raw."""
+    print(f"reprodebug: {visible(message, 400)}", file=sys.stderr)
+    if hint:
+        print(f"  hint: {visible(hint, 400)}", file=sys.stderr)

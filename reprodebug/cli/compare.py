@@ -1,0 +1,85 @@
+"""``reprodebug compare``: the first divergence of two runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from reprodebug.cli.arguments import Parser, add_color, color_wanted, write_result
+from reprodebug.model.comparison import Comparison, Tolerance
+
+EXIT_CODES = {"identical": 0, "equivalent": 0, "divergent": 1, "incomparable": 3}
+
+
+def _positive(word: str) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{word!r} is no number") from None
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{word!r} is no tolerance: it must be 0 or more, and finite")
+    return value
+
+
+def _ulps(word: str) -> int:
+    try:
+        value = int(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{word!r} is no whole number") from None
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{word!r} is no tolerance: it must be 0 or more")
+    return value
+
+
+def parser() -> Parser:
+    p = Parser(
+        prog="reprodebug compare",
+        usage="reprodebug compare A B [options]",
+        description="Align two recorded runs and find the first thing that differs. Opens the TUI in a terminal.",
+    )
+    p.add_argument("a", metavar="A", help="run directory")
+    p.add_argument("b", metavar="B", help="run directory")
+    p.add_argument("--headless", action="store_true", help="print the result as text, open no TUI")
+    p.add_argument("--markdown", metavar="FILE", help="write the diagnosis as Markdown (- for stdout)")
+    p.add_argument("--json", metavar="FILE", help="write the diagnosis as JSON (- for stdout)")
+    p.add_argument("--rtol", type=_positive, default=0.0, metavar="R", help="relative tolerance, |a-b| <= A + R*|b|")
+    p.add_argument("--atol", type=_positive, default=0.0, metavar="A", help="absolute tolerance")
+    p.add_argument("--ulps", type=_ulps, default=0, metavar="N", help="tolerance in units in the last place")
+    p.add_argument("--verbose", action="store_true", help="list harmless differences too")
+    add_color(p)
+    return p
+
+
+def run(words: list[str]) -> int:
+    """Parse, compare, present; returns the exit code of the verdict."""
+    arguments = parser().parse_args([w for w in words if w != "--"])
+    tolerance = Tolerance(arguments.rtol, arguments.atol, arguments.ulps)
+    from reprodebug import api
+
+    def load() -> Comparison:
+        return api.compare(arguments.a, arguments.b, tolerance=tolerance)
+
+    headless = arguments.headless or arguments.markdown or arguments.json
+    if not headless and sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM") not in (None, "", "dumb"):
+        from reprodebug.tui import run_compare
+
+        return run_compare(load)
+    comparison = load()
+    if arguments.markdown:
+        from reprodebug.report import markdown
+
+        write_result(arguments.markdown, markdown.render(comparison))
+    if arguments.json:
+        from reprodebug.report import json
+
+        write_result(arguments.json, json.render(comparison))
+    if "-" not in (arguments.markdown, arguments.json):
+        import shutil
+
+        from reprodebug.report import text
+
+        width = min(shutil.get_terminal_size((100, 24)).columns, 120)
+        color = color_wanted(arguments.color, sys.stdout)
+        write_result("-", text.render(comparison, color=color, width=width, verbose=arguments.verbose))
+    return EXIT_CODES[comparison.verdict]

@@ -1,0 +1,461 @@
+"""Two runs in, one Comparison out. The one place that decides the verdict and the first divergence."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from reprodebug._base.errors import NothingComparable
+from reprodebug._base.text import plural
+from reprodebug.compare import align as alignment
+from reprodebug.compare import coverage as seen
+from reprodebug.compare.before import equal_before
+from reprodebug.compare.generators import random_state_differences
+from reprodebug.compare.loops import loop_differences
+from reprodebug.compare.surroundings import surroundings
+from reprodebug.model.comparison import (
+    Comparison,
+    Counts,
+    Coverage,
+    Difference,
+    Divergence,
+    Gap,
+    LayerDifference,
+    Numbers,
+    RunSide,
+    Tolerance,
+    Unobserved,
+)
+from reprodebug.model.events import Flag, Kind, Phase
+
+if TYPE_CHECKING:
+    from reprodebug.store.run import StoredRun
+    from reprodebug.store.trace import Trace
+
+MINIMUM_COVERAGE = 0.4
+"""below this share of parameters and module calls seen, equal records do not make the runs "identical" """
+_NUMBERS_FOR = 64
+"""differing places for which numbers are computed"""
+_GAPS = 20
+
+
+@dataclass(slots=True)
+class Pair:
+    """One process of A, its partner in B, and how their records met."""
+
+    rank: int
+    ordinal: int
+    a: Trace
+    b: Trace
+    align: alignment.Alignment
+    mismatch: Any
+    """int64[m]: positions in the alignment whose two records differ"""
+    unobserved: int
+
+    def first(self) -> int | None:
+        """Position in the alignment of the first difference that counts; None when there is none."""
+        import numpy as np
+
+        if len(self.mismatch) == 0:
+            return None
+        events = self.a.events[self.align.a[self.mismatch]]
+        kinds = events["kind"]
+        primary = np.flatnonzero((kinds != Kind.OPTIMIZER) & (kinds != Kind.RNG))
+        if len(primary) == 0:
+            return None
+        at = int(primary[0])
+        # an optimizer's state counts as first only where it reaches its own parameter within a step
+        for early in range(at):
+            state, reached = events[early], events[at]
+            a_site, r_site = self.a.sites[state["site"]], self.a.sites[reached["site"]]
+            same = (a_site[0], a_site[1]) == (r_site[0], r_site[1]) and a_site[3].removesuffix(".state") == r_site[3]
+            if same and reached["kind"] == Kind.PARAMETER and reached["step"] - state["step"] <= 1:
+                return int(self.mismatch[early])
+        return int(self.mismatch[at])
+
+
+def compare_runs(a: StoredRun, b: StoredRun, tolerance: Tolerance | None = None) -> Comparison:
+    """Compare two opened runs.
+
+    Raises NothingComparable when one of them recorded nothing, or fingerprints of the two cannot be compared.
+    """
+    tolerance = tolerance or Tolerance()
+    shared = [key for key in sorted(a.traces) if key in b.traces]
+    _check(a, b, shared)
+    pairs = []
+    for rank, ordinal in shared:
+        ta, tb = a.trace(rank, ordinal), b.trace(rank, ordinal)
+        if len(ta.events) and len(tb.events):
+            pairs.append(_pair(rank, ordinal, ta, tb))
+    if not pairs:
+        raise NothingComparable(
+            "the two runs share no recorded process", hint="check with `reprodebug show RUN` what each of them recorded"
+        )
+    firsts = [(p, at) for p in pairs if (at := p.first()) is not None]
+    located = sorted(((_divergence(p, at, tolerance), p, at) for p, at in firsts), key=lambda x: (x[0].step, _PHASES[x[0].phase], x[0].rank))
+    layers = tuple(x for p in pairs for x in _layers(p, tolerance))
+    coverage = seen.coverage([p.a for p in pairs], [p.b for p in pairs])
+    counts = Counts(
+        compared=sum(len(p.align.a) - p.unobserved for p in pairs),
+        differing=sum(len(p.mismatch) for p in pairs),
+        only_a=sum(len(p.align.only_a) for p in pairs),
+        only_b=sum(len(p.align.only_b) for p in pairs),
+        unobserved=sum(p.unobserved for p in pairs),
+    )
+    gaps = tuple(g for p in pairs for g in _gaps(p))[:_GAPS]
+    first = located[0][0] if located else None
+    everything = [*surroundings(a.manifest, b.manifest), *loop_differences(pairs), *random_state_differences(pairs, located)]
+    smallest = _smallest(layers, counts) if first else None
+    verdict, reason = _verdict(a, b, pairs, first, layers, counts, coverage, tolerance, gaps)
+    return Comparison(
+        verdict=verdict,
+        reason=reason,
+        a=_side(a, pairs, 0),
+        b=_side(b, pairs, 1),
+        first=first if verdict in ("divergent", "equivalent") else None,
+        tolerance=tolerance,
+        first_by_rank=tuple(d for d, _, _ in located) if len(pairs) > 1 else (),
+        equal_before=equal_before(located[0][1], located[0][2]) if located else (),
+        layers=layers,
+        gaps=gaps,
+        differences=_ordered(everything if verdict != "identical" else [_harmless(d) for d in everything]),
+        counts=counts,
+        coverage=Coverage(coverage.share, coverage.unobserved + _unmatched(a, b, shared)),
+        not_recorded=_not_recorded(a, b, pairs, first),
+        losses=_losses(pairs[0]),
+        steps_differing=_steps_differing(pairs[0]),
+        smallest_tolerance=smallest,
+    )
+
+
+_PHASES = {p.word: int(p) for p in Phase}
+
+
+def _check(a: StoredRun, b: StoredRun, shared: list[tuple[int, int]]) -> None:
+    for name, run in (("A", a), ("B", b)):
+        if not run.traces or not any(p.events for p in run.manifest.processes):
+            why = f" ({run.notes[0]})" if run.notes else ""
+            raise NothingComparable(
+                f"run {name} recorded no tensor{why}",
+                hint="record it again with `reprodebug capture -- COMMAND`; the program must import torch and run a module",
+            )
+    if not shared:
+        raise NothingComparable("the two runs share no rank", hint="compare runs with the same number of processes")
+    algorithms = [
+        {str(m.get("fingerprint")) for key in shared for m in run.trace(*key).notes_meta if m.get("type") == "start" and "fingerprint" in m}
+        for run in (a, b)
+    ]
+    if algorithms[0] and algorithms[1] and algorithms[0] != algorithms[1]:
+        raise NothingComparable(
+            f"the fingerprints were made with different hashes ({', '.join(sorted(algorithms[0] | algorithms[1]))})",
+            hint="install xxhash in both environments (`pip install xxhash`) and record again",
+        )
+
+
+def _pair(rank: int, ordinal: int, a: Trace, b: Trace) -> Pair:
+    import numpy as np
+
+    found = alignment.align(a, b)
+    ea, eb = a.events[found.a], b.events[found.b]
+    blind = ((ea["flags"] | eb["flags"]) & Flag.UNOBSERVED) != 0
+    different = ((ea["lo"] != eb["lo"]) | (ea["hi"] != eb["hi"])) & ~blind
+    return Pair(rank, ordinal, a, b, found, np.flatnonzero(different), int(blind.sum()))
+
+
+def _divergence(pair: Pair, at: int, tolerance: Tolerance, with_numbers: bool = True) -> Divergence:
+    ia, ib = int(pair.align.a[at]), int(pair.align.b[at])
+    event, partner = pair.a.events[ia], pair.b.events[ib]
+    _, module, module_type, tensor = pair.a.sites[event["site"]]
+    meta, meta_b = pair.a.metas[event["meta"]], pair.b.metas[partner["meta"]]
+    shape, dtype = tuple(meta[0]), meta[1]
+    state = event["kind"] == Kind.OPTIMIZER and dtype == "state"
+    same = (shape, dtype) == (tuple(meta_b[0]), meta_b[1])
+    numbers = Numbers()
+    if same and not state:
+        numbers = _numbers(pair, event, partner, dtype, shape, tolerance) if with_numbers else numbers
+    return Divergence(
+        kind=Kind(int(event["kind"])).word,
+        rank=pair.rank,
+        step=int(pair.align.step_a[ia]),
+        phase=Phase(int(event["phase"])).word,
+        module=module,
+        module_type=module_type,
+        tensor=tensor,
+        shape=None if state else shape,
+        dtype=None if state else dtype,
+        shape_b=None if same else tuple(meta_b[0]),
+        dtype_b=None if same else meta_b[1],
+        call=int(event["call"]),
+        index_a=ia,
+        index_b=ib,
+        numbers=numbers,
+        statistics=_statistics(pair, int(event["seq"]), int(partner["seq"])),
+    )
+
+
+def _numbers(pair: Pair, event: Any, partner: Any, dtype: str, shape: tuple[int, ...], tolerance: Tolerance) -> Numbers:
+    from reprodebug.compare.numbers import compare_bytes
+
+    ta, tb = pair.a.tensor(int(event["seq"])), pair.b.tensor(int(partner["seq"]))
+    if ta is not None and tb is not None:
+        return compare_bytes(ta[0], tb[0], dtype, shape, tolerance)
+    if shape in ((), (1,)):  # one element: its value is kept at every level for a loss
+        va, vb = _value(pair.a, int(event["seq"])), _value(pair.b, int(partner["seq"]))
+        if va is not None and vb is not None:
+            import numpy as np
+
+            kind = {"float32": np.float32, "float64": np.float64, "float16": np.float16}.get(dtype)
+            if kind is not None:
+                x, y = (np.frombuffer(np.array([v], kind).tobytes(), np.uint8) for v in (va, vb))
+                return compare_bytes(x, y, dtype, shape, tolerance)
+    import math
+
+    return Numbers(elements=math.prod(shape))
+
+
+def _value(trace: Trace, seq: int) -> float | None:
+    import numpy as np
+
+    stats = trace.stats
+    at = int(np.searchsorted(stats["seq"], seq))
+    if at >= len(stats) or stats["seq"][at] != seq:
+        return None
+    value = float(stats["value"][at])
+    return None if value != value else value
+
+
+def _statistics(pair: Pair, seq_a: int, seq_b: int) -> dict[str, tuple[float, float]]:
+    import numpy as np
+
+    rows = []
+    for trace, seq in ((pair.a, seq_a), (pair.b, seq_b)):
+        at = int(np.searchsorted(trace.stats["seq"], seq))
+        if at >= len(trace.stats) or trace.stats["seq"][at] != seq:
+            return {}
+        rows.append(trace.stats[at])
+    names = ("minimum", "maximum", "mean", "std", "l2", "nans", "infs", "zeros")
+    return {n: (float(rows[0][n]), float(rows[1][n])) for n in names if rows[0][n] == rows[0][n] and rows[1][n] == rows[1][n]}
+
+
+def _layers(pair: Pair, tolerance: Tolerance) -> list[LayerDifference]:
+    """The differing places of one process, each with its first difference, in order of that."""
+    import numpy as np
+
+    if len(pair.mismatch) == 0:
+        return []
+    places = pair.align.place_a[pair.align.a]
+    wrong = places[pair.mismatch]
+    unique, first, count = np.unique(wrong, return_index=True, return_counts=True)
+    everything, totals = np.unique(places, return_counts=True)
+    total = dict(zip(everything.tolist(), totals.tolist(), strict=True))
+    rows = []
+    for n, k in enumerate(np.argsort(first, kind="stable").tolist()):
+        at = int(pair.mismatch[first[k]])
+        exact = not tolerance.exact
+        divergence = _divergence(pair, at, tolerance, with_numbers=exact or n < _NUMBERS_FOR)
+        root = pair.a.sites[pair.a.events[pair.align.a[at]]["site"]][0]
+        if exact:
+            divergence = _worst(pair, divergence, pair.mismatch[wrong == unique[k]], tolerance)
+        rows.append(LayerDifference(divergence, int(count[k]), total[int(unique[k])], root))
+    return rows
+
+
+def _worst(pair: Pair, first: Divergence, positions: Any, tolerance: Tolerance) -> Divergence:
+    """With a tolerance every differing record of a place counts, not only its first: keep the first that fails it."""
+    if first.numbers.within is not True:
+        return first
+    for at in positions[1:].tolist():
+        other = _divergence(pair, at, tolerance)
+        if other.numbers.within is not True:
+            return dataclasses.replace(first, numbers=dataclasses.replace(first.numbers, within=other.numbers.within))
+    return first
+
+
+def _gaps(pair: Pair) -> list[Gap]:
+    """Stretches that one run has alone, in steps that both runs reached."""
+    found: list[Gap] = []
+    for side, trace, only, step, other in (
+        ("a", pair.a, pair.align.only_a, pair.align.step_a, pair.align.step_b),
+        ("b", pair.b, pair.align.only_b, pair.align.step_b, pair.align.step_a),
+    ):
+        last = int(other[-1]) if len(other) else -1
+        start = previous = -2
+        for index in [*only[: _GAPS * 2000].tolist(), -1]:
+            if index == previous + 1 and index >= 0:
+                previous = index
+                continue
+            if start >= 0 and int(step[start]) <= last:
+                event = trace.events[start]
+                _, module, kind, _ = trace.sites[event["site"]]
+                found.append(
+                    Gap(side, pair.rank, int(step[start]), Phase(int(event["phase"])).word, module, kind, previous - start + 1)
+                )
+                if len(found) >= 2 * _GAPS:
+                    break
+            start = previous = index
+    return sorted(found, key=lambda g: (g.step, g.rank))
+
+
+def _smallest(layers: tuple[LayerDifference, ...], counts: Counts) -> Numbers | None:
+    """The least tolerance that would have passed, where every differing record has exact numbers."""
+    known = [x.first.numbers for x in layers]
+    if not known or any(n.max_abs is None or x.differing > 1 for n, x in zip(known, layers, strict=True)):
+        return None
+    ulps = [n.max_ulp for n in known if n.max_ulp is not None]
+    return Numbers(
+        max_abs=max(n.max_abs for n in known if n.max_abs is not None),
+        max_rel=max(n.max_rel or 0.0 for n in known),
+        max_ulp=max(ulps) if len(ulps) == len(known) else None,
+    )
+
+
+def _verdict(
+    a: StoredRun, b: StoredRun, pairs: list[Pair], first: Divergence | None, layers: tuple[LayerDifference, ...],
+    counts: Counts, coverage: Coverage, tolerance: Tolerance, gaps: tuple[Gap, ...],
+) -> tuple[str, str]:  # fmt: skip
+    """The verdict and its reason in one sentence."""
+    if first is not None:
+        where = _where(first)
+        if not tolerance.exact:
+            states = [x.first.numbers.within for x in layers if x.first.kind not in ("optimizer", "rng")]
+            if all(state is True for state in states):
+                return "equivalent", f"every difference is within the tolerance asked for; the first is {where}"
+            if not any(state is False for state in states):
+                return "divergent", f"{where}; the tolerance cannot be judged: tensors were not kept (record with --level full)"
+        return "divergent", where
+    beyond = sum(int((p.a.events["phase"][p.align.a] != Phase.INIT).sum()) for p in pairs)
+    if counts.compared == 0 or beyond == 0:
+        only = "nothing but the initial parameters" if counts.compared else "no record"
+        return "incomparable", f"{only} could be compared: too little was observed to say that the runs are identical"
+    if coverage.share < MINIMUM_COVERAGE:
+        return "incomparable", (
+            f"what was compared is equal, but only {coverage.share:.0%} of the model was observed"
+            f" (at least {MINIMUM_COVERAGE:.0%} are needed to say that the runs are identical)"
+        )
+    smaller = min(sum(len(p.a.events) for p in pairs), sum(len(p.b.events) for p in pairs))
+    if counts.compared + counts.unobserved < smaller * 0.5:
+        return "incomparable", f"only {counts.compared:,} of {smaller:,} records have a partner: the two runs have too little in common"
+    steps = [max(_steps(p.align.step_a) for p in pairs), max(_steps(p.align.step_b) for p in pairs)]
+    text = f"all {counts.compared:,} records that both runs have are equal bit for bit"
+    ends = [run for run in (a, b) if not run.complete]
+    if ends:
+        sides = " and ".join("A" if run is a else "B" for run in ends)
+        text += f", up to the cut: {sides} did not finish"
+    elif steps[0] != steps[1]:
+        longer, extra = ("A", steps[0] - steps[1]) if steps[0] > steps[1] else ("B", steps[1] - steps[0])
+        text += f"; {longer} goes on for {plural(extra, 'step')} more"
+    elif gaps:
+        text += f"; {counts.only_a + counts.only_b:,} records exist in one run only and changed nothing in the others"
+    return "identical", text
+
+
+def _where(d: Divergence) -> str:
+    """The first divergence in a few words."""
+    place = f"module {d.module}" if d.module else (d.module_type or "the program")
+    what = {
+        "data": "a batch", "parameter": "a parameter", "activation": "an activation", "gradient": "a gradient",
+        "optimizer": "an optimizer state", "loss": "the loss", "rng": "a random state",
+    }[d.kind]  # fmt: skip
+    tensor = f" ({d.tensor})" if d.tensor else ""
+    rank = f", rank {d.rank}" if d.rank else ""
+    return f"{what} of {place}{tensor} is the first to differ, at step {d.step} in phase {d.phase}{rank}"
+
+
+def _steps(step: Any) -> int:
+    return int(step[-1]) if len(step) else 0
+
+
+def _side(run: StoredRun, pairs: list[Pair], which: int) -> RunSide:
+    m = run.manifest
+    return RunSide(
+        path=os.fspath(run.path),
+        label=run.label,
+        complete=run.complete,
+        command=tuple(m.command),
+        started=m.started,
+        exit_code=m.exit_code,
+        level=m.level,
+        steps=max((p.steps for p in m.processes), default=0),
+        events=sum(p.events for p in m.processes),
+        ranks=len({p.rank for p in m.processes}) or 1,
+        notes=tuple(run.notes),
+    )
+
+
+def _unmatched(a: StoredRun, b: StoredRun, shared: list[tuple[int, int]]) -> tuple[Unobserved, ...]:
+    rows = []
+    for name, run in (("A", a), ("B", b)):
+        for key in sorted(run.traces):
+            if key not in shared:
+                rank, ordinal = key
+                what = f"process {ordinal + 1} of rank {rank}" if ordinal else f"rank {rank}"
+                rows.append(Unobserved(f"{what} of run {name}", "the other run has no such process"))
+    return tuple(rows)
+
+
+def _harmless(d: Difference) -> Difference:
+    """Where every tensor is equal a difference has changed nothing, whatever it might have changed."""
+    if d.severity == "harmless":
+        return d
+    return dataclasses.replace(d, severity="harmless", reason="it changed no recorded tensor")
+
+
+def _ordered(found: list[Difference]) -> tuple[Difference, ...]:
+    rank = {"critical": 0, "notable": 1, "harmless": 2}
+    return tuple(sorted(found, key=lambda d: rank[d.severity]))
+
+
+def _not_recorded(a: StoredRun, b: StoredRun, pairs: list[Pair], first: Divergence | None) -> tuple[str, ...]:
+    rows = []
+    if first is not None and first.numbers.max_abs is None and first.kind != "optimizer":
+        what = first.module or first.module_type or "*"
+        flag = f"--level full --steps {first.step}:{first.step + 1}" + (f" --modules '{what}*'" if first.module else "")
+        rows.append(f"the size of the difference: record both runs with `{flag}`")
+    for p in pairs:
+        kinds = set(p.a.events["kind"].tolist()) & set(p.b.events["kind"].tolist())
+        for kind, why in (
+            (Kind.GRADIENT, "gradients: neither run called backward() while both were recorded"),
+            (Kind.DATA, "batches: no DataLoader and no input of an outermost module was seen in both runs"),
+        ):
+            if kind not in kinds:
+                rows.append(why)
+        break
+    return tuple(rows)
+
+
+def _losses(pair: Pair) -> tuple[tuple[int, float | None, float | None], ...]:
+    """(step, A, B) of the last loss of each step, thinned to 2,000 steps."""
+    import numpy as np
+
+    series: list[dict[int, float]] = []
+    for trace, step in ((pair.a, pair.align.step_a), (pair.b, pair.align.step_b)):
+        at = np.flatnonzero(trace.events["kind"] == Kind.LOSS)
+        values: dict[int, float] = {}
+        if len(at) and len(trace.stats):
+            where = np.searchsorted(trace.stats["seq"], trace.events["seq"][at])
+            where = np.minimum(where, len(trace.stats) - 1)
+            hit = trace.stats["seq"][where] == trace.events["seq"][at]
+            for s, v in zip(step[at[hit]].tolist(), trace.stats["value"][where[hit]].tolist(), strict=True):
+                if v == v:
+                    values[s] = v
+        series.append(values)
+    both = sorted(set(series[0]) | set(series[1]))
+    if len(both) > 2000:
+        both = both[:: len(both) // 2000 + 1]
+    return tuple((s, series[0].get(s), series[1].get(s)) for s in both)
+
+
+def _steps_differing(pair: Pair) -> tuple[tuple[int, int, int], ...]:
+    """(step, differing, compared) for steps with a difference, thinned to 2,000."""
+    import numpy as np
+
+    if len(pair.mismatch) == 0:
+        return ()
+    step = pair.align.step_a[pair.align.a]
+    compared_steps, compared = np.unique(step, return_counts=True)
+    total = dict(zip(compared_steps.tolist(), compared.tolist(), strict=True))
+    wrong_steps, wrong = np.unique(step[pair.mismatch], return_counts=True)
+    rows = [(int(s), int(w), int(total[int(s)])) for s, w in zip(wrong_steps.tolist(), wrong.tolist(), strict=True)]
+    return tuple(rows[:: len(rows) // 2000 + 1])

@@ -1,0 +1,268 @@
+"""The comparison: the one tree that compare returns and that report, JSON and TUI read.
+
+Field names and words are those of the contract (schema ``reprodebug.diagnosis/1``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+SECTIONS = ("environment", "config", "code", "data", "random-state", "hardware", "container", "metrics", "tensors")
+SEVERITIES = ("critical", "notable", "harmless")
+VERDICTS = ("identical", "equivalent", "divergent", "incomparable")
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """What the user asked to count as equal. All zero: bit for bit."""
+
+    rtol: float = 0.0
+    atol: float = 0.0
+    ulps: int = 0
+
+    @property
+    def exact(self) -> bool:
+        return not (self.rtol or self.atol or self.ulps)
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """How two tensors of one shape differ. Every field is exact, over all elements; None where not recorded."""
+
+    elements: int | None = None
+    differing: int | None = None
+    """elements whose bits differ"""
+    max_abs: float | None = None
+    """largest |a - b| over elements where both are finite; inf where exactly one is not finite"""
+    max_rel: float | None = None
+    """largest |a - b| / max(|a|, |b|)"""
+    max_ulp: int | None = None
+    """largest distance in units in the last place, in the tensor's own dtype; None for integers and bool"""
+    nan_only: bool = False
+    """every difference is NaN against NaN of another payload"""
+    signed_zero_only: bool = False
+    """every difference is -0.0 against 0.0"""
+    worst_index: tuple[int, ...] | None = None
+    within: bool | None = None
+    """inside the tolerance asked for; None where the numbers cannot tell"""
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """One record of A against its partner in B, and they differ."""
+
+    kind: str
+    rank: int
+    step: int
+    phase: str
+    module: str
+    """name in named_modules() of the outermost module; "" for itself or for none"""
+    module_type: str = ""
+    tensor: str = ""
+    """which tensor: ``output.0``, ``input.0``, ``weight``, ``weight.grad``, ``batch.0``, ``exp_avg`` ..."""
+    shape: tuple[int, ...] | None = None
+    dtype: str | None = None
+    shape_b: tuple[int, ...] | None = None
+    dtype_b: str | None = None
+    op: str | None = None
+    call: int = 0
+    """how often this place had been reached before in the same step"""
+    index_a: int = -1
+    """position in A's trace of this rank, in execution order; -1 where it stands in one run only"""
+    index_b: int = -1
+    numbers: Numbers = field(default_factory=Numbers)
+    statistics: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """statistic -> (A, B), at level summary or full"""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerDifference:
+    """All differing records of one module, kind and tensor, folded into a row."""
+
+    first: Divergence
+    differing: int
+    """records that differ"""
+    compared: int
+    """records compared"""
+    root: str = ""
+    """label of the outermost module, e.g. ``MicroResNet``"""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing around the tensors that the two runs do not share."""
+
+    section: str
+    key: str
+    a: str
+    """as text, redacted; ``(absent)`` where the run has none, ``(not recorded)`` where it could not be known"""
+    b: str
+    severity: str
+    reason: str = ""
+    """why it has this severity, e.g. ``a name, no input of the computation``"""
+
+
+@dataclass(frozen=True, slots=True)
+class Unobserved:
+    """Something that the recorder could not see, and why."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of what could have differed was looked at."""
+
+    share: float
+    """0 to 1: the share of the parameters' elements that belong to modules whose calls were seen, of the smaller run"""
+    unobserved: tuple[Unobserved, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunSide:
+    """One of the two runs, as far as a report needs it."""
+
+    path: str
+    label: str
+    complete: bool
+    command: tuple[str, ...] = ()
+    started: str = ""
+    """ISO 8601, UTC"""
+    exit_code: int | None = None
+    level: str = "fingerprint"
+    steps: int = 0
+    """optimizer steps finished"""
+    events: int = 0
+    ranks: int = 1
+    notes: tuple[str, ...] = ()
+    """what was lost or cut, one sentence each"""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How the records of the two runs met."""
+
+    compared: int = 0
+    differing: int = 0
+    only_a: int = 0
+    only_b: int = 0
+    unobserved: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch of records that one run has and the other has not."""
+
+    side: str
+    """``a`` or ``b``: the run that has them"""
+    rank: int
+    step: int
+    phase: str
+    module: str
+    module_type: str
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """A ranked explanation. Filled by the diagnose floor; empty where that has not been run."""
+
+    category: str
+    summary: str
+    evidence: tuple[str, ...]
+    remedy: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Everything that was found between two runs."""
+
+    verdict: str
+    reason: str
+    a: RunSide
+    b: RunSide
+    first: Divergence | None
+    tolerance: Tolerance = Tolerance()
+    first_by_rank: tuple[Divergence, ...] = ()
+    equal_before: tuple[str, ...] = ()
+    """one sentence for each thing that was still equal just before the first divergence"""
+    layers: tuple[LayerDifference, ...] = ()
+    """differing modules, in order of their first difference"""
+    gaps: tuple[Gap, ...] = ()
+    """the first stretches that only one run has, in execution order"""
+    differences: tuple[Difference, ...] = ()
+    """causes first, harmless last"""
+    counts: Counts = Counts()
+    coverage: Coverage = Coverage(0.0)
+    not_recorded: tuple[str, ...] = ()
+    losses: tuple[tuple[int, float | None, float | None], ...] = ()
+    """(step, A, B): the last loss of each step; None where a run has none"""
+    steps_differing: tuple[tuple[int, int, int], ...] = ()
+    """(step, differing records, compared records), in order"""
+    causes: tuple[Cause, ...] = ()
+    smallest_tolerance: Numbers | None = None
+    """the least ``max_abs``, ``max_rel``, ``max_ulp`` that would have passed; None unless every difference has numbers"""
+
+    def to_json(self) -> dict[str, object]:
+        """The document of schema ``reprodebug.diagnosis/1``."""
+
+        def side(s: RunSide) -> dict[str, object]:
+            return {"path": s.path, "label": s.label, "complete": s.complete, "steps": s.steps, "events": s.events,
+                    "level": s.level, "notes": list(s.notes)}  # fmt: skip
+
+        return {
+            "schema": "reprodebug.diagnosis/1",
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "runs": {"a": side(self.a), "b": side(self.b)},
+            "first_divergence": divergence_json(self.first) if self.first else None,
+            "causes": [dataclasses.asdict(c) for c in self.causes[:10]],
+            "differences": [
+                {"section": d.section, "key": d.key, "a": d.a, "b": d.b, "severity": d.severity, "reason": d.reason}
+                for d in self.differences
+            ],
+            "coverage": {
+                "share": round(self.coverage.share, 6),
+                "unobserved": [{"what": u.what, "why": u.why} for u in self.coverage.unobserved],
+            },
+            "not_recorded": list(self.not_recorded),
+            "equal_before": list(self.equal_before),
+            "first_by_rank": [divergence_json(d) for d in self.first_by_rank],
+            "counts": dataclasses.asdict(self.counts),
+            "layers": [
+                {"module": x.first.module, "module_type": x.first.module_type, "kind": x.first.kind, "tensor": x.first.tensor,
+                 "first_step": x.first.step, "phase": x.first.phase, "rank": x.first.rank,
+                 "differing": x.differing, "compared": x.compared}
+                for x in self.layers
+            ],
+        }  # fmt: skip
+
+
+def divergence_json(d: Divergence) -> dict[str, object]:
+    """One divergence with the keys of the contract; numbers that were not recorded are null."""
+
+    def number(x: float | None) -> object:
+        return None if x is None else x if x == x and abs(x) != float("inf") else str(x)
+
+    return {
+        "kind": d.kind,
+        "rank": d.rank,
+        "step": d.step,
+        "phase": d.phase,
+        "module": d.module,
+        "module_type": d.module_type,
+        "op": d.op,
+        "tensor": d.tensor,
+        "shape": None if d.shape is None else list(d.shape),
+        "dtype": d.dtype,
+        "shape_b": None if d.shape_b is None else list(d.shape_b),
+        "dtype_b": d.dtype_b,
+        "differing": d.numbers.differing,
+        "elements": d.numbers.elements,
+        "max_abs": number(d.numbers.max_abs),
+        "max_rel": number(d.numbers.max_rel),
+        "max_ulp": d.numbers.max_ulp,
+    }

@@ -1,0 +1,135 @@
+"""What is kept of a tensor beyond its fingerprint: statistics and small tensors (``summary``), every tensor (``full``).
+
+Owns the options that narrow it (steps, modules, bytes) and says what was left out.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+from reprodebug.model.events import Flag
+
+if TYPE_CHECKING:
+    from reprodebug.recorder.guest import Guest
+
+SMALL_BYTES = 16 << 10
+"""at level summary a tensor up to this size is kept whole, so that its numbers are exact"""
+DEFAULT_BUDGET = 8 << 30
+NAN = math.nan
+_UNOBSERVED = int(Flag.UNOBSERVED)
+
+
+class Options:
+    """What ``capture`` asked for, handed over in one environment variable."""
+
+    __slots__ = ("budget", "level", "modules", "steps")
+    VARIABLE = "REPRODEBUG_OPTIONS"
+
+    def __init__(
+        self, level: str = "fingerprint", steps: tuple[int, int] | None = None, modules: str = "", budget: int = DEFAULT_BUDGET
+    ) -> None:
+        self.level = level
+        self.steps = steps
+        self.modules = modules
+        self.budget = budget
+
+    def to_json(self) -> str:
+        return json.dumps({"level": self.level, "steps": self.steps, "modules": self.modules, "budget": self.budget})
+
+    @classmethod
+    def from_environment(cls) -> Options:
+        found = json.loads(os.environ.get(cls.VARIABLE) or "{}")
+        steps = found.get("steps")
+        return cls(
+            found.get("level", "fingerprint"),
+            tuple(steps) if steps else None,  # type: ignore[arg-type]
+            found.get("modules", ""),
+            found.get("budget", DEFAULT_BUDGET),
+        )
+
+
+class Detail:
+    """Keeps statistics and tensors for the steps and modules asked for."""
+
+    def __init__(self, guest: Guest) -> None:
+        options = guest.options
+        self.guest = guest
+        self.wanted = options.level != "fingerprint"
+        self._full = options.level == "full"
+        self._first, self._end = options.steps or (0, 1 << 62)
+        self._pattern = options.modules
+        self._left = options.budget
+        self._matches: dict[int, bool] = {}
+        self._headers: dict[Any, bytes] = {}
+
+    def keep(self, t: Any, seq: int, site: int, flags: int) -> None:
+        """Keep what the level asks for of the tensor of event ``seq``."""
+        if flags & _UNOBSERVED or not self._first <= self.guest.step < self._end:
+            return
+        if self._pattern and not self._match(site):
+            return
+        torch = self.guest.torch
+        if t.layout is not torch.strided or t.is_quantized or t.device.type != "cpu":
+            return
+        if type(t) is not torch.Tensor:
+            with torch._C.DisableTorchFunctionSubclass():
+                t = getattr(t, "_local_tensor", t).detach()
+        if not self._full or t.numel() == 1:
+            self.statistics(t, seq)
+        nbytes = t.nbytes
+        if not self._full and nbytes > SMALL_BYTES:
+            return
+        if nbytes > self._left:
+            if self._left >= 0:
+                self.guest.writer.meta_event(
+                    {"type": "lost", "what": f"the budget for tensors was used up at step {self.guest.step}; fingerprints go on"}
+                )
+                self._left = -1
+            return
+        self._left -= nbytes
+        key = (t.dtype, t.shape)
+        header = self._headers.get(key)
+        if header is None:
+            value = {"dtype": str(t.dtype).removeprefix("torch."), "shape": list(t.shape)}
+            header = self._headers[key] = json.dumps(value).encode()
+        self.guest.writer.tensor(seq, header, bytes(self.guest.fingerprint.memory(t)))
+
+    def value(self, t: Any, seq: int) -> None:
+        """The value of a one-element CPU tensor, e.g. a loss."""
+        with self.guest.torch.no_grad():
+            value = t.detach().item()
+        if isinstance(value, (int, float)):
+            self.guest.writer.stats(seq, float(value), NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN)
+
+    def statistics(self, t: Any, seq: int) -> None:
+        """Minimum, maximum, mean, standard deviation, L2 norm (over finite elements, float64), counts of NaN, inf and 0."""
+        torch = self.guest.torch
+        n = t.numel()
+        if n == 0 or t.is_complex():
+            return
+        with torch.no_grad():
+            x = t.detach().to(torch.float64).flatten()
+            nans = int(torch.isnan(x).sum())
+            infs = int(torch.isinf(x).sum())
+            zeros = int((x == 0).sum())
+            if nans or infs:
+                x = x[torch.isfinite(x)]
+            value = float(t.detach().to(torch.float64)) if n == 1 else NAN
+            if x.numel() == 0:
+                self.guest.writer.stats(seq, value, NAN, NAN, NAN, NAN, NAN, nans, infs, zeros)
+                return
+            low, high = torch.aminmax(x)
+            std = float(x.std(correction=0))
+            l2 = float(torch.linalg.vector_norm(x))
+            self.guest.writer.stats(seq, value, float(low), float(high), float(x.mean()), std, l2, nans, infs, zeros)
+
+    def _match(self, site: int) -> bool:
+        found = self._matches.get(site)
+        if found is None:
+            _, module, _, _ = self.guest.writer.site_key(site)
+            found = self._matches[site] = fnmatch.fnmatchcase(module, self._pattern)
+        return found

@@ -1,0 +1,277 @@
+"""The fingerprint of a tensor: 128-bit xxh3 over its bytes in contiguous order, seeded by dtype and shape.
+
+The only place that reads tensor memory. Nothing is cast, summed or rounded first, so every changed bit, swap and
+sign shows. What cannot be read is returned as unobserved with the reason, never as an empty fingerprint that
+would compare equal.
+
+xxh3: Y. Collet, xxHash, https://github.com/Cyan4973/xxHash (specification in doc/xxhash_spec.md).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+from reprodebug.model.events import Flag
+from reprodebug.recorder.writer import Writer
+
+NOTHING = bytes(16)
+_CHUNK_BYTES = 64 << 20
+"""a non-contiguous tensor above this is copied slice by slice"""
+_LOW_ADDRESS = 1 << 36
+"""a tensor whose storage was freed has its offset for an address: below this the storage is looked at"""
+_LINE = ctypes.c_char * 64
+_NONCONTIGUOUS = int(Flag.NONCONTIGUOUS)
+_UNOBSERVED = int(Flag.UNOBSERVED)
+_REQUIRES_GRAD = int(Flag.REQUIRES_GRAD)
+
+
+def hasher() -> tuple[str, Callable[..., bytes], Callable[[int], Any]]:
+    """(algorithm, one-shot ``digest(data, seed)``, streaming constructor ``new(seed)``): xxh3-128, else blake2b-128."""
+    try:
+        import xxhash
+
+        return "xxh3-128", xxhash.xxh3_128_digest, lambda seed: xxhash.xxh3_128(seed=seed)
+    except ImportError:
+
+        def new(seed: int) -> Any:
+            return hashlib.blake2b(digest_size=16, key=seed.to_bytes(8, "little"))
+
+        def digest(data: Any, seed: int = 0) -> bytes:
+            h = new(seed)
+            h.update(data)
+            return bytes(h.digest())
+
+        return "blake2b-128", digest, new
+
+
+class Unreadable(Exception):
+    """This tensor's bytes cannot be had; the message is the reason."""
+
+
+class Fingerprinter:
+    """Fingerprints tensors and interns their shape, dtype and device."""
+
+    def __init__(self, torch: Any, writer: Writer) -> None:
+        self._torch = torch
+        self._writer = writer
+        self.algorithm, self._digest, self._new = hasher()
+        self._plain = frozenset({torch.Tensor, torch.nn.Parameter, getattr(torch.nn, "Buffer", torch.nn.Parameter)})
+        self._strided = torch.strided
+        self._metas: dict[Any, tuple[int, int, bool]] = {}
+        self._reasons: dict[Any, int] = {}
+        self._sites: dict[int, list[Any]] = {}
+        self._modes = getattr(torch._C, "_len_torch_dispatch_stack", None) or (lambda: 0)
+
+    def reset(self) -> None:
+        """After a fork: the new journal has no names yet."""
+        self._metas.clear()
+        self._reasons.clear()
+        self._sites.clear()
+
+    def __call__(self, t: Any) -> tuple[bytes, int, int]:
+        """``(digest, meta id, flags)`` of a tensor of any shape, dtype, layout and device. Never raises."""
+        try:
+            if type(t) not in self._plain:
+                return self._unusual(t)
+            key = (t.shape, t.dtype, t.device)
+            known = self._metas.get(key)
+            if known is None:
+                known = self._intern(t, key)
+            meta, seed, simple = known
+            if not simple or t.layout is not self._strided:
+                return self._special(t, meta, seed)
+            nbytes = t.nbytes
+            if nbytes == 0:
+                return self._digest(b"", seed), meta, 0
+            if t.is_contiguous() and not t.is_neg():
+                address = t.data_ptr()
+                if address == t.storage_offset() * t.itemsize:
+                    raise Unreadable("its storage has been freed")
+                return self._digest((ctypes.c_char * nbytes).from_address(address), seed), meta, 0
+            return self._strided_digest(t, seed), meta, _NONCONTIGUOUS
+        except Exception as error:
+            return NOTHING, self._reason(t, str(error) or type(error).__name__), _UNOBSERVED
+
+    def at(self, t: Any, site: int) -> tuple[bytes, int, int]:
+        """Like calling, faster where this place saw a tensor of the same shape and dtype before."""
+        known = self._sites.get(site)
+        if known is not None:
+            shape, dtype, meta, seed, nbytes, view, address, buffer = known
+            try:
+                if (
+                    type(t) in self._plain and t.shape == shape and t.dtype is dtype and t.is_cpu and t.layout is self._strided
+                    and t.is_contiguous() and not t.is_neg()
+                ):  # fmt: skip
+                    now = t.data_ptr()
+                    if now == address:
+                        return self._digest(buffer, seed), meta, 0
+                    if now > _LOW_ADDRESS:
+                        buffer = view.from_address(now)
+                        known[6], known[7] = now, buffer
+                        return self._digest(buffer, seed), meta, 0
+            except Exception:
+                return self(t)
+        found = self(t)
+        if found[2] == 0 and type(t) in self._plain:
+            row = self._metas.get((t.shape, t.dtype, t.device))
+            if row is not None and row[2] and t.nbytes:
+                nbytes = t.nbytes
+                self._sites[site] = [t.shape, t.dtype, row[0], row[1], nbytes, ctypes.c_char * nbytes, 0, None]
+        return found
+
+    def update(self, h: Any, t: Any) -> bool:
+        """Feed a dense contiguous CPU tensor's bytes to ``h``; False, and nothing fed, for any other tensor."""
+        if type(t) not in self._plain or t.layout is not self._strided or not t.is_cpu or not t.is_contiguous() or t.is_neg():
+            return False
+        nbytes = t.nbytes
+        if nbytes:
+            address = t.data_ptr()
+            if address == t.storage_offset() * t.itemsize or t.is_conj():
+                return False
+            h.update((ctypes.c_char * nbytes).from_address(address))
+        return True
+
+    def head(self, t: Any) -> bytes:
+        """The first and last 64 bytes of a dense contiguous CPU tensor; empty for any other."""
+        if not t.is_cpu or t.nbytes < 128 or t.layout is not self._strided or not t.is_contiguous():
+            return b""
+        address = t.data_ptr()
+        if address == t.storage_offset() * t.itemsize:
+            return b""
+        return _LINE.from_address(address).raw + _LINE.from_address(address + t.nbytes - 64).raw
+
+    def memory(self, t: Any) -> Any:
+        """A buffer over the tensor's bytes in contiguous order, valid while ``t`` is: dense CPU tensors only.
+
+        Raises Unreadable for everything else.
+        """
+        torch = self._torch
+        if t.device.type != "cpu" or t.layout is not self._strided:
+            raise Unreadable(f"a tensor on {t.device} with layout {t.layout} has no bytes here")
+        with torch.no_grad():
+            t = t.detach().resolve_conj().resolve_neg().contiguous()
+        nbytes = t.nbytes
+        if nbytes == 0:
+            return b""
+        address = t.data_ptr()
+        if address == t.storage_offset() * t.itemsize:
+            raise Unreadable("its storage has been freed")
+        buffer = (ctypes.c_char * nbytes).from_address(address)
+        buffer._keep = t
+        return buffer
+
+    # unusual tensors
+
+    def _intern(self, t: Any, key: Any) -> tuple[int, int, bool]:
+        device, dtype = t.device, str(t.dtype).removeprefix("torch.")
+        reason, simple = "", True
+        if device.type == "meta":
+            reason, simple = "a meta tensor has no values", False
+        elif device.type != "cpu":
+            reason, simple = f"values on {device.type} are not fingerprinted", False
+        elif t.is_complex() or t.is_quantized:
+            simple = False
+        shape = [int(n) for n in t.shape]
+        meta = self._writer.meta(shape, dtype, str(device), str(t.layout).removeprefix("torch."), reason)
+        seed = int.from_bytes(hashlib.blake2b(f"{dtype}{shape}".encode(), digest_size=8).digest(), "little")
+        known = (meta, seed, simple)
+        self._metas[key] = known
+        return known
+
+    def _special(self, t: Any, meta: int, seed: int) -> tuple[bytes, int, int]:
+        torch = self._torch
+        if t.device.type != "cpu":
+            return NOTHING, meta, _UNOBSERVED
+        if t.layout is self._strided and not t.is_quantized:  # complex: the conjugate bit is lazy
+            with torch.no_grad():
+                resolved = t.detach().resolve_conj().resolve_neg()
+            if resolved.nbytes == 0:
+                return self._digest(b"", seed), meta, 0
+            return self._strided_digest(resolved, seed), meta, 0 if t.is_contiguous() else _NONCONTIGUOUS
+        with torch.no_grad():
+            h = self._new(seed)
+            for part in self._parts(t.detach()):
+                if isinstance(part, torch.Tensor):
+                    digest, _, flags = self(part)
+                    if flags & _UNOBSERVED:
+                        raise Unreadable(f"part of a {t.layout} tensor could not be read")
+                    h.update(digest)
+                else:
+                    h.update(repr(part).encode())
+        return h.digest(), meta, 0
+
+    def _parts(self, t: Any) -> tuple[Any, ...]:
+        """What a sparse, quantised or nested tensor consists of, in a fixed order."""
+        torch = self._torch
+        if t.is_quantized:
+            if t.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
+                return t.int_repr(), t.q_scale(), t.q_zero_point()
+            return t.int_repr(), t.q_per_channel_scales(), t.q_per_channel_zero_points(), t.q_per_channel_axis()
+        layout = t.layout
+        if layout is torch.sparse_coo:
+            return t._indices(), t._values(), t.is_coalesced()
+        if layout in (torch.sparse_csr, torch.sparse_bsr):
+            return t.crow_indices(), t.col_indices(), t.values()
+        if layout in (torch.sparse_csc, torch.sparse_bsc):
+            return t.ccol_indices(), t.row_indices(), t.values()
+        if layout is getattr(torch, "_mkldnn", None):
+            return (t.to_dense(),)
+        raise Unreadable(f"layout {layout} is not known")
+
+    def _unusual(self, t: Any) -> tuple[bytes, int, int]:
+        """A tensor subclass: unwrapped where the values are plainly inside, else unobserved by name."""
+        name = type(t).__name__
+        if name == "DTensor" and hasattr(t, "_local_tensor"):
+            return self(t._local_tensor)
+        if name in ("FakeTensor", "FunctionalTensor", "ProxyTensor"):
+            return NOTHING, self._reason(t, f"{name}: stands for values while a graph is traced"), _UNOBSERVED
+        if name == "AsyncCollectiveTensor":
+            return NOTHING, self._reason(t, "the collective that fills it had not finished"), _UNOBSERVED
+        if name in ("UninitializedParameter", "UninitializedBuffer"):
+            return NOTHING, self._reason(t, "a lazy parameter that has no values yet"), _UNOBSERVED
+        cls = type(t)
+        torch = self._torch
+        if name != "NestedTensor" and cls.__torch_dispatch__ is torch.Tensor.__torch_dispatch__:
+            # a subclass that only adds methods or __torch_function__: same memory, same meaning
+            with torch._C.DisableTorchFunctionSubclass(), torch.no_grad():
+                return self(t.detach().as_subclass(torch.Tensor))
+        if name == "NestedTensor" and hasattr(t, "_values") and hasattr(t, "_offsets"):
+            values, meta, flags = self(t._values)
+            offsets, _, more = self(t._offsets)
+            return self._digest(values + offsets), meta, flags | (more & _UNOBSERVED)
+        return NOTHING, self._reason(t, f"tensor subclass {name} hides its values"), _UNOBSERVED
+
+    def _reason(self, t: Any, reason: str) -> int:
+        try:
+            shape: list[int] = [int(n) for n in t.shape]
+            dtype, device = str(t.dtype).removeprefix("torch."), str(t.device)
+        except Exception:
+            shape, dtype, device = [], "unknown", "unknown"
+        key = (tuple(shape), dtype, device, reason[:200])
+        meta = self._reasons.get(key)
+        if meta is None:
+            meta = self._reasons[key] = self._writer.meta(shape, dtype, device, "", reason[:200])
+        return meta
+
+    def _strided_digest(self, t: Any, seed: int) -> bytes:
+        if self._modes():
+            # the program runs a dispatch mode of its own (a counter, a tracer): it must not see our copy
+            from torch.utils._python_dispatch import _disable_current_modes
+
+            with _disable_current_modes():
+                return self._copied_digest(t, seed)
+        return self._copied_digest(t, seed)
+
+    def _copied_digest(self, t: Any, seed: int) -> bytes:
+        if t.nbytes <= _CHUNK_BYTES or t.dim() == 0 or t.shape[0] == 1:
+            return self._digest(self.memory(t), seed)
+        # bytes of a contiguous copy, without ever holding the whole copy: slices along the first axis, in order
+        h = self._new(seed)
+        rows = max(1, int(_CHUNK_BYTES * t.shape[0] // t.nbytes))
+        with self._torch.no_grad():
+            for at in range(0, t.shape[0], rows):
+                h.update(self.memory(t.detach()[at : at + rows]))
+        return bytes(h.digest())

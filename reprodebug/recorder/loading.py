@@ -1,0 +1,181 @@
+"""What the program's DataLoaders gave it: batches, samples, the sampler's indices, worker seeds.
+
+A batch is recorded when the program receives it, so prefetching and workers change nothing of the order.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from reprodebug.model.events import Kind, Phase
+
+if TYPE_CHECKING:
+    from reprodebug.recorder.guest import Guest
+
+_DATA_KIND, _DATA_PHASE = int(Kind.DATA), int(Phase.DATA)
+_MAX_SAMPLES = 4096
+_SAMPLE_BYTES = 64 << 20
+"""a batch above this many bytes gets no fingerprint per sample"""
+_SCALARS = (int, float, str, bool, bytes)
+
+
+class _Iteration:
+    """One pass over one DataLoader."""
+
+    __slots__ = ("in_order", "indices", "label", "type_name")
+
+    def __init__(self, label: str, type_name: str, in_order: bool) -> None:
+        self.label = label
+        self.type_name = type_name
+        self.in_order = in_order
+        self.indices: deque[list[int]] = deque()
+
+
+class Loading:
+    """Wraps the DataLoader's iterator: its making, its next batch, its next indices."""
+
+    def __init__(self, guest: Guest) -> None:
+        self.guest = guest
+        self.reset()
+
+    def reset(self) -> None:
+        """After a fork."""
+        self._iterations: weakref.WeakKeyDictionary[Any, _Iteration] = weakref.WeakKeyDictionary()
+        self._loaders: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self._count = 0
+        self._step = -1
+        self.batches: set[bytes] = set()
+        """fingerprints of this step's batches: a model's input that is one of them is known already"""
+        self._calls: dict[str, int] = {}
+
+    def install(self) -> None:
+        """Wrap the iterator classes of ``torch.utils.data``."""
+        from torch.utils.data import dataloader as d
+
+        base = d._BaseDataLoaderIter
+        self.guest.wrap(base, "__init__", before=self._before_iteration, after=self._started)
+        self.guest.wrap(base, "_reset", after=self._restarted)
+        self.guest.wrap(base, "_next_index", after=self._indices)
+        self.guest.wrap(base, "__next__", after=self._batch)
+
+    def _before_iteration(self, args: Any, kwargs: Any) -> None:
+        """Whatever the batches are for has been built by now: record it before the data."""
+        loader = args[1]
+        self.guest.randomness.observe()
+        self._generators(loader)
+        self.guest.settle()
+
+    def _started(self, args: Any, result: Any) -> None:
+        iterator, loader = args[0], args[1]
+        number = self._loaders.get(loader)
+        if number is None:
+            number = self._loaders[loader] = self._count
+            self._count += 1
+        dataset = type(loader.dataset).__name__
+        workers = int(loader.num_workers)
+        self._iterations[iterator] = _Iteration(f"DataLoader#{number}", dataset, bool(getattr(loader, "in_order", True)) or workers == 0)
+        sampler = getattr(loader, "sampler", None)
+        try:
+            size = len(loader.dataset)
+        except Exception:
+            size = None
+        self.guest.writer.meta_event(
+            {
+                "type": "loader", "step": self.guest.step, "number": number, "dataset": dataset, "size": size,
+                "batch_size": loader.batch_size, "num_workers": workers, "drop_last": bool(loader.drop_last),
+                "sampler": type(sampler).__name__, "batch_sampler": type(getattr(loader, "batch_sampler", None)).__name__,
+                "persistent_workers": bool(loader.persistent_workers), "prefetch_factor": loader.prefetch_factor,
+                "in_order": bool(getattr(loader, "in_order", True)),
+                "worker_init_fn": getattr(loader.worker_init_fn, "__qualname__", None) if loader.worker_init_fn else None,
+                "generator": "own" if loader.generator is not None else "global",
+                "base_seed": getattr(iterator, "_base_seed", None),
+                "start_method": getattr(loader.multiprocessing_context, "_name", None) if workers else None,
+            }
+        )  # fmt: skip
+
+    def _restarted(self, args: Any, result: Any) -> None:
+        iteration = self._iterations.get(args[0])
+        if iteration is not None:
+            iteration.indices.clear()
+
+    def _generators(self, loader: Any) -> None:
+        number = self._loaders.get(loader, self._count)
+        seen = set()
+        for owner in (loader, getattr(loader, "sampler", None)):
+            generator = getattr(owner, "generator", None)
+            if generator is not None and id(generator) not in seen and hasattr(generator, "get_state"):
+                seen.add(id(generator))
+                self.guest.randomness.torch_generator(f"torch.Generator of DataLoader#{number}", generator)
+
+    def _indices(self, args: Any, result: Any) -> None:
+        iteration = self._iterations.get(args[0])
+        if iteration is None:
+            return
+        found = result if isinstance(result, (list, tuple)) else [result]
+        whole = [i for i in found[:_MAX_SAMPLES] if isinstance(i, int)]
+        iteration.indices.append(whole if len(whole) == min(len(found), _MAX_SAMPLES) else [])
+
+    def _batch(self, args: Any, batch: Any) -> None:
+        from reprodebug.recorder.guest import _leaves
+
+        guest = self.guest
+        guest.thread.state.stack.clear()
+        iteration = self._iterations.get(args[0])
+        if iteration is None:
+            return
+        indices = iteration.indices.popleft() if iteration.indices else []
+        if not iteration.in_order:
+            indices = []
+        if guest.step != self._step:
+            self._step = guest.step
+            self._calls.clear()
+            self.batches.clear()
+        call = self._calls.get(iteration.label, -1) + 1
+        self._calls[iteration.label] = call
+        guest.randomness.observe()
+        leaves = _leaves(batch, "batch", guest._tensor)
+        if len(leaves) == 1 and leaves[0][0] == "batch":
+            leaves = [("batch.0", leaves[0][1])]
+        first = -1
+        for path, t in leaves:
+            site = guest.writer.site(iteration.label, "", iteration.type_name, path)
+            digest, seq = guest.record(t, site, _DATA_KIND, _DATA_PHASE, 0, call, guest.randomness.torch_row)
+            self.batches.add(digest)
+            if first < 0:
+                first = seq
+        if first >= 0:
+            self.samples_of([t for _, t in leaves], first, indices)
+        guest.boundary()
+
+    def samples_of(self, tensors: list[Any], seq: int, indices: list[int]) -> None:
+        """A 64-bit fingerprint of each sample: of its rows in every tensor whose first axis is the batch."""
+        guest = self.guest
+        rows = [t for t in tensors if t.dim() > 0 and t.shape[0] > 0 and t.device.type == "cpu"]
+        if not rows:
+            return
+        n = int(rows[0].shape[0])
+        rows = [t for t in rows if int(t.shape[0]) == n]
+        if n > _MAX_SAMPLES or n < 1 or sum(t.nbytes for t in rows) > _SAMPLE_BYTES:
+            if indices:
+                guest.writer.samples(seq, [], indices)
+            return
+        digest = guest.fingerprint._digest
+        try:
+            views = []
+            for t in rows:
+                size = t.nbytes // n
+                views.append((memoryview(guest.fingerprint.memory(t)).cast("B"), size))
+        except Exception:
+            return
+        prints = []
+        if len(views) == 1:
+            view, size = views[0]
+            for at in range(0, n * size, size) if size else ():
+                prints.append(int.from_bytes(digest(view[at : at + size])[:8], "little"))
+        else:
+            for i in range(n):
+                parts = b"".join([digest(view[i * size : (i + 1) * size]) for view, size in views])
+                prints.append(int.from_bytes(digest(parts)[:8], "little"))
+        guest.writer.samples(seq, prints, indices)

@@ -1,0 +1,171 @@
+"""What an optimizer did: hyper-parameters before its step, parameters and state after it, the gradient scaler."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from reprodebug.model.events import Flag, Kind, Phase
+from reprodebug.recorder.fingerprint import NOTHING
+
+if TYPE_CHECKING:
+    from reprodebug.recorder.guest import Guest
+    from reprodebug.recorder.modules import Slot
+
+_PARAMETER, _OPTIMIZER_KIND = int(Kind.PARAMETER), int(Kind.OPTIMIZER)
+_OPTIMIZER = int(Phase.OPTIMIZER)
+_UNOBSERVED = int(Flag.UNOBSERVED)
+
+
+class _Known:
+    """One optimizer: its number, the places of its parameters, the hyper-parameters last written."""
+
+    __slots__ = ("hyper", "number", "places")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.hyper: Any = None
+        self.places: dict[int, Slot | tuple[int, int]] = {}
+
+
+class Optimizers:
+    """Follows every ``torch.optim`` optimizer through torch's global step hooks."""
+
+    def __init__(self, guest: Guest) -> None:
+        self.guest = guest
+        self._known: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
+        self._count = 0
+        self._meta = -1
+
+    def reset(self) -> None:
+        """After a fork."""
+        self.__init__(self.guest)  # type: ignore[misc]
+
+    def before(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        """torch's pre-step hook: settle what is new, and write hyper-parameters that changed."""
+        guest = self.guest
+        if guest.off or guest._compiling():
+            return
+        try:
+            known = self._known.get(optimizer)
+            if known is None:
+                known = self._known[optimizer] = _Known(self._count)
+                self._count += 1
+            guest.settle()
+            hyper = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+            if hyper != known.hyper:
+                known.hyper = hyper
+                groups = [{k: _plain(v) for k, v in group.items()} for group in hyper]
+                for group, own in zip(groups, optimizer.param_groups):
+                    group["n_params"] = len(own["params"])
+                guest.writer.meta_event(
+                    {"type": "optimizer", "step": guest.step, "number": known.number, "class": type(optimizer).__name__, "groups": groups}
+                )
+        except Exception as error:
+            guest.fault("optimizer pre-hook", error)
+
+    def after(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        """torch's post-step hook: every parameter and buffer, then the optimizer's state, then the step is over."""
+        guest = self.guest
+        if guest.off or guest._compiling():
+            return
+        try:
+            if guest._function_modes():
+                with guest.torch._C.DisableTorchFunction():
+                    self._after(optimizer)
+            else:
+                self._after(optimizer)
+        except Exception as error:
+            guest.fault("optimizer post-hook", error)
+        try:
+            guest.step_done()
+        except Exception as error:
+            guest.fault("end of step", error)
+
+    def _after(self, optimizer: Any) -> None:
+        guest = self.guest
+        known = self._known.get(optimizer)
+        if known is None:
+            return
+        places, record = known.places, guest.record
+        slots: list[tuple[Any, Any]] = []
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                place = places.get(id(p))
+                if place is None:
+                    place = self._find(known, p, len(places))
+                slots.append((p, place))
+        for p, place in slots:
+            if isinstance(place, tuple):
+                record(p, place[0], _PARAMETER, _OPTIMIZER)
+            else:
+                place.owned = True
+                place.version = p._version
+                place.digest, _ = record(p, place.site, _PARAMETER, _OPTIMIZER)
+        for root in guest.modules.roots:
+            for info in root.infos:
+                for slot in info.slots:
+                    if slot.buffer:
+                        t = slot.tensor()
+                        if t is not None and (slot.version != t._version or slot.silent(t)):
+                            guest.parameter(slot, t, _OPTIMIZER, only_changed=True)
+        for p, place in slots:
+            state = optimizer.state.get(p)
+            if state:
+                self._state(state, place[1] if isinstance(place, tuple) else place.state_site)
+
+    def _state(self, state: Any, site: int) -> None:
+        """One event for all tensors and numbers that the optimizer keeps for a parameter, in their own order."""
+        guest = self.guest
+        fingerprint, tensor = guest.fingerprint, guest._tensor
+        h = fingerprint._new(0)
+        flags = 0
+        for key, value in state.items():
+            if isinstance(value, tensor):
+                if not fingerprint.update(h, value):
+                    digest, _, more = fingerprint(value)
+                    flags |= more & _UNOBSERVED
+                    h.update(digest)
+            elif value is not None:
+                h.update(f"{key}={value!r}".encode()[:4096])
+        if self._meta < 0:
+            self._meta = guest.writer.meta([], "state", "", "", "")
+        digest = NOTHING if flags else h.digest()
+        guest.writer.event(
+            site, self._meta, guest.step, 0, 0, flags, _OPTIMIZER_KIND, _OPTIMIZER, 0, guest.turn, guest.time_ms, digest
+        )  # fmt: skip
+
+    def _find(self, known: _Known, p: Any, position: int) -> Slot | tuple[int, int]:
+        """Where a parameter lives; one that belongs to no known module is named by its place in the optimizer."""
+        for root in self.guest.modules.roots:
+            for info in root.infos:
+                for slot in info.slots:
+                    if not slot.buffer and slot.tensor() is p:
+                        known.places[id(p)] = slot
+                        return slot
+        name = f"param.{position}"
+        at = (f"optimizer#{known.number}", "", "")
+        place = (self.guest.writer.site(*at, name), self.guest.writer.site(*at, name + ".state"))
+        known.places[id(p)] = place
+        return place
+
+    def scaler(self, args: Any, result: Any) -> None:
+        """After ``GradScaler.update``: the scale that the next step uses."""
+        scaler = args[0]
+        scale = getattr(scaler, "_scale", None)
+        if isinstance(scale, self.guest._tensor):
+            site = self.guest.writer.site("GradScaler", "", type(scaler).__name__, "scale")
+            self.guest.record(scale, site, _OPTIMIZER_KIND, _OPTIMIZER)
+
+
+def _plain(value: Any) -> Any:
+    """A hyper-parameter as JSON keeps it; floats exactly (``repr`` round-trips)."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else repr(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value[:64]]
+    if hasattr(value, "item") and getattr(value, "numel", lambda: 0)() == 1 and value.device.type == "cpu":
+        return value.item()
+    return f"<{type(value).__name__}>"

@@ -1,0 +1,100 @@
+"""run.json: readable, diffable, versioned. Written whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+from reprodebug._base.errors import RunUnreadable, SchemaTooNew
+from reprodebug.model.events import SCHEMA_VERSION
+from reprodebug.model.run import RUN_SCHEMA, Manifest, Process
+
+NAME = "run.json"
+_MOST_BYTES = 256 << 20
+
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""schema version -> function that makes the next version of a parsed run.json"""
+
+
+def write_manifest(run: str, manifest: Manifest) -> None:
+    """Replace ``run.json`` of the run directory at one stroke. Raises OSError."""
+    path = os.path.join(run, NAME)
+    text = json.dumps(dataclasses.asdict(manifest), indent=1, default=str) + "\n"
+    temporary = f"{path}.{os.getpid()}.tmp"
+    with open(temporary, "w", encoding="utf-8", errors="backslashreplace") as f:
+        f.write(text)
+        f.flush()
+        os.fsync(f.fileno())
+    os.replace(temporary, path)
+
+
+def read_manifest(run: str) -> Manifest:
+    """Read and check ``run.json``.
+
+    Raises RunUnreadable (missing, no JSON, another schema, wrong types) and SchemaTooNew.
+    """
+    path = os.path.join(run, NAME)
+    try:
+        if os.path.getsize(path) > _MOST_BYTES:
+            raise RunUnreadable(f"{path} is too large to be a manifest", hint="point at a directory made by `reprodebug capture`")
+        with open(path, encoding="utf-8", errors="replace") as f:
+            value = json.load(f)
+    except FileNotFoundError as error:
+        raise RunUnreadable(
+            f"{run} holds no run: it has no {NAME}", hint="point at a directory made by `reprodebug capture -o DIR -- COMMAND`"
+        ) from error
+    except OSError as error:
+        raise RunUnreadable(f"{path} cannot be read: {error.strerror}", hint="check its permissions") from error
+    except (ValueError, RecursionError) as error:
+        raise RunUnreadable(f"{path} is not valid JSON", hint="it was damaged or edited: record the run again") from error
+    if not isinstance(value, dict) or value.get("schema") != RUN_SCHEMA:
+        raise RunUnreadable(f"{path} is no manifest of reprodebug", hint="point at a directory made by `reprodebug capture`")
+    version = value.get("schema_version")
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise RunUnreadable(f"{path} does not say its schema version", hint="it was damaged or edited: record the run again")
+    if version > SCHEMA_VERSION:
+        raise SchemaTooNew(
+            f"{run} was recorded by a newer reprodebug (schema {version}, this one reads up to {SCHEMA_VERSION})",
+            hint="pip install --upgrade reprodebug",
+        )
+    for old in range(version, SCHEMA_VERSION):
+        value = UPGRADES[old](value)
+    try:
+        return _manifest(value)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise RunUnreadable(f"{path} has fields of the wrong type", hint="it was damaged or edited: record the run again") from error
+
+
+def _manifest(value: dict[str, Any]) -> Manifest:
+    fields = {f.name for f in dataclasses.fields(Manifest)}
+    known = {k: v for k, v in value.items() if k in fields}
+    known["command"] = _words(known.get("command", []))
+    known["notes"] = _words(known.get("notes", []))
+    known["processes"] = tuple(_process(p) for p in known.get("processes", []))
+    for name in ("environment", "code", "data"):
+        if not isinstance(known.get(name, {}), dict):
+            raise TypeError(name)
+    for name in ("cwd", "started", "ended", "level", "label"):
+        if not isinstance(known.get(name, ""), str):
+            raise TypeError(name)
+    return Manifest(**known)
+
+
+def _process(value: dict[str, Any]) -> Process:
+    fields = {f.name for f in dataclasses.fields(Process)}
+    known = {k: v for k, v in value.items() if k in fields}
+    known["argv"], known["notes"] = _words(known.get("argv", [])), _words(known.get("notes", []))
+    for name in ("rank", "ordinal", "pid", "events", "steps"):
+        known[name] = int(known[name])
+    if os.path.basename(known["trace"]) != known["trace"]:
+        raise ValueError("a trace outside the run directory")
+    return Process(**known)
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError("list expected")
+    return tuple(str(v) for v in value)
