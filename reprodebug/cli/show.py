@@ -1,0 +1,80 @@
+"""``reprodebug show``: what one run recorded."""
+
+from __future__ import annotations
+
+import sys
+
+from reprodebug._base.text import plural, visible
+from reprodebug.cli.arguments import Parser
+
+
+def parser() -> Parser:
+    p = Parser(prog="reprodebug show", usage="reprodebug show RUN", description="Say what one run recorded.")
+    p.add_argument("run", metavar="RUN", help="run directory")
+    return p
+
+
+def run(words: list[str]) -> int:
+    """Print the run's facts; returns 0."""
+    arguments = parser().parse_args(words)
+    from reprodebug import api
+
+    stored = api.open_run(arguments.run)
+    m = stored.manifest
+    code = "" if m.exit_code is None else f", exit code {m.exit_code}"
+    out = [
+        f"run       {visible(stored.label)}",
+        f"command   {visible(' '.join(m.command), 400)}",
+        f"in        {visible(m.cwd, 300)}",
+        f"started   {visible(m.started)}{code}",
+        f"complete  {'yes' if stored.complete else 'no'}",
+        f"level     {visible(m.level)}",
+    ]
+    for (rank, ordinal), process in sorted(stored.traces.items()):
+        trace = stored.trace(rank, ordinal) if process.events else None
+        name = f"rank {rank}" + (f", process {ordinal + 1}" if ordinal else "")
+        out.append(f"{name:<9} {plural(process.events, 'record')}, {plural(process.steps, 'step')}")
+        if trace is not None:
+            out += _counts(trace)
+    out += _surroundings(stored)
+    out += [f"note      {visible(n, 400)}" for n in stored.notes]
+    sys.stdout.write("\n".join(out) + "\n")
+    sys.stdout.flush()
+    return 0
+
+
+def _counts(trace: object) -> list[str]:
+    import numpy as np
+
+    from reprodebug.compare.coverage import coverage
+    from reprodebug.model.events import Kind
+    from reprodebug.store.trace import Trace
+
+    assert isinstance(trace, Trace)
+    kinds, counts = np.unique(trace.events["kind"], return_counts=True)
+    words = ", ".join(f"{n:,} {Kind(int(k)).word}" for k, n in zip(kinds.tolist(), counts.tolist(), strict=True))
+    found = coverage([trace], [trace])
+    rows = [f"          {words}", f"          generators: {', '.join(visible(n, 60) for n, _ in trace.generators) or 'none'}"]
+    if trace.tensor_seqs:
+        rows.append(f"          {plural(len(trace.tensor_seqs), 'tensor')} kept")
+    rows.append(f"coverage  {found.share:.0%}")
+    rows += [f"          not seen: {visible(u.what, 120)}: {visible(u.why, 200)}" for u in found.unobserved[:12]]
+    return rows
+
+
+def _surroundings(stored: object) -> list[str]:
+    from reprodebug.store.run import StoredRun
+
+    assert isinstance(stored, StoredRun)
+    m = stored.manifest
+    rows = []
+    commit = m.code.get("commit")
+    if commit:
+        dirty = " with uncommitted changes" if m.code.get("dirty") else ""
+        rows.append(f"code      commit {visible(commit)}{dirty}")
+    packages = m.environment.get("packages")
+    if isinstance(packages, dict):
+        rows.append(f"packages  {len(packages):,}")
+    if m.data:
+        rows.append(f"data      {plural(len(m.data), 'file')} opened or named")
+    return rows

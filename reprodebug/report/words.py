@@ -1,0 +1,106 @@
+"""The words that text and Markdown share: what a divergence is, how large, and what to type next."""
+
+from __future__ import annotations
+
+import shlex
+
+from reprodebug._base.text import visible
+from reprodebug.model.comparison import Comparison, Difference, Divergence, LayerDifference
+
+GLYPHS = {"identical": "✓", "equivalent": "≈", "divergent": "✗", "incomparable": "?"}
+SPARKS = "▁▂▃▄▅▆▇█"
+
+
+def place(d: Divergence) -> str:
+    """Module and type, or the kind of thing where there is no module."""
+    name = visible(d.module, 120) if d.module else "(outermost)"
+    return f"{name} ({visible(d.module_type, 60)})" if d.module_type else name
+
+
+def tensor(d: Divergence) -> str:
+    """Tensor name, shape and dtype; both sides' where they differ."""
+    text = visible(d.tensor, 80)
+    if d.shape is None:
+        return text
+    text += f" {list(d.shape)} {d.dtype}"
+    if d.shape_b is not None or d.dtype_b is not None:
+        shape = d.shape if d.shape_b is None else d.shape_b
+        text += f" in A, {list(shape)} {d.dtype_b or d.dtype} in B"
+    return text
+
+
+def size(d: Divergence) -> str:
+    """How large the difference is, as far as it was recorded."""
+    n = d.numbers
+    if n.max_abs is None:
+        if d.kind == "optimizer":
+            return "not recorded: an optimizer's state is kept as a fingerprint"
+        return "not recorded: only fingerprints of it were kept"
+    parts = [f"max abs {n.max_abs:.3g}"]
+    if n.max_rel is not None:
+        parts.append(f"max rel {n.max_rel:.3g}")
+    if n.max_ulp is not None:
+        parts.append(f"max {n.max_ulp:,} ULP")
+    if n.differing is not None and n.elements:
+        parts.append(f"{n.differing:,} of {n.elements:,} elements ({n.differing / n.elements:.1%})")
+    if n.nan_only:
+        parts.append("only payloads of NaN differ")
+    if n.signed_zero_only:
+        parts.append("only -0.0 against 0.0")
+    if n.worst_index:
+        parts.append(f"largest at {list(n.worst_index)}")
+    return ", ".join(parts)
+
+
+def statistics(d: Divergence) -> list[tuple[str, str, str]]:
+    """(statistic, A, B) for each that was recorded."""
+    return [(name, f"{a:.6g}", f"{b:.6g}") for name, (a, b) in d.statistics.items()]
+
+
+def layer_row(x: LayerDifference) -> tuple[str, str, str, str, str]:
+    """(step, phase, kind, module and tensor, share of records that differ)."""
+    d = x.first
+    name = visible(d.module, 60) if d.module else f"({visible(x.root or d.module_type, 40)})"
+    return str(d.step), d.phase, d.kind, f"{name} {visible(d.tensor, 40)}", f"{x.differing:,}/{x.compared:,}"
+
+
+def by_severity(differences: tuple[Difference, ...]) -> tuple[list[Difference], list[Difference]]:
+    """(those that may matter, the harmless)."""
+    return [d for d in differences if d.severity != "harmless"], [d for d in differences if d.severity == "harmless"]
+
+
+def paths(c: Comparison) -> str:
+    """The two runs as arguments, quoted for a shell."""
+    return f"{shlex.quote(visible(c.a.path, None))} {shlex.quote(visible(c.b.path, None))}"
+
+
+def command(c: Comparison, *flags: str) -> str:
+    """The headless command that says the same."""
+    extra = [f"--rtol {c.tolerance.rtol:g}"] * bool(c.tolerance.rtol) + [f"--atol {c.tolerance.atol:g}"] * bool(c.tolerance.atol)
+    extra += [f"--ulps {c.tolerance.ulps}"] * bool(c.tolerance.ulps)
+    return " ".join(["reprodebug compare", paths(c), *extra, *flags])
+
+
+def sparkline(values: list[float | None], low: float, high: float) -> str:
+    """One character for each value between ``low`` and ``high``; a space where there is none."""
+    span = (high - low) or 1.0
+    return "".join(" " if v is None else SPARKS[min(7, max(0, int((v - low) / span * 7.999)))] for v in values)
+
+
+def loss_curves(c: Comparison, width: int = 60) -> list[str]:
+    """The two loss curves as sparklines on one scale; empty where no loss was recorded."""
+    rows = c.losses
+    finite = [v for _, a, b in rows for v in (a, b) if v is not None and abs(v) != float("inf")]
+    if len(rows) < 2 or not finite:
+        return []
+    at = rows if len(rows) <= width else [rows[i * (len(rows) - 1) // (width - 1)] for i in range(width)]
+    low, high = min(finite), max(finite)
+    lines = [
+        f"loss A {sparkline([a for _, a, _ in at], low, high)}",
+        f"loss B {sparkline([b for _, _, b in at], low, high)}",
+        f"       steps {at[0][0]} to {at[-1][0]}, {low:.4g} to {high:.4g}",
+    ]
+    parted = next((s for s, a, b in rows if a is not None and b is not None and a != b), None)
+    if parted is not None:
+        lines.append(f"       the recorded losses differ from step {parted} on")
+    return lines
