@@ -20,6 +20,7 @@ from reprodebug.recorder.writer import Writer
 NOTHING = bytes(16)
 _CHUNK_BYTES = 64 << 20
 """a non-contiguous tensor above this is copied slice by slice"""
+_WORTH_BYTES = 16 << 10
 _LOW_ADDRESS = 1 << 36
 """a tensor whose storage was freed has its offset for an address: below this the storage is looked at"""
 _LINE = ctypes.c_char * 64
@@ -115,7 +116,7 @@ class Fingerprinter:
             except Exception:
                 return self(t)
         found = self(t)
-        if found[2] == 0 and type(t) in self._plain:
+        if found[2] == 0 and type(t) in self._plain and t.layout is self._strided:
             row = self._metas.get((t.shape, t.dtype, t.device))
             if row is not None and row[2] and t.nbytes:
                 nbytes = t.nbytes
@@ -135,8 +136,8 @@ class Fingerprinter:
         return True
 
     def head(self, t: Any) -> bytes:
-        """The first and last 64 bytes of a dense contiguous CPU tensor; empty for any other."""
-        if not t.is_cpu or t.nbytes < 128 or t.layout is not self._strided or not t.is_contiguous():
+        """The first and last 64 bytes of a dense contiguous CPU tensor of 16 KiB or more; empty for any other."""
+        if t.layout is not self._strided or not t.is_cpu or t.nbytes < _WORTH_BYTES or not t.is_contiguous():
             return b""
         address = t.data_ptr()
         if address == t.storage_offset() * t.itemsize:

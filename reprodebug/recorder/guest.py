@@ -41,7 +41,6 @@ _MAX_DEPTH = 6
 _MAX_TENSORS = 256
 """nesting and number of tensors followed inside one module's inputs or outputs"""
 _MAX_FAULTS = 20
-_WORTH_BYTES = 16 << 10
 _QUIET = 3
 """a module before whose calls torch's generator never moved is not asked again, until the generator is found moved unseen"""
 
@@ -147,6 +146,7 @@ class Guest:
         self._output_digests: set[bytes] = set()
         self._gradient_sites: dict[int, int] = {}
         self._watch: Any = None
+        self._early_modules: dict[str, str] = {}
         self._files: Any = None
 
     # coming and going
@@ -184,8 +184,9 @@ class Guest:
         scaler = getattr(torch.amp, "GradScaler", None)
         if scaler is not None:
             self.wrap(scaler, "update", after=self.optimizers.scaler)
-        numpy_random = sys.modules.get("numpy.random")
-        if numpy_random is not None:
+        if "numpy" in sys.modules:  # its random part is loaded on first use
+            import numpy.random as numpy_random
+
             self.wrap(numpy_random, "default_rng", after=self._on_default_rng)
         self.loading.install()
         atexit.register(self.end)
@@ -249,6 +250,8 @@ class Guest:
         if role == "main":
             self.writer.meta_event({"type": "facts", "facts": {"torch": facts.torch_facts(self.torch)}})
             self._watch = facts.SettingsWatch(self.torch)
+            main = facts.modules().get("__main__")  # the interpreter takes its __file__ away before the process ends
+            self._early_modules = {"__main__": main} if main else {}
             self.writer.meta_event({"type": "settings", "step": 0, "settings": facts.settings(self.torch)})
             from reprodebug.recorder.files import FileWatch
 
@@ -292,7 +295,7 @@ class Guest:
     def _facts_again(self) -> None:
         from reprodebug.recorder import facts
 
-        found: dict[str, Any] = {"modules": facts.modules(), "libraries": facts.mapped_libraries()}
+        found: dict[str, Any] = {"modules": {**self._early_modules, **facts.modules()}, "libraries": facts.mapped_libraries()}
         found["torch"] = facts.torch_facts(self.torch, used=True)
         self._settings()
         if self._files is not None and any(self._files.left_out.values()):
@@ -493,7 +496,7 @@ class Guest:
         thread.last = weakref.ref(t)
         thread.last_version = t._version
         thread.last_known = known
-        thread.last_head = self.fingerprint.head(t) if known[2] == 0 and t.nbytes >= _WORTH_BYTES else b""
+        thread.last_head = self.fingerprint.head(t) if known[2] == 0 else b""
         if requires_grad and flags & _F_GRAD and t.grad_fn is not None:
             hook = functools.partial(self._on_gradient, site, call, flags)
             hook.__torch_unserializable__ = True  # type: ignore[attr-defined]
@@ -507,10 +510,9 @@ class Guest:
         """
         thread = self.thread.state
         last = thread.last
-        if last is not None and last() is t and thread.last_version == t._version and t.nbytes >= _WORTH_BYTES:
-            known = thread.last_known
-            if known[2] == 0 and self.fingerprint.head(t) == thread.last_head:
-                return known  # type: ignore[no-any-return]
+        if last is not None and last() is t and thread.last_version == t._version and thread.last_head:
+            if self.fingerprint.head(t) == thread.last_head:
+                return thread.last_known  # type: ignore[no-any-return]
         return self.fingerprint.at(t, site)
 
     def _flags(self, module: Any) -> int:
@@ -583,7 +585,10 @@ class Guest:
             for info in root.infos:
                 for slot in info.slots:
                     t = slot.tensor()
-                    if t is None or id(t) in seen:
+                    if t is None:
+                        continue
+                    slot.alias_of = id(t) if id(t) in seen else 0
+                    if slot.alias_of:
                         continue
                     seen.add(id(t))
                     if slot.digest is None:
@@ -596,7 +601,7 @@ class Guest:
         for info in root.infos:
             for slot in info.slots:
                 t = slot.tensor()
-                if t is None:
+                if t is None or slot.alias_of == id(t):
                     continue
                 if slot.version != t._version or (slot.silent(t) if slot.buffer else not slot.owned):
                     self.parameter(slot, t, _FORWARD if slot.buffer else phase, only_changed=True)

@@ -152,7 +152,8 @@ class Loading:
     def samples_of(self, tensors: list[Any], seq: int, indices: list[int]) -> None:
         """A 64-bit fingerprint of each sample: of its rows in every tensor whose first axis is the batch."""
         guest = self.guest
-        rows = [t for t in tensors if t.dim() > 0 and t.shape[0] > 0 and t.device.type == "cpu"]
+        dense = guest.torch.strided
+        rows = [t for t in tensors if t.dim() > 0 and t.shape[0] > 0 and t.layout is dense and t.device.type == "cpu"]
         if not rows:
             return
         n = int(rows[0].shape[0])

@@ -28,7 +28,7 @@ _SMALL_BYTES = 64 << 10
 class Slot:
     """One parameter or buffer of one module: where it is, and what it was when last fingerprinted."""
 
-    __slots__ = ("buffer", "digest", "grad_site", "handle", "hooked", "name", "owned", "owner", "site", "state_site", "version")
+    __slots__ = ("alias_of", "buffer", "digest", "grad_site", "handle", "hooked", "name", "owned", "owner", "site", "state_site", "version")
 
     def __init__(self, owner: Info, name: str, site: int, grad_site: int, state_site: int, buffer: bool) -> None:
         self.owner = owner
@@ -44,10 +44,12 @@ class Slot:
         self.hooked = 0
         """id() of the tensor that carries our gradient hook"""
         self.handle: Any = None
+        self.alias_of = 0
+        """id() of the tensor, where another place of the same outermost module holds it too and comes first"""
 
     def silent(self, t: Any) -> bool:
         """Whether this buffer may change without its version counter: kernels of normalisation layers write theirs so."""
-        return t.nbytes <= _SMALL_BYTES or self.name.startswith("running_")
+        return t.numel() * t.itemsize <= _SMALL_BYTES or self.name.startswith("running_")
 
     def tensor(self) -> Any:
         """The tensor that is there now, or None."""
@@ -87,12 +89,15 @@ class Info:
 class Root:
     """One outermost module and everything below it."""
 
-    __slots__ = ("called", "dirty", "infos", "label", "ref")
+    __slots__ = ("called", "dirty", "fresh", "infos", "label", "ref")
 
     def __init__(self, ref: Any, label: str) -> None:
         self.ref = ref
         self.label = label
         self.dirty = True
+        """something was registered in it since it was named"""
+        self.fresh = False
+        """named, and its parameters not recorded yet"""
         self.called = False
         self.infos: list[Info] = []
 
@@ -135,15 +140,20 @@ class ModuleTable:
             self._remember(id(value), value)
 
     def settle(self) -> Iterator[Root]:
-        """Name everything that is new since the last call; yields each root that changed, in order of construction."""
+        """Name everything that is new; yields each root that was named since the last call, in order of construction."""
+        self._update()
+        for root in list(self._roots):
+            if root.fresh:
+                root.fresh = False
+                yield root
+
+    def _update(self) -> None:
         if self._dirty:
             self._dirty = False
             self._find_roots()
         for root in list(self._roots):
             if root.dirty:
-                root.dirty = False
-                if self._name(root):
-                    yield root
+                self._name(root)
 
     def _remember(self, key: int, module: Any) -> None:
         known = self._known
@@ -182,8 +192,7 @@ class ModuleTable:
 
     def _adopt(self, module: Any) -> Info:
         """A module that is called before it was named."""
-        for _ in self.settle():
-            pass
+        self._update()
         info = self._infos.get(id(module))
         if info is not None:
             return info
@@ -193,15 +202,16 @@ class ModuleTable:
                 self._name(root)
                 return self._infos[id(module)]
         root = self._add_root(module)
-        root.dirty = False
         self._name(root)
         return self._infos[id(module)]
 
-    def _name(self, root: Root) -> bool:
-        """Name every module below ``root``. False when it died meanwhile."""
+    def _name(self, root: Root) -> None:
+        """Name every module below ``root``."""
+        root.dirty = False
         top = root.ref()
         if top is None:
-            return False
+            return
+        root.fresh = True
         root.infos = []
         seen: set[int] = set()
         self._walk(top, "", root, seen)
@@ -209,7 +219,6 @@ class ModuleTable:
         for info in root.infos:
             prefix = info.name + "." if info.name else ""
             info.slots_below = any(name == info.name or name.startswith(prefix) for name in holders)
-        return True
 
     def _walk(self, module: Any, name: str, root: Root, seen: set[int]) -> None:
         if id(module) in seen:

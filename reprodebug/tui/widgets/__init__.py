@@ -1,0 +1,1 @@
+"""The widgets. None takes a string from a run as markup."""

@@ -1,0 +1,100 @@
+"""A list with a cursor that stays quick at 100,000 rows: only the visible rows are ever built.
+
+Owns the cursor and the scrolling. Refuses to hold rows: it asks ``row(index, width, selected)`` for a ``rich.text.Text``,
+and never takes a string. The screen owns the keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from rich.style import Style
+from rich.text import Text
+from textual import events
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.reactive import reactive
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+Row = Callable[[int, int, bool], Text]
+
+
+class Lines(ScrollView, can_focus=True, inherit_bindings=False):
+    """One line for each row; the row under the cursor is marked by its renderer and by reversed video."""
+
+    DEFAULT_CSS = """
+    Lines { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; background: $background; }
+    """
+    ALLOW_SELECT: ClassVar[bool] = False
+
+    cursor: reactive[int] = reactive(0, init=False)
+
+    class Moved(Message):
+        """The cursor stands on another row."""
+
+        def __init__(self, lines: Lines, index: int) -> None:
+            super().__init__()
+            self.lines = lines
+            self.index = index
+
+    def __init__(self, *, cursor_shown: bool = True, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.count = 0
+        self.cursor_shown = cursor_shown
+        self._row: Row = lambda index, width, selected: Text()
+
+    def show(self, count: int, row: Row, cursor: int = 0) -> None:
+        """Replace what is listed."""
+        self.count, self._row = count, row
+        self.virtual_size = Size(max(1, self.size.width), count)
+        self.set_reactive(Lines.cursor, max(0, min(cursor, count - 1)))
+        self.post_message(self.Moved(self, self.cursor))
+        self._follow()
+        self.refresh()
+
+    def move(self, rows: int) -> bool:
+        """Move the cursor, or scroll where there is none; False where it cannot move that way."""
+        if not self.cursor_shown:
+            before = round(self.scroll_target_y)
+            self.scroll_to(y=before + rows, animate=False)
+            return round(self.scroll_target_y) != before
+        before = self.cursor
+        self.cursor = before + rows
+        return self.cursor != before
+
+    def validate_cursor(self, value: int) -> int:
+        return max(0, min(value, self.count - 1))
+
+    def watch_cursor(self) -> None:
+        self._follow()
+        self.refresh()
+        self.post_message(self.Moved(self, self.cursor))
+
+    def _follow(self) -> None:
+        if self.cursor_shown and self.count and self.is_mounted:
+            self.scroll_to_region(Region(0, self.cursor, 1, 1), animate=False, force=True)
+
+    def on_resize(self) -> None:
+        self.virtual_size = Size(max(1, self.scrollable_content_region.width), self.count)
+        self.call_after_refresh(self._follow)
+
+    def on_click(self, event: events.Click) -> None:
+        index = event.y + round(self.scroll_y)
+        if self.cursor_shown and 0 <= index < self.count:
+            self.cursor = index
+
+    def render_line(self, y: int) -> Strip:
+        width = self.scrollable_content_region.width
+        index = y + round(self.scroll_y)
+        base = self.rich_style
+        if not 0 <= index < self.count:
+            return Strip.blank(width, base)
+        selected = self.cursor_shown and index == self.cursor
+        text = self._row(index, width, selected)
+        text.truncate(width, overflow="ellipsis", pad=True)
+        strip = Strip(text.render(self.app.console), width).apply_style(base)
+        if selected:
+            strip = strip.apply_style(Style(reverse=True) if self.has_focus else Style(bold=True))
+        return strip.adjust_cell_length(width, base)
