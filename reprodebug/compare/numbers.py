@@ -65,11 +65,13 @@ def values(raw: Array, dtype: str) -> Array | None:
     if dtype in _COMPLEX:
         return values(raw, _COMPLEX[dtype])
     if dtype == "bfloat16":
-        return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # signalling NaN becomes quiet
+            return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32).astype(np.float64)
     if dtype in _FP8 or dtype == "float8_e8m0fnu":
         return np.asarray(_fp8_table(dtype)[raw])
     if dtype in _FLOAT_BITS or dtype in _INTEGERS:
-        return raw.view(np.dtype(dtype).newbyteorder("<")).astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            return raw.view(np.dtype(dtype).newbyteorder("<")).astype(np.float64)
     if dtype == "bool":
         return (raw != 0).astype(np.float64)
     return None

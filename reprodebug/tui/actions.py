@@ -73,14 +73,10 @@ def glyph(key: str) -> str:
 def bindings() -> list[Binding]:
     """The bindings of the compare screen; those of the app are left to it."""
     return [
-        Binding(",".join(_named(k) for k in a.keys), a.action, a.title, show=False)
+        Binding(",".join(a.keys), a.action, a.title, show=False)
         for a in ACTIONS
         if not a.action.startswith("app.")
     ]
-
-
-def _named(key: str) -> str:
-    return f"upper_{key.lower()}" if len(key) == 1 and key.isupper() else key
 
 
 def help_groups() -> list[tuple[str, list[tuple[str, str]]]]:

@@ -1,0 +1,158 @@
+"""Which record is the partner of which, what is first, and what the verdict is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reprodebug._base.errors import NothingComparable
+from reprodebug.compare import align as alignment
+from reprodebug.compare.align import align
+from reprodebug.compare.runs import compare_runs
+from reprodebug.model.comparison import Tolerance
+from reprodebug.model.events import Flag, Kind, Phase
+from tests.compare.traces import event, run, trace, training
+
+
+def compared(a, b, **tolerance):
+    return compare_runs(run(trace(a)), run(trace(b)), Tolerance(**tolerance))
+
+
+def test_identical() -> None:
+    c = compared(training(), training())
+    assert (c.verdict, c.first, c.counts.differing) == ("identical", None, 0)
+    assert c.coverage.share == 1.0
+
+
+@pytest.mark.parametrize("where", [(0, "a"), (1, "c"), (2, "b")])
+def test_first_is_first_in_execution_order(where: tuple[int, str]) -> None:
+    c = compared(training(), training(change=where))
+    assert c.verdict == "divergent"
+    assert (c.first.step, c.first.module, c.first.kind, c.first.phase) == (*where, "activation", "forward")
+    assert c.layers[0].first == c.first
+
+
+def test_an_extra_pass_before_it_costs_a_gap_not_a_difference() -> None:
+    b = training()
+    at = next(n for n, e in enumerate(b) if e["step"] == 1)
+    extra = [event(m, 7000 + k, step=1, shape=(1,), flags=Flag(0)) for k in range(12) for m in ("a", "b", "c")]
+    c = compared(training(), b[:at] + extra + b[at:])
+    assert (c.verdict, c.counts.differing, c.counts.only_b) == ("identical", 0, 36)
+    assert [(g.side, g.step, g.records) for g in c.gaps] == [("b", 1, 36)]
+
+
+def test_an_inserted_layer_costs_a_gap_in_each_step() -> None:
+    c = compared(training(), training(modules=("a", "new", "b", "c")))
+    assert (c.verdict, c.counts.differing) == ("identical", 0)
+    assert {g.module for g in c.gaps} == {"new"}
+
+
+def test_a_call_in_the_wrong_mode_still_meets_its_partner() -> None:
+    b = training(change=(1, "b"))
+    b = [e | {"flags": Flag(0)} if e["step"] >= 1 and e["kind"] == Kind.ACTIVATION else e for e in b]
+    b.insert(5, event("a", 1, step=0, tensor="extra"))  # so that the steps are not alike record by record
+    c = compared(training(), b)
+    assert (c.first.step, c.first.module) == (1, "b")
+    assert "train/eval mode: A train, B eval" in c.equal_before
+
+
+def test_another_shape_is_a_difference_of_the_same_place() -> None:
+    b = [e | {"shape": (5,), "value": e["value"] + 1} if e["phase"] == Phase.DATA else e for e in training()]
+    c = compared(training(), b)
+    assert (c.first.kind, c.first.shape, c.first.shape_b) == ("data", (4,), (5,))
+
+
+def test_optimizer_state_alone_does_not_make_runs_divergent() -> None:
+    b = [e | {"value": e["value"] + 1} if e["kind"] == Kind.OPTIMIZER else e for e in training()]
+    assert compared(training(), b).verdict == "identical"
+
+
+def test_optimizer_state_is_first_where_it_reaches_its_parameter() -> None:
+    def touch(e, step):
+        return e | {"value": e["value"] + 1}
+
+    b = [touch(e, 0) if e["module"] == "b" and ((e["kind"] == Kind.OPTIMIZER and e["step"] == 0) or (e["kind"] == Kind.PARAMETER and e["step"] == 1)) else e for e in training()]
+    c = compared(training(), b)
+    assert (c.first.kind, c.first.step, c.first.module) == ("optimizer", 0, "b")
+
+
+def test_a_longer_run_is_identical_as_far_as_both_go() -> None:
+    c = compared(training(2), training(4))
+    assert c.verdict == "identical"
+    assert "B goes on for 2 steps more" in c.reason
+    cut = compare_runs(run(trace(training(4))), run(trace(training(4)[:20]), complete=False))
+    assert cut.verdict == "identical"
+    assert "B did not finish" in cut.reason
+
+
+def test_too_little_in_common_is_incomparable() -> None:
+    only_parameters = training(0)
+    assert compared(only_parameters, only_parameters).verdict == "incomparable"
+    c = compared(training(modules=("a", "b", "c")), training(modules=("x", "y", "z", "w")))
+    assert c.verdict == "incomparable"
+
+
+def test_nothing_recorded_is_refused() -> None:
+    with pytest.raises(NothingComparable, match="run B recorded no tensor"):
+        compare_runs(run(trace(training())), run(trace([])))
+
+
+def test_unreadable_values_lower_coverage_and_are_never_called_equal() -> None:
+    blind = [e | {"flags": e["flags"] | Flag.UNOBSERVED, "value": 0} if e["kind"] != Kind.LOSS else e for e in training()]
+    c = compared(blind, blind)
+    assert c.verdict == "incomparable"
+    assert c.counts.unobserved > 20
+    assert c.coverage.share == 0.0
+
+
+def test_ranks_each_have_a_first_and_the_earliest_step_wins() -> None:
+    a = run(trace(training()), trace(training()))
+    b = run(trace(training(change=(2, "a"))), trace(training(change=(1, "c"))))
+    c = compare_runs(a, b)
+    assert (c.first.rank, c.first.step, c.first.module) == (1, 1, "c")
+    assert [d.rank for d in c.first_by_rank] == [1, 0]
+
+
+def test_different_hashes_are_refused() -> None:
+    notes = [[{"type": "start", "fingerprint": f}] for f in ("xxh3-128", "blake2b-128")]
+    with pytest.raises(NothingComparable, match="different hashes"):
+        compare_runs(run(trace(training(), notes[0])), run(trace(training(), notes[1])))
+
+
+def test_a_tolerance_without_tensors_cannot_be_judged() -> None:
+    c = compared(training(), training(change=(1, "b")), atol=1.0)
+    assert c.verdict == "divergent"
+    assert "cannot be judged" in c.reason
+
+
+def test_swapping_the_runs_swaps_the_answer() -> None:
+    one = compared(training(), training(modules=("a", "new", "b", "c"), change=(1, "b")))
+    two = compared(training(modules=("a", "new", "b", "c"), change=(1, "b")), training())
+    assert (one.first.step, one.first.module) == (two.first.step, two.first.module)
+    assert (one.counts.only_a, one.counts.only_b) == (two.counts.only_b, two.counts.only_a)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from("abcd"), max_size=30), st.lists(st.sampled_from("abcd"), max_size=30), st.booleans())
+def test_alignment_pairs_equal_places_in_increasing_order(a: list[str], b: list[str], long: bool) -> None:
+    ta, tb = trace([event(m, 1) for m in a]), trace([event(m, 1) for m in b])
+    before = alignment._LONG
+    alignment._LONG = 0 if long else before
+    try:
+        found = align(ta, tb)
+    finally:
+        alignment._LONG = before
+    assert [a[i] for i in found.a] == [b[j] for j in found.b]
+    assert (np.diff(found.a) > 0).all()
+    assert (np.diff(found.b) > 0).all()
+    assert sorted([*found.a, *found.only_a]) == list(range(len(a)))
+    assert sorted([*found.b, *found.only_b]) == list(range(len(b)))
+    if a == b:
+        assert len(found.a) == len(a)
+
+
+def test_steps_of_a_program_without_an_optimizer_survive_the_counter_wrapping() -> None:
+    rows = [event("a", 1, turn=n & 0xFFFF) for n in range(65530, 65545)]
+    assert np.array_equal(np.diff(alignment.steps(trace(rows))), np.ones(14))
