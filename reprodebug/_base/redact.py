@@ -146,9 +146,7 @@ def redact_argv(argv: list[str], key: bytes) -> list[str]:
 
 
 def _is_secret_flag(word: str) -> bool:
-    return (
-        len(word) <= 200 and _FLAG.match(word) is not None and not _ABOUT_TEXT.search(word.rsplit(".", 1)[-1].replace("-", "_"))
-    )
+    return len(word) <= 200 and _FLAG.match(word) is not None and not _ABOUT_TEXT.search(word.rsplit(".", 1)[-1].replace("-", "_"))
 
 
 def _redact_shell(script: str, key: bytes) -> str:

@@ -140,9 +140,7 @@ class _Reader:
         place = [f"--git-dir={self._repo.git_dir}", f"--work-tree={self._root}"]
         command = [self._repo.git.GIT_PYTHON_GIT_EXECUTABLE, *_QUIET, *place, *args]
         index = os.path.join(self._repo.git_dir, "index")
-        owner = self._repo.git.execute(
-            command, as_process=True, istream=subprocess.DEVNULL, env={**_ENVIRONMENT, "GIT_INDEX_FILE": index}
-        )
+        owner = self._repo.git.execute(command, as_process=True, istream=subprocess.DEVNULL, env={**_ENVIRONMENT, "GIT_INDEX_FILE": index})
         process = owner.proc  # ended by GitPython when its owner is collected
         late = threading.Event()
 
@@ -170,9 +168,7 @@ class _Reader:
         if late.is_set():
             raise TimeoutError(f"git {args[0]} took longer than {TIME_LIMIT_S:.0f} s")
         if status not in (0, 1) and not cut:
-            raise OSError(
-                redact.redact_text(b"".join(complaint).decode("utf-8", "replace").strip(), self._key) or f"git: {status}"
-            )
+            raise OSError(redact.redact_text(b"".join(complaint).decode("utf-8", "replace").strip(), self._key) or f"git: {status}")
         return out[:limit], cut
 
     def _head(self) -> dict[str, object]:
@@ -215,14 +211,10 @@ class _Reader:
             return {}
         import git
 
-        listed, _ = self._git(
-            "config", "-z", "-f", os.path.join(self._root, ".gitmodules"), "--get-regexp", r"^submodule\..*\.path$"
-        )
+        listed, _ = self._git("config", "-z", "-f", os.path.join(self._root, ".gitmodules"), "--get-regexp", r"^submodule\..*\.path$")
         paths = [entry.split("\n", 1)[1] for entry in listed.decode("utf-8", "replace").split("\0") if "\n" in entry]
         states: dict[str, object] = {}
-        for line in (
-            self._git("ls-files", "-s", "-z", "--", *paths[:200])[0].decode("utf-8", "replace").split("\0") if paths else ()
-        ):
+        for line in self._git("ls-files", "-s", "-z", "--", *paths[:200])[0].decode("utf-8", "replace").split("\0") if paths else ():
             mode, _, rest = line.partition(" ")
             sha, _, path = rest.partition(" 0\t")
             if mode != "160000":
@@ -264,11 +256,7 @@ def _named(cwd: str, argv: list[str], key: bytes) -> dict[str, object]:
             if entry is None or name in found:
                 continue
             size = entry["size"]
-            if (
-                name.endswith((".yaml", ".yml", ".json", ".toml", ".cfg", ".ini", ".gin"))
-                and isinstance(size, int)
-                and size <= _MAX_TEXT
-            ):
+            if name.endswith((".yaml", ".yml", ".json", ".toml", ".cfg", ".ini", ".gin")) and isinstance(size, int) and size <= _MAX_TEXT:
                 with open(path, "rb") as f:
                     entry["text"] = redact.redact_source(f.read(_MAX_TEXT).decode("utf-8", "replace"), key)
             found[redact.redact_text(name, key)] = entry

@@ -22,9 +22,7 @@ from typing import Any
 from reprodebug._base import redact
 from reprodebug.recorder import facts as guest_facts
 
-_FLAGS = re.compile(
-    r"^(avx2|avx512\w*|avx_vnni|avx_ne_convert|amx\w*|fma|f16c|sse4_2|neon|asimd\w*|sve\w*|bf16|i8mm|fphp|vsx|zvfh|v)$"
-)
+_FLAGS = re.compile(r"^(avx2|avx512\w*|avx_vnni|avx_ne_convert|amx\w*|fma|f16c|sse4_2|neon|asimd\w*|sve\w*|bf16|i8mm|fphp|vsx|zvfh|v)$")
 _KEEP_FILE = 256 << 10
 _KEEP_ALL = 4 << 20
 """characters of source kept: of one file, of all together"""
@@ -38,9 +36,7 @@ _INTERPRETER = ("executable", "version", "build", "implementation", "prefix", "b
                 "timezone", "umask", "platform", "byteorder")  # fmt: skip
 
 
-def describe(
-    facts: Mapping[str, Any], *, environ: Mapping[str, str] | None = None, key: bytes | None = None
-) -> dict[str, object]:
+def describe(facts: Mapping[str, Any], *, environ: Mapping[str, str] | None = None, key: bytes | None = None) -> dict[str, object]:
     """The environment record of a process, one mapping per section.
 
     ``facts`` is everything that its guest said, merged into one mapping: ``start_facts()`` plus ``torch``, ``settings``,
@@ -273,9 +269,7 @@ def _system() -> dict[str, object]:
 def _container(variables: Mapping[str, str]) -> dict[str, object]:
     """What kind of container this is, by its usual marks; ``{"kind": None}`` outside any."""
     groups = _read("/proc/self/cgroup", 1 << 16)
-    image = next(
-        (variables[k] for k in ("APPTAINER_CONTAINER", "SINGULARITY_CONTAINER", "container_image") if variables.get(k)), None
-    )
+    image = next((variables[k] for k in ("APPTAINER_CONTAINER", "SINGULARITY_CONTAINER", "container_image") if variables.get(k)), None)
     kind = None
     if "APPTAINER_CONTAINER" in variables or "SINGULARITY_CONTAINER" in variables:
         kind = "apptainer"
@@ -330,11 +324,7 @@ def scan_modules(
     found: dict[str, dict[str, object]] = {}
     kept = 0
     for path in sorted({os.path.abspath(os.path.join(cwd, p)) for p in modules.values()}):
-        if (
-            path.startswith((*stdlib, ours))
-            or f"{os.sep}site-packages{os.sep}" in path
-            or f"{os.sep}dist-packages{os.sep}" in path
-        ):
+        if path.startswith((*stdlib, ours)) or f"{os.sep}site-packages{os.sep}" in path or f"{os.sep}dist-packages{os.sep}" in path:
             continue
         root = next((r for r in (cwd, *roots) if path.startswith(r.rstrip(os.sep) + os.sep)), None)
         label = os.path.relpath(path, root) if root else path

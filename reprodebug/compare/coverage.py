@@ -103,5 +103,8 @@ def _why(
     if key in reached:
         return "its calls were seen, their values could not be read"
     if key in touched:
-        return "its parameters received gradients, but no call was seen: .forward() was called directly, or its weights were used by another function"
+        return (
+            "its parameters received gradients, but no call was seen: "
+            ".forward() was called directly, or its weights were used by another function"
+        )
     return "never called, or called in a way that hooks do not see"

@@ -31,7 +31,7 @@ _INTEGERS = {"uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "ui
 
 
 @cache
-def _fp8_table(dtype: str) -> Any:
+def _fp8_table(dtype: str) -> Array:
     """float64[256]: the value of every byte of an 8-bit float format."""
     import numpy as np
 
@@ -44,9 +44,7 @@ def _fp8_table(dtype: str) -> Any:
         exponent = (byte >> mantissa_bits) & ((1 << exponent_bits) - 1)
         mantissa = byte & ((1 << mantissa_bits) - 1)
         top = exponent == (1 << exponent_bits) - 1
-        if nan == "negative-zero" and byte == 0x80:
-            value = math.nan
-        elif nan == "all-ones" and top and mantissa == (1 << mantissa_bits) - 1:
+        if (nan == "negative-zero" and byte == 0x80) or (nan == "all-ones" and top and mantissa == (1 << mantissa_bits) - 1):
             value = math.nan
         elif has_inf and top:
             value = math.nan if mantissa else sign * math.inf
@@ -66,12 +64,12 @@ def values(raw: Array, dtype: str) -> Array | None:
         return values(raw, _COMPLEX[dtype])
     if dtype == "bfloat16":
         with np.errstate(invalid="ignore"):  # signalling NaN becomes quiet
-            return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+            return np.asarray((raw.view("<u2").astype(np.uint32) << 16).view(np.float32), np.float64)
     if dtype in _FP8 or dtype == "float8_e8m0fnu":
         return np.asarray(_fp8_table(dtype)[raw])
     if dtype in _FLOAT_BITS or dtype in _INTEGERS:
         with np.errstate(invalid="ignore"):
-            return raw.view(np.dtype(dtype).newbyteorder("<")).astype(np.float64)
+            return np.asarray(raw.view(np.dtype(dtype).newbyteorder("<")), np.float64)
     if dtype == "bool":
         return (raw != 0).astype(np.float64)
     return None
@@ -89,7 +87,7 @@ def _ordered(raw: Array, dtype: str) -> Array | None:
     unsigned = raw.view(f"<u{bits // 8}")
     magnitude = (unsigned & np.array((1 << (bits - 1)) - 1, unsigned.dtype)).astype(np.int64)
     negative = (unsigned >> np.array(bits - 1, unsigned.dtype)).astype(bool)
-    return np.where(negative, -magnitude, magnitude)
+    return np.asarray(np.where(negative, -magnitude, magnitude))
 
 
 def compare_bytes(a: Array, b: Array, dtype: str, shape: tuple[int, ...], tolerance: Tolerance) -> Numbers:

@@ -94,7 +94,9 @@ def compare_runs(a: StoredRun, b: StoredRun, tolerance: Tolerance | None = None)
             "the two runs share no recorded process", hint="check with `reprodebug show RUN` what each of them recorded"
         )
     firsts = [(p, at) for p in pairs if (at := p.first()) is not None]
-    located = sorted(((_divergence(p, at, tolerance), p, at) for p, at in firsts), key=lambda x: (x[0].step, _PHASES[x[0].phase], x[0].rank))
+    located = sorted(
+        ((_divergence(p, at, tolerance), p, at) for p, at in firsts), key=lambda x: (x[0].step, _PHASES[x[0].phase], x[0].rank)
+    )
     layers = tuple(x for p in pairs for x in _layers(p, tolerance))
     coverage = seen.coverage([p.a for p in pairs], [p.b for p in pairs])
     counts = Counts(
@@ -289,9 +291,7 @@ def _gaps(pair: Pair) -> list[Gap]:
             if start >= 0 and int(step[start]) <= last:
                 event = trace.events[start]
                 _, module, kind, _ = trace.sites[event["site"]]
-                found.append(
-                    Gap(side, pair.rank, int(step[start]), Phase(int(event["phase"])).word, module, kind, previous - start + 1)
-                )
+                found.append(Gap(side, pair.rank, int(step[start]), Phase(int(event["phase"])).word, module, kind, previous - start + 1))
                 if len(found) >= 2 * _GAPS:
                     break
             start = previous = index

@@ -29,9 +29,7 @@ def code(a: Mapping[str, Any], b: Mapping[str, Any], make: _Make) -> list[Differ
     found += _named(a, b, make)
     same_files = bool(files_a) and bool(files_b) and not any(d.severity != HARMLESS for d in found)
     rated: Rated = (
-        (HARMLESS, "every imported file is the same")
-        if same_files
-        else (NOTABLE, "what it changed in imported files stands there")
+        (HARMLESS, "every imported file is the same") if same_files else (NOTABLE, "what it changed in imported files stands there")
     )
     found += _repository(a, b, make, rated)
     return found
@@ -68,9 +66,7 @@ def _repository(a: Mapping[str, Any], b: Mapping[str, Any], make: _Make, rated: 
         if left.get(path) != right.get(path):
             shown_a, shown_b = (_short(side[path]) if path in side else None for side in (left, right))
             unused = rated[0] == HARMLESS or path.endswith(".py")
-            reason = (
-                (HARMLESS, "untracked, imported by neither run") if unused else (NOTABLE, "untracked; a run may have read it")
-            )
+            reason = (HARMLESS, "untracked, imported by neither run") if unused else (NOTABLE, "untracked; a run may have read it")
             yield make("code", path, shown_a, shown_b, reason)
 
 
@@ -165,18 +161,12 @@ def _parts(tree: ast.Module) -> dict[str, str]:
 
 
 def _is_docstring(statement: ast.stmt) -> bool:
-    return (
-        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str)
-    )
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str)
 
 
 def _dump(node: ast.AST) -> str:
     for inner in ast.walk(node):
-        if (
-            isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
-            and inner.body
-            and _is_docstring(inner.body[0])
-        ):
+        if isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and inner.body and _is_docstring(inner.body[0]):
             inner.body = inner.body[1:] or [ast.Pass()]
     return ast.dump(node)
 
@@ -193,9 +183,7 @@ def _named(a: Mapping[str, Any], b: Mapping[str, Any], make: _Make) -> Iterator[
             continue
         found = list(_configuration(name, x.get("text"), y.get("text"), make))
         section = "config" if "text" in x or "text" in y else "code" if name.endswith((".py", ".sh")) else "data"
-        yield from found or [
-            make(section, name, _short(x), _short(y), (CRITICAL, "a file that the command names has other content"))
-        ]
+        yield from found or [make(section, name, _short(x), _short(y), (CRITICAL, "a file that the command names has other content"))]
 
 
 def _configuration(name: str, a: object, b: object, make: _Make) -> Iterator[Difference]:

@@ -125,9 +125,7 @@ def _capped(found: list[Difference], what: str) -> list[Difference]:
         return found
     found.sort(key=lambda d: SEVERITIES.index(d.severity))
     rest = found[_MAX_LISTED:]
-    more = Difference(
-        rest[0].section, f"({len(rest)} more {what})", "differ", "differ", rest[0].severity, "not listed one by one"
-    )
+    more = Difference(rest[0].section, f"({len(rest)} more {what})", "differ", "differ", rest[0].severity, "not listed one by one")
     return [*found[:_MAX_LISTED], more]
 
 
@@ -159,13 +157,9 @@ def _same_file(a: _Side, b: _Side, x: str | None, y: str | None) -> bool:
 
 def _processes(a: _Side, b: _Side) -> Iterator[Difference]:
     if a.ranks != b.ranks and a.ranks and b.ranks:
-        yield _difference(
-            "config", "processes", a.ranks, b.ranks, (CRITICAL, "data and reductions are split among the processes")
-        )
+        yield _difference("config", "processes", a.ranks, b.ranks, (CRITICAL, "data and reductions are split among the processes"))
     if a.manifest.cwd != b.manifest.cwd:
-        yield _difference(
-            "config", "cwd", a.manifest.cwd, b.manifest.cwd, (HARMLESS, "a folder's name, no input of the computation")
-        )
+        yield _difference("config", "cwd", a.manifest.cwd, b.manifest.cwd, (HARMLESS, "a folder's name, no input of the computation"))
 
 
 # interpreter, torch, settings
@@ -231,9 +225,7 @@ def _torch(a: _Side, b: _Side) -> Iterator[Difference]:
 
 
 def _packages(a: _Side, b: _Side) -> list[Difference]:
-    imported = [
-        set(map(str, e)) if isinstance(e := s.manifest.environment.get("imported"), (list, tuple)) else None for s in (a, b)
-    ]
+    imported = [set(map(str, e)) if isinstance(e := s.manifest.environment.get("imported"), (list, tuple)) else None for s in (a, b)]
     used = None if None in imported else set().union(*(i for i in imported if i is not None))
     left, right = a.part("packages"), b.part("packages")
     found = []
@@ -245,9 +237,7 @@ def _packages(a: _Side, b: _Side) -> list[Difference]:
     edited_a, edited_b = (set(map(str, s.manifest.environment.get("edited") or ())) for s in (a, b))  # type: ignore[call-overload]
     for name in sorted(edited_a ^ edited_b):
         words = ["edited by hand" if name in e else "as installed" for e in (edited_a, edited_b)]
-        found.append(
-            _difference("code", name, words[0], words[1], (CRITICAL, "an imported file of an installed package was changed"))
-        )
+        found.append(_difference("code", name, words[0], words[1], (CRITICAL, "an imported file of an installed package was changed")))
     return _capped(found, "packages")
 
 
@@ -295,9 +285,7 @@ def _libraries(a: _Side, b: _Side) -> list[Difference]:
     left, right = a.part("libraries"), b.part("libraries")
     if left == right or not left or not right:
         return []
-    by_stem = [
-        {rate.library_stem(str(n)): (str(n), e) for n, e in side.items() if isinstance(e, Mapping)} for side in (left, right)
-    ]
+    by_stem = [{rate.library_stem(str(n)): (str(n), e) for n, e in side.items() if isinstance(e, Mapping)} for side in (left, right)]
     changed = {n.replace("-", "_") for n, _, _ in _pairs(a.part("packages"), b.part("packages"))}
     found = []
     for stem in sorted({*by_stem[0], *by_stem[1]}):
@@ -305,15 +293,9 @@ def _libraries(a: _Side, b: _Side) -> list[Difference]:
         ids = [e.get("build_id") or e.get("size") for e in (x, y)]
         top = re.search(r"/(?:site|dist)-packages/([A-Za-z0-9_]+)", str((x or y).get("path")))
         owner = rate.FOLDERS.get(top[1].lower(), top[1].lower()) if top else ""
-        if (
-            (x and y and ids[0] == ids[1])
-            or owner in changed
-            or (owner == "nvidia" and any(c.startswith("nvidia") for c in changed))
-        ):
+        if (x and y and ids[0] == ids[1]) or owner in changed or (owner == "nvidia" and any(c.startswith("nvidia") for c in changed)):
             continue
-        shown = [
-            f"{n} ({i[:12] if isinstance(i, str) else i})" if n else None for n, i in zip((name_a, name_b), ids, strict=True)
-        ]
+        shown = [f"{n} ({i[:12] if isinstance(i, str) else i})" if n else None for n, i in zip((name_a, name_b), ids, strict=True)]
         found.append(_difference("environment", stem, shown[0], shown[1], rate.library(stem, bool(x and y))))
     return _capped(found, "libraries")
 

@@ -302,9 +302,7 @@ def _settings(torch: Any, getters: list[tuple[str, Callable[..., Any], tuple[Any
             found[name] = UNREADABLE
     if found.get("float32_matmul_precision") is None and "fp32_precision_mkldnn_matmul" in found:
         # what set_float32_matmul_precision leaves behind in the per-backend switches
-        found["float32_matmul_precision"] = {"bf16": "medium", "tf32": "high"}.get(
-            found["fp32_precision_mkldnn_matmul"], "highest"
-        )
+        found["float32_matmul_precision"] = {"bf16": "medium", "tf32": "high"}.get(found["fp32_precision_mkldnn_matmul"], "highest")
     for prefix, module, names in (("inductor", "torch._inductor.config", _INDUCTOR), ("dynamo", "torch._dynamo.config", _DYNAMO)):
         config = sys.modules.get(module)
         if config is not None:

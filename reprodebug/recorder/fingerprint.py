@@ -23,7 +23,8 @@ from reprodebug.recorder.writer import Writer
 NOTHING = bytes(16)
 _CHUNK_BYTES = 64 << 20
 """a non-contiguous tensor above this is copied slice by slice"""
-_WORTH_BYTES = 16 << 10
+_WORTH_BYTES = 256 << 10
+_MAX_BUFFERS = 8192
 _LOW_ADDRESS = 1 << 36
 """a tensor whose storage was freed has its offset for an address: below this the storage is looked at"""
 _LINE = ctypes.c_char * 64
@@ -91,6 +92,8 @@ class Fingerprinter:
         self._metas: dict[Any, tuple[int, int, bool]] = {}
         self._reasons: dict[Any, int] = {}
         self._sites: dict[int, list[Any]] = {}
+        self._buffers: dict[tuple[int, int], Any] = {}
+        """(address, bytes) -> buffer: allocators hand out the same places again, and making one is audited by Python"""
         self._modes = getattr(torch._C, "_len_torch_dispatch_stack", None) or (lambda: 0)
 
     def reset(self) -> None:
@@ -137,7 +140,12 @@ class Fingerprinter:
                     if now == address:
                         return self._digest(buffer, seed), meta, 0
                     if now > _LOW_ADDRESS:
-                        buffer = view.from_address(now)
+                        buffers = self._buffers
+                        buffer = buffers.get((now, nbytes))
+                        if buffer is None:
+                            if len(buffers) > _MAX_BUFFERS:
+                                buffers.clear()
+                            buffer = buffers[now, nbytes] = view.from_address(now)
                         known[6], known[7] = now, buffer
                         return self._digest(buffer, seed), meta, 0
             except Exception:
@@ -150,20 +158,21 @@ class Fingerprinter:
                 self._sites[site] = [t.shape, t.dtype, row[0], row[1], nbytes, ctypes.c_char * nbytes, 0, None]
         return found
 
-    def update(self, h: Any, t: Any) -> bool:
-        """Feed a dense contiguous CPU tensor's bytes to ``h``; False, and nothing fed, for any other tensor."""
+    def update(self, h: Any, t: Any) -> Any:
+        """Feed a dense contiguous CPU tensor's bytes to ``h`` and return them as a buffer; None, and nothing fed, for any
+        other tensor and for an empty one."""
         if type(t) not in self._plain or t.layout is not self._strided or not t.is_cpu or not t.is_contiguous() or t.is_neg():
-            return False
+            return None
         nbytes = t.nbytes
-        if nbytes:
-            address = t.data_ptr()
-            if address == t.storage_offset() * t.itemsize or t.is_conj():
-                return False
-            h.update((ctypes.c_char * nbytes).from_address(address))
-        return True
+        address = t.data_ptr()
+        if nbytes == 0 or address == t.storage_offset() * t.itemsize or t.is_conj():
+            return None
+        buffer = (ctypes.c_char * nbytes).from_address(address)
+        h.update(buffer)
+        return buffer
 
     def head(self, t: Any) -> bytes:
-        """The first and last 64 bytes of a dense contiguous CPU tensor of 16 KiB or more; empty for any other."""
+        """The first and last 64 bytes of a dense contiguous CPU tensor of 256 KiB or more; empty for any other."""
         if t.layout is not self._strided or not t.is_cpu or t.nbytes < _WORTH_BYTES or not t.is_contiguous():
             return b""
         address = t.data_ptr()

@@ -25,7 +25,7 @@ from reprodebug.model.events import EVENT, Flag, Kind, Phase
 from reprodebug.recorder.detail import Detail, Options
 from reprodebug.recorder.fingerprint import Fingerprinter
 from reprodebug.recorder.loading import Loading
-from reprodebug.recorder.modules import Info, ModuleTable, Root, Slot
+from reprodebug.recorder.modules import Info, ModuleTable, Root, Slot, key_of
 from reprodebug.recorder.optimizers import Optimizers
 from reprodebug.recorder.randomness import Randomness
 from reprodebug.recorder.writer import Writer
@@ -41,6 +41,8 @@ _MAX_DEPTH = 6
 _MAX_TENSORS = 256
 """nesting and number of tensors followed inside one module's inputs or outputs"""
 _MAX_FAULTS = 20
+_RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
+"""variables in which launchers tell a process its rank"""
 _QUIET = 3
 """a module before whose calls torch's generator never moved is not asked again, until the generator is found moved unseen"""
 
@@ -158,18 +160,33 @@ class Guest:
         from torch.nn.modules import module as m
         from torch.optim import optimizer as o
 
-        is_compiling = self._compiling
-        before, after = self.before_forward, self.after_forward
+        is_compiling, modes, no_modes = self._compiling, self._function_modes, torch._C.DisableTorchFunction
+        before, after, frame_of = self._before, self._after, sys._getframe
+        guest = self
 
         def forward_pre(module: Any, args: Any) -> None:
-            if is_compiling():
+            if is_compiling() or guest.off:
                 return
-            before(module, args, sys._getframe(1))
+            try:
+                if modes():
+                    with no_modes():
+                        before(module, args, frame_of(1))
+                else:
+                    before(module, args, frame_of(1))
+            except Exception as error:
+                guest.fault("forward pre-hook", error)
 
         def forward_post(module: Any, args: Any, kwargs: Any, output: Any) -> None:
-            if is_compiling():
+            if is_compiling() or guest.off:
                 return
-            after(module, kwargs, output)
+            try:
+                if modes():
+                    with no_modes():
+                        after(module, kwargs, output)
+                else:
+                    after(module, kwargs, output)
+            except Exception as error:
+                guest.fault("forward hook", error)
 
         self._handles += [
             m.register_module_forward_pre_hook(forward_pre),
@@ -238,7 +255,7 @@ class Guest:
         from reprodebug.recorder import facts
 
         environment = os.environ
-        rank = next((environment[k] for k in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK") if k in environment), "")
+        rank = next((environment[k] for k in _RANKS if k in environment), "")
         start: dict[str, Any] = {
             "type": "start", "role": role, "rank": int(rank) if rank.isdigit() else None, "pid": os.getpid(), "ppid": os.getppid(),
             "argv": list(getattr(sys, "orig_argv", sys.argv)), "started": datetime.now(timezone.utc).isoformat(),
@@ -330,21 +347,19 @@ class Guest:
 
     def record(
         self, t: Any, site: int, kind: int, phase: int, flags: int = 0, call: int = 0, rng: int = 0,
-        known: tuple[bytes, int, int] | None = None,
+        known: tuple[bytes, int, int] | None = None, thread: _State | None = None,
     ) -> tuple[bytes, int]:  # fmt: skip
         """One event for tensor ``t``, fingerprinted unless ``known`` is its fingerprint; returns digest and sequence number."""
         digest, meta, more = known or self.fingerprint.at(t, site)
-        state = self.thread.state
         writer = self.writer
+        number = (thread or self.thread.state).number
         seq = writer.next_seq()
-        writer.records.append(
-            _pack(
-                seq, site, meta, self.step, call, rng, flags | more, kind, phase, state.number, self.turn, self.time_ms, digest
-            )  # fmt: skip
-        )
+        flags |= more
+        row = _pack(seq, site, meta, self.step, call, rng, flags, kind, phase, number, self.turn, self.time_ms, digest)
+        writer.records.append(row)
         writer.seq_seen = seq + 1
         if self._detailed:
-            self.detail.keep(t, seq, site, flags | more)
+            self.detail.keep(t, seq, site, flags)
         return digest, seq
 
     def boundary(self) -> None:
@@ -354,24 +369,13 @@ class Guest:
 
     # forward
 
-    def before_forward(self, module: Any, args: Any, frame: Any) -> None:
-        """Before a module's forward: inputs, circumstances, position of the random generator."""
-        if self.off:
-            return
-        try:
-            if self._function_modes():
-                with self.torch._C.DisableTorchFunction():
-                    self._before(module, args, frame)
-            else:
-                self._before(module, args, frame)
-        except Exception as error:
-            self.fault("forward pre-hook", error)
-
     def _before(self, module: Any, args: Any, frame: Any) -> None:
+        """Before a module's forward: inputs, circumstances, position of the random generator."""
         if self._tracing() is not None:
             return
-        stack = self.thread.state.stack
-        info = self.modules._infos.get(id(module)) or self.modules[module]
+        state = self.thread.state
+        stack = state.stack
+        info = self.modules._infos.get(key_of(module)) or self.modules[module]
         outermost = not stack
         if not outermost and stack[0] is info:  # the last call of this root left by an exception
             stack.clear()
@@ -389,7 +393,6 @@ class Guest:
         rng = 0
         if outermost or info.quiet < _QUIET:
             rng = self.randomness.torch_cpu()
-            state = self.thread.state
             info.quiet = 0 if rng != state.rng else info.quiet + 1
             state.rng = rng
         kwargs = frame.f_locals.get("kwargs") if info.keywords or not args else None
@@ -399,30 +402,30 @@ class Guest:
             if isinstance(value, tensor):
                 if n >= len(sites):
                     self._extend(info, sites, "input", n)
-                self._input(value, sites[n], info, flags, rng, outermost)
+                self._input(value, sites[n], info, flags, rng, outermost, state)
             elif value is not None and not isinstance(value, (int, float, str, bool)):
                 for path, t in _leaves(value, f"input.{n}", tensor):
-                    self._input(t, self._path_site(info, path), info, flags, rng, outermost)
+                    self._input(t, self._path_site(info, path), info, flags, rng, outermost, state)
         if kwargs and isinstance(kwargs, dict):
             info.keywords = True
-            self._keyword_inputs(info, kwargs, flags, rng, outermost)
+            self._keyword_inputs(info, kwargs, flags, rng, outermost, state)
 
-    def _keyword_inputs(self, info: Info, kwargs: Any, flags: int, rng: int, outermost: bool) -> None:
+    def _keyword_inputs(self, info: Info, kwargs: Any, flags: int, rng: int, outermost: bool, state: _State) -> None:
         tensor = self._tensor
         for key, value in kwargs.items():
             if isinstance(value, tensor) or not (value is None or isinstance(value, (int, float, str, bool))):
                 for path, t in _leaves(value, f"input.{key}", tensor):
-                    self._input(t, self._path_site(info, path), info, flags, rng, outermost)
+                    self._input(t, self._path_site(info, path), info, flags, rng, outermost, state)
 
-    def _input(self, t: Any, site: int, info: Info, flags: int, rng: int, outermost: bool) -> None:
+    def _input(self, t: Any, site: int, info: Info, flags: int, rng: int, outermost: bool, state: _State) -> None:
         requires_grad = t.requires_grad
         if requires_grad:
             flags |= _F_REQUIRES_GRAD
         kind = _ACTIVATION
-        known = self._again(t, site)
+        known = self._again(t, site, state)
         if outermost and not requires_grad and known[0] not in self._output_digests:  # what another root computed is no data
             kind = _DATA
-        digest, seq = self.record(t, site, kind, _FORWARD, flags, info.call, rng, known)
+        digest, seq = self.record(t, site, kind, _FORWARD, flags, info.call, rng, known, state)
         if kind == _DATA and digest not in self.loading.batches and info.slots_below:
             self.loading.samples_of([t], seq, [])
 
@@ -434,30 +437,20 @@ class Guest:
         root.called = True
         self.boundary()
 
-    def after_forward(self, module: Any, kwargs: Any, output: Any) -> None:
-        """After a module's forward: outputs, and hooks for their gradients."""
-        if self.off:
-            return
-        try:
-            if self._function_modes():
-                with self.torch._C.DisableTorchFunction():
-                    self._after(module, kwargs, output)
-            else:
-                self._after(module, kwargs, output)
-        except Exception as error:
-            self.fault("forward hook", error)
-
     def _after(self, module: Any, kwargs: Any, output: Any) -> None:
+        """After a module's forward: outputs, and hooks for their gradients."""
         if self._tracing() is not None:
             return
-        stack = self.thread.state.stack
+        state = self.thread.state
+        stack = state.stack
         if not stack:
             return
         info = stack[-1]
-        if info.key != id(module):  # calls below left by an exception, or this one was never announced
-            info = self.modules._infos.get(id(module))
-            if info is None or info not in stack:
+        if info.ref() is not module:  # calls below left by an exception, or this one was never announced
+            announced = next((i for i in reversed(stack) if i.ref() is module), None)
+            if announced is None:
                 return
+            info = announced
         while stack.pop() is not info:
             pass
         flags = self._flags(module)
@@ -465,28 +458,27 @@ class Guest:
         call = info.call
         if kwargs and not info.keywords:  # the first call with keywords: from the next one on they are seen before it
             info.keywords = True
-            self._keyword_inputs(info, kwargs, flags | _F_INPUT, 0, outermost)
+            self._keyword_inputs(info, kwargs, flags | _F_INPUT, 0, outermost, state)
         if isinstance(output, self._tensor):
             sites = info.output_sites
             if not sites:
                 self._extend(info, sites, "output", 0)
-            self._output(output, sites[0], info, flags, call, outermost)
+            self._output(output, sites[0], flags, call, outermost, state)
         elif output is not None:
             for path, t in _leaves(output, "output", self._tensor):
-                self._output(t, self._path_site(info, path), info, flags, call, outermost)
+                self._output(t, self._path_site(info, path), flags, call, outermost, state)
         if outermost:
             if info.slots_below:
                 self.turn = (self.turn + 1) & 0xFFFF
             self.boundary()
 
-    def _output(self, t: Any, site: int, info: Info, flags: int, call: int, outermost: bool) -> None:
+    def _output(self, t: Any, site: int, flags: int, call: int, outermost: bool, thread: _State) -> None:
         requires_grad = t.requires_grad
         if requires_grad:
             flags |= _F_REQUIRES_GRAD
-        thread = self.thread.state
         same = thread.last is not None and thread.last() is t and thread.last_version == t._version
-        known = self._again(t, site)
-        self.record(t, site, _ACTIVATION, _FORWARD, flags, call, 0, known)
+        known = self._again(t, site, thread)
+        self.record(t, site, _ACTIVATION, _FORWARD, flags, call, 0, known, thread)
         if outermost:
             if len(self._output_digests) > 256:
                 self._output_digests.clear()
@@ -502,17 +494,18 @@ class Guest:
             hook.__torch_unserializable__ = True  # type: ignore[attr-defined]
             t.register_hook(hook)
 
-    def _again(self, t: Any, site: int) -> tuple[bytes, int, int]:
+    def _again(self, t: Any, site: int, thread: _State) -> tuple[bytes, int, int]:
         """The fingerprint of ``t``; not read again when it is the very output that this thread recorded last, unchanged.
 
         Unchanged: the same object and version counter, and the same first bytes (writes through ``.data`` or NumPy do
         not move the counter).
         """
-        thread = self.thread.state
         last = thread.last
-        if last is not None and last() is t and thread.last_version == t._version and thread.last_head:
-            if self.fingerprint.head(t) == thread.last_head:
-                return thread.last_known  # type: ignore[no-any-return]
+        if (
+            last is not None and thread.last_head and last() is t and thread.last_version == t._version
+            and self.fingerprint.head(t) == thread.last_head
+        ):  # fmt: skip
+            return thread.last_known  # type: ignore[no-any-return]
         return self.fingerprint.at(t, site)
 
     def _flags(self, module: Any) -> int:
@@ -587,10 +580,10 @@ class Guest:
                     t = slot.tensor()
                     if t is None:
                         continue
-                    slot.alias_of = id(t) if id(t) in seen else 0
+                    slot.alias_of = key_of(t) if key_of(t) in seen else 0
                     if slot.alias_of:
                         continue
-                    seen.add(id(t))
+                    seen.add(key_of(t))
                     if slot.digest is None:
                         self.parameter(slot, t, _INIT)
                     self._hook(slot, t)
@@ -601,11 +594,11 @@ class Guest:
         for info in root.infos:
             for slot in info.slots:
                 t = slot.tensor()
-                if t is None or slot.alias_of == id(t):
+                if t is None or slot.alias_of == key_of(t):
                     continue
                 if slot.version != t._version or (slot.silent(t) if slot.buffer else not slot.owned):
                     self.parameter(slot, t, _FORWARD if slot.buffer else phase, only_changed=True)
-                if not slot.buffer and slot.hooked != id(t):
+                if not slot.buffer and slot.hooked != key_of(t):
                     self._hook(slot, t)
 
     def parameter(self, slot: Slot, t: Any, phase: int, only_changed: bool = False) -> None:
@@ -617,11 +610,11 @@ class Guest:
         slot.digest, _ = self.record(t, slot.site, _PARAMETER, phase, flags)
 
     def _hook(self, slot: Slot, t: Any) -> None:
-        if slot.buffer or slot.hooked == id(t) or not t.requires_grad or not t.is_leaf:
+        if slot.buffer or slot.hooked == key_of(t) or not t.requires_grad or not t.is_leaf:
             return
         register = getattr(t, "register_post_accumulate_grad_hook", None)
         if register is not None:
-            slot.hooked = id(t)
+            slot.hooked = key_of(t)
             hook = functools.partial(self._on_parameter_gradient, slot)
             slot.handle = register(hook)
 

@@ -22,6 +22,8 @@ _WRAPPERS = {
 }
 """wrapper class -> the attribute that holds what it wraps"""
 
+key_of = object.__hash__
+"""identity of a live object as a number; unlike ``id`` it raises no audit event, which costs on the hot path"""
 _SMALL_BYTES = 64 << 10
 
 
@@ -42,10 +44,10 @@ class Slot:
         self.owned = False
         """an optimizer's step has been seen on it"""
         self.hooked = 0
-        """id() of the tensor that carries our gradient hook"""
+        """key of the tensor that carries our gradient hook"""
         self.handle: Any = None
         self.alias_of = 0
-        """id() of the tensor, where another place of the same outermost module holds it too and comes first"""
+        """key of the tensor, where another place of the same outermost module holds it too and comes first"""
 
     def silent(self, t: Any) -> bool:
         """Whether this buffer may change without its version counter: kernels of normalisation layers write theirs so."""
@@ -62,12 +64,27 @@ class Slot:
 class Info:
     """One live module."""
 
-    __slots__ = ("call", "input_sites", "key", "keywords", "name", "output_sites", "quiet", "ref", "root", "sites", "slots", "slots_below", "step", "type_name")
+    __slots__ = (
+        "call",
+        "input_sites",
+        "key",
+        "keywords",
+        "name",
+        "output_sites",
+        "quiet",
+        "ref",
+        "root",
+        "sites",
+        "slots",
+        "slots_below",
+        "step",
+        "type_name",
+    )
 
     def __init__(self, ref: Any, key: int, root: Root, name: str, type_name: str) -> None:
         self.ref = ref
         self.key = key
-        """id() of the module"""
+        """key of the module"""
         self.keywords = False
         """it has been called with keyword arguments"""
         self.quiet = 0
@@ -109,14 +126,14 @@ class ModuleTable:
         self._site = site
         self._infos: dict[int, Info] = {}
         self._known: dict[int, Any] = {}
-        """id -> weak reference, in order of construction; every module that a registration hook named"""
+        """key -> weak reference, in order of construction; every module that a registration hook named"""
         self._roots: list[Root] = []
         self._dirty = False
         self.compiled: set[str] = set()
         """labels and names of modules that run compiled: their insides are not called through Python"""
 
     def __getitem__(self, module: Any) -> Info:
-        info = self._infos.get(id(module))
+        info = self._infos.get(key_of(module))
         return info if info is not None else self._adopt(module)
 
     @property
@@ -125,7 +142,7 @@ class ModuleTable:
 
     def registered(self, module: Any, _name: str, _value: Any) -> None:
         """torch's registration hooks: ``module`` is being built or changed."""
-        key = id(module)
+        key = key_of(module)
         if key not in self._known:
             self._remember(key, module)
         self._dirty = True
@@ -136,8 +153,8 @@ class ModuleTable:
     def registered_child(self, module: Any, name: str, value: Any) -> None:
         """Like ``registered``, and the child is known from now on."""
         self.registered(module, name, value)
-        if value is not None and id(value) not in self._known:
-            self._remember(id(value), value)
+        if value is not None and key_of(value) not in self._known:
+            self._remember(key_of(value), value)
 
     def settle(self) -> Iterator[Root]:
         """Name everything that is new; yields each root that was named since the last call, in order of construction."""
@@ -161,9 +178,9 @@ class ModuleTable:
 
     def _find_roots(self) -> None:
         live = [m for m in (ref() for ref in list(self._known.values())) if m is not None]
-        children = {id(child) for m in live for child in m._modules.values() if child is not None}
+        children = {key_of(child) for m in live for child in m._modules.values() if child is not None}
         for module in live:
-            if id(module) in children:
+            if key_of(module) in children:
                 continue
             root = next((r for r in self._roots if r.ref() is module), None)
             if root is None:
@@ -171,7 +188,7 @@ class ModuleTable:
         # a former root may have become a child (wrapped, or built bottom up)
         for root in list(self._roots):
             module = root.ref()
-            if module is None or id(module) in children:
+            if module is None or key_of(module) in children:
                 self._roots.remove(root)
 
     def _add_root(self, module: Any) -> Root:
@@ -193,17 +210,17 @@ class ModuleTable:
     def _adopt(self, module: Any) -> Info:
         """A module that is called before it was named."""
         self._update()
-        info = self._infos.get(id(module))
+        info = self._infos.get(key_of(module))
         if info is not None:
             return info
         for root in self._roots:  # put into its place behind torch's back
             top = root.ref()
             if top is not None and any(m is module for m in top.modules()):
                 self._name(root)
-                return self._infos[id(module)]
+                return self._infos[key_of(module)]
         root = self._add_root(module)
         self._name(root)
-        return self._infos[id(module)]
+        return self._infos[key_of(module)]
 
     def _name(self, root: Root) -> None:
         """Name every module below ``root``."""
@@ -221,17 +238,17 @@ class ModuleTable:
             info.slots_below = any(name == info.name or name.startswith(prefix) for name in holders)
 
     def _walk(self, module: Any, name: str, root: Root, seen: set[int]) -> None:
-        if id(module) in seen:
+        if key_of(module) in seen:
             return
-        seen.add(id(module))
+        seen.add(key_of(module))
         kind = type(module).__name__
         wrapped = _WRAPPERS.get(kind)
         if kind == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None:
             self.compiled.add(name or root.label)
-        info = self._infos.get(id(module))
+        info = self._infos.get(key_of(module))
         if info is None or info.name != name or info.root is not root:
             previous = info
-            infos, key = self._infos, id(module)
+            infos, key = self._infos, key_of(module)
 
             def gone(_: Any) -> None:
                 infos.pop(key, None)

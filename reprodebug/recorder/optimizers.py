@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from reprodebug.model.events import Flag, Kind, Phase
 from reprodebug.recorder.fingerprint import NOTHING
+from reprodebug.recorder.modules import key_of
 
 if TYPE_CHECKING:
     from reprodebug.recorder.guest import Guest
@@ -20,12 +21,14 @@ _UNOBSERVED = int(Flag.UNOBSERVED)
 class _Known:
     """One optimizer: its number, the places of its parameters, the hyper-parameters last written."""
 
-    __slots__ = ("hyper", "number", "places")
+    __slots__ = ("buffers", "hyper", "number", "places")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.hyper: Any = None
         self.places: dict[int, Slot | tuple[int, int]] = {}
+        self.buffers: dict[tuple[int, str], tuple[int, int, Any]] = {}
+        """(state site, key) -> (address, bytes, buffer): a state tensor stays where it is from step to step"""
 
 
 class Optimizers:
@@ -91,7 +94,7 @@ class Optimizers:
         slots: list[tuple[Any, Any]] = []
         for group in optimizer.param_groups:
             for p in group["params"]:
-                place = places.get(id(p))
+                place = places.get(key_of(p))
                 if place is None:
                     place = self._find(known, p, len(places))
                 slots.append((p, place))
@@ -112,9 +115,9 @@ class Optimizers:
         for p, place in slots:
             state = optimizer.state.get(p)
             if state:
-                self._state(state, place[1] if isinstance(place, tuple) else place.state_site)
+                self._state(state, place[1] if isinstance(place, tuple) else place.state_site, known.buffers)
 
-    def _state(self, state: Any, site: int) -> None:
+    def _state(self, state: Any, site: int, buffers: dict[tuple[int, str], tuple[int, int, Any]]) -> None:
         """One event for all tensors and numbers that the optimizer keeps for a parameter, in their own order."""
         guest = self.guest
         fingerprint, tensor = guest.fingerprint, guest._tensor
@@ -122,7 +125,14 @@ class Optimizers:
         flags = 0
         for key, value in state.items():
             if isinstance(value, tensor):
-                if not fingerprint.update(h, value):
+                row = buffers.get((site, key))
+                if row is not None and value.data_ptr() == row[0] and value.nbytes == row[1]:
+                    h.update(row[2])
+                    continue
+                buffer = fingerprint.update(h, value)
+                if buffer is not None:
+                    buffers[site, key] = (value.data_ptr(), value.nbytes, buffer)
+                else:
                     digest, _, more = fingerprint(value)
                     flags |= more & _UNOBSERVED
                     h.update(digest)
@@ -141,12 +151,12 @@ class Optimizers:
             for info in root.infos:
                 for slot in info.slots:
                     if not slot.buffer and slot.tensor() is p:
-                        known.places[id(p)] = slot
+                        known.places[key_of(p)] = slot
                         return slot
         name = f"param.{position}"
         at = (f"optimizer#{known.number}", "", "")
         place = (self.guest.writer.site(*at, name), self.guest.writer.site(*at, name + ".state"))
-        known.places[id(p)] = place
+        known.places[key_of(p)] = place
         return place
 
     def scaler(self, args: Any, result: Any) -> None:

@@ -43,7 +43,9 @@ def _runs(c: Comparison) -> list[str]:
     rows.append("| run | " + " | ".join(code(s.path) for s in both) + " |")
     rows.append("| command | " + " | ".join(code(" ".join(s.command), 300) for s in both) + " |")
     rows.append("| started | " + " | ".join(code(s.started) for s in both) + " |")
-    rows.append("| recorded | " + " | ".join(f"{plural(s.events, 'record')}, {plural(s.steps, 'step')}, level {s.level}" for s in both) + " |")
+    rows.append(
+        "| recorded | " + " | ".join(f"{plural(s.events, 'record')}, {plural(s.steps, 'step')}, level {s.level}" for s in both) + " |"
+    )
     rows.append("| complete | " + " | ".join("yes" if s.complete else "**no**" for s in both) + " |")
     notes = [f"- {name}: {markdown(n, 300)}" for name, s in zip("AB", both, strict=True) for n in s.notes[:8]]
     return [*rows, "", *notes, *([""] if notes else [])]
@@ -83,7 +85,8 @@ def _gaps(c: Comparison) -> list[str]:
     if not c.gaps:
         return []
     rows = [
-        f"- {g.side.upper()} has {plural(g.records, 'record')} more at step {g.step}, phase {g.phase}, from {code(g.module or g.module_type)} on"
+        f"- {g.side.upper()} has {plural(g.records, 'record')} more at step {g.step}, phase {g.phase}, "
+        f"from {code(g.module or g.module_type)} on"
         for g in c.gaps
     ]
     return ["## In one run only", "", *rows, ""]
@@ -111,8 +114,8 @@ def _coverage(c: Comparison) -> list[str]:
     n = c.counts
     out = [
         "## Coverage", "",
-        f"{c.coverage.share:.0%} of the model was observed; {n.compared:,} records compared, {n.differing:,} differ, {n.only_a:,} only in A, "
-        f"{n.only_b:,} only in B, {n.unobserved:,} could not be read.", "",
+        f"{c.coverage.share:.0%} of the model was observed; {n.compared:,} records compared, {n.differing:,} differ, "
+        f"{n.only_a:,} only in A, {n.only_b:,} only in B, {n.unobserved:,} could not be read.", "",
     ]  # fmt: skip
     rows = [f"- not seen: {code(u.what)}: {markdown(u.why, 300)}" for u in c.coverage.unobserved]
     return [*out, *rows, *([""] if rows else [])]

@@ -162,10 +162,7 @@ def _ordered(path: str, manifest: Manifest) -> list[tuple[Process, Trace, str]]:
         start = next((n for n in trace.notes_meta if n.get("type") == "start"), {})
         read.append((str(start.get("started", "")), start, trace, source))
     read.sort(key=lambda r: r[0])
-    if any(len(r[2].events) for r in read):
-        read = [r for r in read if len(r[2].events)]
-    else:
-        read = read[:1]
+    read = [r for r in read if len(r[2].events)] or read[:1]
     taken: dict[int, int] = {}
     for p in manifest.processes:
         taken[p.rank] = max(taken.get(p.rank, 0), p.ordinal + 1)

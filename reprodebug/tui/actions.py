@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,10 @@ ACTIONS = (
     Action(("shift+tab",), "cycle(-1)", "previous pane", _MOVE),
     Action(("n",), "divergence(1)", "next divergence: the next other module, or the next section", _MOVE, "next"),
     Action(("N",), "divergence(-1)", "previous divergence", _MOVE),
-    Action(("f",), "first", "first divergence", _MOVE, "first"),
+    Action(("f",), "first", "first divergence", _MOVE),
     Action(("1",), "view('layers')", "layers: what differs, in order of its first difference", _VIEW),
     Action(("2",), "view('environment')", "environment: what differs around the tensors", _VIEW),
-    Action(("enter",), "details", "the selected row on a page of its own", _VIEW, "details"),
+    Action(("enter",), "details", "the selected row on a page of its own", _VIEW, "open"),
     Action(("r",), "report", "the whole report: gaps, losses, coverage, blind spots", _VIEW, "report"),
     Action(("d",), "harmless", "show or hide harmless differences", _VIEW, "harmless"),
     Action(("x",), "swap", "swap A and B", _VIEW, "swap"),
@@ -70,13 +70,9 @@ def glyph(key: str) -> str:
     return _GLYPHS.get(key, key)
 
 
-def bindings() -> list[Binding]:
+def bindings() -> list[BindingType]:
     """The bindings of the compare screen; those of the app are left to it."""
-    return [
-        Binding(",".join(a.keys), a.action, a.title, show=False)
-        for a in ACTIONS
-        if not a.action.startswith("app.")
-    ]
+    return [Binding(",".join(a.keys), a.action, a.title, show=False) for a in ACTIONS if not a.action.startswith("app.")]
 
 
 def help_groups() -> list[tuple[str, list[tuple[str, str]]]]:
@@ -94,8 +90,7 @@ def hints(width: int) -> list[tuple[str, str]]:
     room = width - sum(len(k) + len(w) + 3 for k, w in last)
     shown = []
     for k, w in [("1/2", "view"), *every[:-2]]:
-        room -= len(k) + len(w) + 3
-        if room < 0:
-            break
-        shown.append((k, w))
+        if room >= len(k) + len(w) + 3:
+            room -= len(k) + len(w) + 3
+            shown.append((k, w))
     return shown + last

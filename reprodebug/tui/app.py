@@ -41,7 +41,10 @@ class CompareApp(App[int]):
 
     TITLE = "reprodebug"
     ENABLE_COMMAND_PALETTE = False
-    BINDINGS: ClassVar = [Binding("ctrl+c", "leave", show=False, priority=True), Binding("ctrl+q", "leave", show=False, priority=True)]
+    BINDINGS: ClassVar = [
+        Binding("ctrl+c", "leave", show=False, priority=True),
+        Binding("ctrl+q", "leave", show=False, priority=True),
+    ]
 
     def __init__(self, load: Callable[[], Comparison]) -> None:
         super().__init__()

@@ -6,16 +6,19 @@ string goes through ``visible`` into a Text, glyph and word first, colour second
 
 from __future__ import annotations
 
+import textwrap
+
 from rich.cells import cell_len
 from rich.text import Text
 
 from reprodebug._base.text import plural, visible
-from reprodebug.model.comparison import Comparison, Difference, Divergence, LayerDifference, RunSide
+from reprodebug.model.comparison import Comparison, Difference, Divergence, LayerDifference
 from reprodebug.report import words
 from reprodebug.tui import actions
 
 STYLES = {"identical": "bold green", "equivalent": "bold green", "divergent": "bold red", "incomparable": "bold yellow"}
 MARKS = {"critical": ("✗", "bold red"), "notable": ("!", "yellow"), "harmless": ("·", "dim")}
+_NAME = 8
 _ORDER = {"critical": 0, "notable": 1, "harmless": 2}
 
 
@@ -40,38 +43,51 @@ def verdict(c: Comparison) -> Text:
     return text
 
 
-def runs(c: Comparison) -> Text:
-    """The two runs, a line each."""
-    out = Text()
-    for name, side in (("A", c.a), ("B", c.b)):
-        out.append(f"{name}  ", "bold").append(visible(side.path, 120))
-        out.append(f"  {plural(side.events, 'record')}, {plural(side.steps, 'step')}, level {side.level}\n", "dim")
-    return out
+class Page:
+    """Named fields and plain lines, laid out for a width when it is known: values hang under values."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, str, str]] = []
+
+    def line(self, text: str, style: str = "") -> None:
+        self.rows.append(("", text, style))
+
+    def field(self, name: str, value: str, style: str = "") -> None:
+        self.rows.append((name or " ", value, style))
+
+    def lay(self, width: int) -> Text:
+        """As text of at most ``width`` columns."""
+        out = Text()
+        for name, value, style in self.rows:
+            indent = _NAME if name else 0
+            for n, piece in enumerate(textwrap.wrap(value, max(12, width - indent), break_on_hyphens=False) or [""]):
+                out.append("\n" if out else "")
+                out.append(f"{name if n == 0 else '':<{indent}}" if indent else "", "dim").append(piece, style)
+        return out
+
+    def plain(self) -> str:
+        """As lines that are not wrapped, for the clipboard."""
+        return "\n".join(f"{name:<{_NAME}}{value}" if name else value for name, value, _ in self.rows)
 
 
-def _field(out: Text, name: str, value: str, style: str = "") -> None:
-    out.append(f"{name:<8}", "dim").append(value + "\n", style)
-
-
-def first(c: Comparison) -> Text:
+def first(c: Comparison) -> Page:
     """The panel of the first divergence; where there is none, what was compared and what to do."""
-    d = c.first
+    d, out = c.first, Page()
     if d is None:
-        return _none(c)
-    out = Text()
-    _field(out, "what", f"{d.kind} {words.tensor(d)}", "bold")
-    _field(out, "where", words.place(d), "bold")
-    _field(out, "when", when(d, ranks=len(c.first_by_rank) > 1))
-    _size(out, c, d)
+        _none(out, c)
+        return out
+    out.field("what", f"{d.kind} {words.tensor(d)}", "bold")
+    out.field("where", words.place(d), "bold")
+    out.field("when", when(d, ranks=len(c.first_by_rank) > 1))
     unlike = [row for row in c.equal_before if not row.endswith("equal")]
-    alike = [row.removesuffix(": equal") for row in c.equal_before if row.endswith("equal")]
+    alike = [row.removesuffix(": equal").removesuffix(" before it") for row in c.equal_before if row.endswith("equal")]
     for row in unlike:
-        _field(out, "before", "≠ " + visible(row, 200), "yellow")
-    if alike:
-        _field(out, "" if unlike else "before", "= equal: " + "; ".join(visible(row, 120) for row in alike))
+        out.field("before", "≠ " + visible(row, 200), "yellow")
+    _size(out, d)
     for other in c.first_by_rank[1:]:
-        _field(out, f"rank {other.rank}", f"step {other.step}, {other.phase}, {words.place(other)} {visible(other.tensor, 60)}")
-    out.rstrip()
+        out.field(f"rank {other.rank}", f"step {other.step}, {other.phase}, {words.place(other)} {visible(other.tensor, 60)}")
+    if alike:
+        out.field("equal", "= " + "; ".join(visible(row, 120) for row in alike))
     return out
 
 
@@ -81,12 +97,12 @@ def when(d: Divergence, *, ranks: bool) -> str:
     return f"step {d.step}, phase {d.phase}{again}" + (f", rank {d.rank}" if d.rank or ranks else "")
 
 
-def _size(out: Text, c: Comparison, d: Divergence) -> None:
-    _field(out, "size", words.size(d))
+def _size(out: Page, d: Divergence) -> None:
+    out.field("size", words.size(d))
     if d.numbers.max_abs is None and d.kind != "optimizer":
-        _field(out, "", "→ " + how_to_get_numbers(d), "cyan")
+        out.field("", "→ " + how_to_get_numbers(d), "cyan")
     for name, a, b in words.statistics(d):
-        _field(out, "", f"{visible(name, 40)}: A {a}, B {b}")
+        out.field("", f"{visible(name, 40)}: A {a}, B {b}")
 
 
 def how_to_get_numbers(d: Divergence) -> str:
@@ -95,23 +111,24 @@ def how_to_get_numbers(d: Divergence) -> str:
     return f"record both with --level full --steps {d.step}:{d.step + 1}{only}"
 
 
-def _none(c: Comparison) -> Text:
+def _none(out: Page, c: Comparison) -> None:
     n = c.counts
-    out = runs(c)
+    for name, side in (("A", c.a), ("B", c.b)):
+        about = f"{plural(side.events, 'record')}, {plural(side.steps, 'step')}, level {side.level}"
+        out.field(name, f"{visible(side.path, 120)} ({about})")
+    compared = plural(n.compared, "record")
     if c.verdict == "identical":
-        out.append(f"= {plural(n.compared, 'record')} compared, all equal bit for bit\n", "green")
+        out.line(f"✓ {compared} compared, all equal bit for bit", "green")
     elif c.verdict == "equivalent":
-        out.append(f"≈ {n.differing:,} of {plural(n.compared, 'record')} differ, all inside the tolerance asked for\n", "green")
+        out.line(f"≈ {n.differing:,} of {compared} differ, all inside the tolerance asked for", "green")
     elif c.verdict == "incomparable":
-        out.append(f"? {plural(n.compared, 'record')} compared: too little to say whether the runs are equal\n", "yellow")
-        out.append(f"→ what one run recorded: reprodebug show {visible(c.a.path, 120)}\n", "cyan")
+        out.line(f"? {compared} compared: too little to say whether the runs are equal", "yellow")
+        out.line(f"→ what one run recorded: reprodebug show {visible(c.a.path, 120)}", "cyan")
     s = c.smallest_tolerance
     if s is not None and s.max_abs is not None:
-        out.append(f"  the least that would have passed: max abs {s.max_abs:.3g}")
-        out.append("" if s.max_rel is None else f", max rel {s.max_rel:.3g}")
-        out.append("" if s.max_ulp is None else f", {s.max_ulp:,} ULP")
-    out.rstrip()
-    return out
+        parts = [f"max abs {s.max_abs:.3g}"]
+        parts += [f"max rel {s.max_rel or 0.0:.3g}"] * (s.max_rel is not None) + [f"{s.max_ulp or 0:,} ULP"] * (s.max_ulp is not None)
+        out.line("the least that would have passed: " + ", ".join(parts))
 
 
 def no_layers(c: Comparison) -> str:
@@ -150,7 +167,7 @@ class LayerColumns:
 
     def _line(self, width: int, mark: str, step: str, phase: str, kind: str, name: str, share: str) -> str:
         cells = [mark + f"{step:>{self.step}}", fit(phase, self.phase)]
-        if width >= 70:
+        if width >= 64:
             cells.append(fit(kind, self.kind))
         rest = width - sum(cell_len(c) + 2 for c in cells) - self.share - 2
         return "  ".join([*cells, fit(name, rest, keep_end=True), f"{share:>{self.share}}"])
@@ -193,35 +210,35 @@ def _parted(a: str, b: str, width: int) -> tuple[str, str]:
     return "…" + a[same - 2 :], "…" + b[same - 2 :]
 
 
-def layer_detail(x: LayerDifference, c: Comparison) -> Text:
+def layer_detail(x: LayerDifference, c: Comparison) -> Page:
     """One row of the layers in full, A against B."""
-    d = x.first
-    out = Text(words.place(d) if d.module or not x.root else f"(outermost) {visible(x.root, 60)}", "bold")
-    out.append(f"\n{d.kind} {visible(d.tensor, 80)}\n")
-    _field(out, "first", when(d, ranks=len(c.first_by_rank) > 1))
-    _field(out, "records", f"{x.differing:,} of {x.compared:,} differ")
+    d, out = x.first, Page()
+    place = words.place(d) if d.module or not x.root else f"(outermost) {visible(x.root, 60)}"
+    out.line(f"{place} {visible(d.tensor, 80)}, {d.kind}", "bold")
+    out.field("first", when(d, ranks=len(c.first_by_rank) > 1))
+    out.field("records", f"{x.differing:,} of {x.compared:,} differ")
     for name, shape, dtype, index in (
         ("A", d.shape, d.dtype, d.index_a),
         ("B", d.shape if d.shape_b is None else d.shape_b, d.dtype_b or d.dtype, d.index_b),
     ):
         there = "no such record" if index < 0 else "shape not recorded" if shape is None else f"{list(shape)} {dtype}"
-        _field(out, name, there + (f", record {index:,}" if index >= 0 else ""))
-    _size(out, c, d)
+        out.field(name, there + (f" (record {index:,})" if index >= 0 else ""))
+    _size(out, d)
     if d.op:
-        _field(out, "op", visible(d.op, 120))
-    out.rstrip()
+        out.field("op", visible(d.op, 120))
     return out
 
 
-def difference_detail(d: Difference) -> Text:
+def difference_detail(d: Difference) -> Page:
     """One difference in full."""
+    out = Page()
     glyph, style = MARKS[d.severity]
-    out = Text.assemble((f"{glyph} {d.severity}", style), f" in {d.section}\n", (visible(d.key, 300) + "\n", "bold"))
-    _field(out, "A", visible(d.a, 2000))
-    _field(out, "B", visible(d.b, 2000))
+    out.line(visible(d.key, 300), "bold")
+    out.line(f"{glyph} {d.severity}, in {d.section}", style)
+    out.field("A", visible(d.a, 2000))
+    out.field("B", visible(d.b, 2000))
     if d.reason:
-        _field(out, "why", visible(d.reason, 600))
-    out.rstrip()
+        out.field("why", visible(d.reason, 600))
     return out
 
 
@@ -236,18 +253,19 @@ def tabs(c: Comparison, view: str, harmless: bool) -> Text:
 
 
 def coverage(c: Comparison, width: int) -> Text:
-    """How much was looked at, and how many blind spots are named in the report."""
+    """How much was looked at, and how many blind spots are named in the report; the less important left out where narrow."""
     n, blind = c.counts, len(c.coverage.unobserved)
-    out = Text(f"coverage {c.coverage.share:.0%}", no_wrap=True, overflow="ellipsis")
+    out = Text(f"coverage {c.coverage.share:.0%}, ", no_wrap=True)
     if blind:
-        out.append(f", {plural(blind, 'blind spot')} (r names {'it' if blind == 1 else 'them'})", "yellow")
+        out.append(f"{plural(blind, 'blind spot')} (r names {'it' if blind == 1 else 'them'})", "yellow")
     else:
-        out.append(", no blind spot")
-    out.append(f"  {n.differing:,} of {n.compared:,} records differ")
-    if n.only_a or n.only_b:
-        out.append(f"  only in A {n.only_a:,}, in B {n.only_b:,}")
-    if n.unobserved:
-        out.append(f"  unread {n.unobserved:,}")
+        out.append("no blind spot")
+    rest = [f"{n.differing:,} of {n.compared:,} records differ"]
+    rest += [f"{n.only_a:,} only in A"] * bool(n.only_a) + [f"{n.only_b:,} only in B"] * bool(n.only_b)
+    rest += [f"{n.unobserved:,} unreadable"] * bool(n.unobserved)
+    for piece in rest:
+        if cell_len(out.plain) + len(piece) + 3 <= width:
+            out.append(" · ", "dim").append(piece)
     return out
 
 
@@ -257,8 +275,3 @@ def key_line(width: int) -> Text:
     for key, word in actions.hints(width):
         out.append(f"{key} ", "bold").append(f"{word}  ", "dim")
     return out
-
-
-def side_line(name: str, side: RunSide) -> str:
-    """One run in a line, for a title."""
-    return f"{name}: {visible(side.path, 60)}"

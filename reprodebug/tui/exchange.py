@@ -33,9 +33,7 @@ def exchanged(c: Comparison) -> Comparison:
         counts=replace(c.counts, only_a=c.counts.only_b, only_b=c.counts.only_a),
         coverage=replace(
             c.coverage,
-            unobserved=tuple(
-                replace(u, what=_RUN.sub(lambda m: f" of run {_OTHER[m[1]]}", u.what)) for u in c.coverage.unobserved
-            ),
+            unobserved=tuple(replace(u, what=_RUN.sub(lambda m: f" of run {_OTHER[m[1]]}", u.what)) for u in c.coverage.unobserved),
         ),
         losses=tuple((step, b, a) for step, a, b in c.losses),
     )

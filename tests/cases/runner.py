@@ -72,7 +72,11 @@ def load(path: str) -> dict[str, Any]:
 
 
 def _environment(run: dict[str, Any], workdir: str) -> dict[str, str]:
-    found = {"PATH": os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "LANG": "C.UTF-8"}
+    found = {
+        "PATH": os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"],
+        "HOME": os.environ.get("HOME", "/"),
+        "LANG": "C.UTF-8",
+    }
     found |= {k: v.replace("{workdir}", workdir) for k, v in run.get("env", {}).items()}
     for name in run.get("unset", []):
         found.pop(name, None)

@@ -61,7 +61,10 @@ def test_ulps_across_zero_and_neighbours() -> None:
     assert numbers(torch.tensor([-tiny]), torch.tensor([tiny])).max_ulp == 2
     one = torch.tensor([1.0])
     assert numbers(one, torch.nextafter(one, torch.tensor([2.0]))).max_ulp == 1
-    far = numbers(torch.tensor([-torch.finfo(torch.float64).max], dtype=torch.float64), torch.tensor([torch.finfo(torch.float64).max], dtype=torch.float64))
+    far = numbers(
+        torch.tensor([-torch.finfo(torch.float64).max], dtype=torch.float64),
+        torch.tensor([torch.finfo(torch.float64).max], dtype=torch.float64),
+    )
     assert far.max_ulp == 2 * 0x7FEFFFFFFFFFFFFF
 
 

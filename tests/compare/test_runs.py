@@ -73,7 +73,12 @@ def test_optimizer_state_is_first_where_it_reaches_its_parameter() -> None:
     def touch(e, step):
         return e | {"value": e["value"] + 1}
 
-    b = [touch(e, 0) if e["module"] == "b" and ((e["kind"] == Kind.OPTIMIZER and e["step"] == 0) or (e["kind"] == Kind.PARAMETER and e["step"] == 1)) else e for e in training()]
+    b = [
+        touch(e, 0)
+        if e["module"] == "b" and ((e["kind"] == Kind.OPTIMIZER and e["step"] == 0) or (e["kind"] == Kind.PARAMETER and e["step"] == 1))
+        else e
+        for e in training()
+    ]
     c = compared(training(), b)
     assert (c.first.kind, c.first.step, c.first.module) == ("optimizer", 0, "b")
 

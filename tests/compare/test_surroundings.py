@@ -17,9 +17,7 @@ HASH = "xxh3-128:"
 
 
 def manifest(command: str = "python train.py", cwd: str = "/home/me/a", environment: dict | None = None, **more) -> Manifest:
-    return Manifest(
-        command=tuple(command.split()), cwd=cwd, started="2026-01-01T00:00:00Z", environment=environment or {}, **more
-    )
+    return Manifest(command=tuple(command.split()), cwd=cwd, started="2026-01-01T00:00:00Z", environment=environment or {}, **more)
 
 
 def by_key(a: Manifest, b: Manifest) -> dict[str, Difference]:
@@ -183,9 +181,7 @@ def test_packages() -> None:
 def test_hash_seed() -> None:
     def with_(seed: str, probe: str) -> Manifest:
         interpreter = {"hash_seed": seed, "hash_probe": probe}
-        return manifest(
-            environment={"interpreter": interpreter, "variables": {} if seed == "random" else {"PYTHONHASHSEED": seed}}
-        )
+        return manifest(environment={"interpreter": interpreter, "variables": {} if seed == "random" else {"PYTHONHASHSEED": seed}})
 
     assert by_key(with_("1", "aa"), with_("2", "bb"))["PYTHONHASHSEED"].severity == "critical"
     assert by_key(with_("random", "aa"), with_("random", "bb"))["PYTHONHASHSEED"].severity == "notable"
@@ -200,9 +196,7 @@ def test_settings_come_from_rank_0_where_the_run_has_none() -> None:
         )
         return manifest(processes=(dataclasses.replace(process, rank=1, environment={}), process))
 
-    found = by_key(
-        with_(intra_op_threads=1, cudnn_benchmark=True), with_(intra_op_threads=2, cudnn_benchmark=False, sdp_math=True)
-    )
+    found = by_key(with_(intra_op_threads=1, cudnn_benchmark=True), with_(intra_op_threads=2, cudnn_benchmark=False, sdp_math=True))
     assert {k: (d.section, d.severity) for k, d in found.items()} == {
         "intra_op_threads": ("hardware", "critical"),
         "cudnn_benchmark": ("config", "critical"),
@@ -312,9 +306,7 @@ def test_sources_that_cannot_be_parsed_are_still_critical() -> None:
 
 def test_commits() -> None:
     def at(commit: str, text: str, patch: str = "") -> Manifest:
-        return manifest(
-            code={"vcs": "git", "commit": commit * 40, "subject": "s", "branch": commit, "patch": patch, **files(a=text)}
-        )
+        return manifest(code={"vcs": "git", "commit": commit * 40, "subject": "s", "branch": commit, "patch": patch, **files(a=text)})
 
     found = by_key(at("a", "x = 1"), at("b", "x = 1", "diff --git a/r.md b/r.md\n--- a/r.md\n+++ b/r.md\n+x\n-y\n"))
     assert {d.severity for d in found.values()} == {"harmless"}
@@ -392,9 +384,7 @@ def test_moved_data() -> None:
 
 
 def test_long_values_are_shown_where_they_differ() -> None:
-    a, b = (
-        manifest(environment={"variables": {"LD_LIBRARY_PATH": "/x:" * 200 + end + "/y:" * 200}}) for end in ("/one:", "/two:")
-    )
+    a, b = (manifest(environment={"variables": {"LD_LIBRARY_PATH": "/x:" * 200 + end + "/y:" * 200}}) for end in ("/one:", "/two:"))
     found = by_key(a, b)["LD_LIBRARY_PATH"]
     assert "/one" in found.a
     assert "/two" in found.b

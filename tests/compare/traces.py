@@ -12,12 +12,22 @@ from reprodebug.store.run import StoredRun
 from reprodebug.store.trace import Trace
 
 
-def event(module: str, value: int, *, step: int = 0, tensor: str = "output.0", kind: Kind = Kind.ACTIVATION, phase: Phase = Phase.FORWARD,
-          shape: tuple[int, ...] = (4,), flags: Flag = Flag.TRAINING, dtype: str = "float32", root: str = "Net", turn: int = 0) -> dict[str, Any]:  # fmt: skip
+def event(
+    module: str,
+    value: int,
+    *,
+    step: int = 0,
+    tensor: str = "output.0",
+    kind: Kind = Kind.ACTIVATION,
+    phase: Phase = Phase.FORWARD,
+    shape: tuple[int, ...] = (4,),
+    flags: Flag = Flag.TRAINING,
+    dtype: str = "float32",
+    root: str = "Net",
+    turn: int = 0,
+) -> dict[str, Any]:
     """One event; ``value`` stands for the fingerprint."""
-    return dict(
-        module=module, value=value, step=step, tensor=tensor, kind=kind, phase=phase, shape=shape, flags=flags, dtype=dtype, root=root, turn=turn
-    )
+    return dict(locals())
 
 
 def trace(events: list[dict[str, Any]], notes: list[dict[str, Any]] | None = None) -> Trace:
@@ -57,7 +67,15 @@ def training(steps: int = 3, modules: tuple[str, ...] = ("a", "b", "c"), change:
                 off = 1000
             rows.append(event(m, 100 + s + off, step=s))
         rows.append(event("", 200 + s + off, step=s, tensor="loss.0", kind=Kind.LOSS, root="loss", flags=Flag(0)))
-        rows += [event(m, 300 + s + off, step=s, tensor="weight.grad", kind=Kind.GRADIENT, phase=Phase.BACKWARD, flags=Flag(0)) for m in modules[::-1]]
-        rows += [event(m, 400 + s + off, step=s, tensor="weight", kind=Kind.PARAMETER, phase=Phase.OPTIMIZER, flags=Flag(0)) for m in modules]
-        rows += [event(m, 500 + s + off, step=s, tensor="weight.state", kind=Kind.OPTIMIZER, phase=Phase.OPTIMIZER, flags=Flag(0)) for m in modules]
+        rows += [
+            event(m, 300 + s + off, step=s, tensor="weight.grad", kind=Kind.GRADIENT, phase=Phase.BACKWARD, flags=Flag(0))
+            for m in modules[::-1]
+        ]
+        rows += [
+            event(m, 400 + s + off, step=s, tensor="weight", kind=Kind.PARAMETER, phase=Phase.OPTIMIZER, flags=Flag(0)) for m in modules
+        ]
+        rows += [
+            event(m, 500 + s + off, step=s, tensor="weight.state", kind=Kind.OPTIMIZER, phase=Phase.OPTIMIZER, flags=Flag(0))
+            for m in modules
+        ]
     return rows

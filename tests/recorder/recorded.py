@@ -38,7 +38,9 @@ def environment(**more: str) -> dict[str, str]:
     return keep | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "REPRODEBUG_DEBUG": "1"} | more
 
 
-def capture(folder: Path, script: str, *arguments: str, options: tuple[str, ...] = (), expect: int = 0, quiet: bool = True, **env: str) -> StoredRun:
+def capture(
+    folder: Path, script: str, *arguments: str, options: tuple[str, ...] = (), expect: int = 0, quiet: bool = True, **env: str
+) -> StoredRun:
     """Write ``script`` into ``folder``, record it, open the run. Fails on a note of the recorder when ``quiet``."""
     path = folder / "train.py"
     path.write_text(dedent(script))

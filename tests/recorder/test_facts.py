@@ -16,9 +16,7 @@ SECRET = "ghp_" + "a1B2" * 9
 
 def child(code: str, **variables: str) -> str:
     environment = {k: v for k, v in os.environ.items() if k not in ("ATEN_CPU_CAPABILITY", "OMP_NUM_THREADS")} | variables
-    done = subprocess.run(
-        [sys.executable, "-c", code, "--token", "hunter2"], capture_output=True, text=True, env=environment, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code, "--token", "hunter2"], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -39,8 +37,7 @@ def test_start_facts_is_plain_and_masked() -> None:
 
 def test_start_facts_needs_no_torch() -> None:
     out = child(
-        "import sys\nfrom reprodebug.recorder import facts\nfacts.start_facts()\n"
-        "print('torch' in sys.modules, 'numpy' in sys.modules)"
+        "import sys\nfrom reprodebug.recorder import facts\nfacts.start_facts()\nprint('torch' in sys.modules, 'numpy' in sys.modules)"
     )
     assert out.split() == ["False", "False"]
 

@@ -14,7 +14,12 @@ from reprodebug.recorder.fingerprint import Fingerprinter, hasher
 from reprodebug.recorder.writer import Writer
 
 DTYPES = sorted(
-    {d for d in vars(torch).values() if isinstance(d, torch.dtype) and not str(d).startswith(("torch.q", "torch.bits")) and not re.search(r"int[1-7]$", str(d))}, key=str
+    {
+        d
+        for d in vars(torch).values()
+        if isinstance(d, torch.dtype) and not str(d).startswith(("torch.q", "torch.bits")) and not re.search(r"int[1-7]$", str(d))
+    },
+    key=str,
 )
 BYTE_DTYPES = [d for d in DTYPES if d.itemsize >= 1]
 

@@ -275,7 +275,8 @@ def test_each_rank_of_torchrun_has_its_own_trace(tmp_path: Path) -> None:
         tmp_path,
         """
         import subprocess, sys
-        sys.exit(subprocess.call([sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29611", "ddp.py"]))
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29611"]
+        sys.exit(subprocess.call([*launcher, "ddp.py"]))
         """,
     )
     assert sorted(run.traces) == [(0, 0), (1, 0)]

@@ -68,7 +68,9 @@ def test_another_virtual_environment_without_reprodebug_or_xxhash(tmp_path: Path
     venv.create(tmp_path / "env", with_pip=False)
     site = next((tmp_path / "env").glob("lib/python*/site-packages"))
     home = Path(torch.__file__).parent.parent
-    needed = {Path(m.__file__).parent if Path(m.__file__).name == "__init__.py" else Path(m.__file__) for m in (torch, numpy, typing_extensions)}
+    needed = {
+        Path(m.__file__).parent if Path(m.__file__).name == "__init__.py" else Path(m.__file__) for m in (torch, numpy, typing_extensions)
+    }
     for name in ("torchgen", "functorch", "sympy", "mpmath", "networkx", "jinja2", "markupsafe", "filelock", "fsspec", "numpy.libs"):
         needed |= {home / name} if (home / name).exists() else set()
     for path in needed:

@@ -76,9 +76,7 @@ def _guest():
     if known is None:
         if sys.version_info < (3, 9):
             raise RuntimeError("the recorder needs Python 3.9 or newer in the recorded program, this is %d.%d" % sys.version_info[:2])
-        spec = importlib.util.spec_from_file_location(
-            "reprodebug", os.path.join(home, "__init__.py"), submodule_search_locations=[home]
-        )
+        spec = importlib.util.spec_from_file_location("reprodebug", os.path.join(home, "__init__.py"), submodule_search_locations=[home])
         package = importlib.util.module_from_spec(spec)
         sys.modules["reprodebug"] = package
         spec.loader.exec_module(package)

@@ -31,8 +31,15 @@ class CompareScreen(Screen[None]):
     """Opens on the answer, the cursor on the first difference."""
 
     BINDINGS: ClassVar = actions.bindings()
-    HORIZONTAL_BREAKPOINTS: ClassVar = [(0, "-narrow"), (100, "-wide")]
-    VERTICAL_BREAKPOINTS: ClassVar = [(0, "-short"), (20, "-normal"), (30, "-tall")]
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - an instance variable of the base class
+        (0, "-narrow"),
+        (100, "-wide"),
+    ]
+    VERTICAL_BREAKPOINTS = [  # noqa: RUF012
+        (0, "-short"),
+        (20, "-normal"),
+        (30, "-tall"),
+    ]
     DEFAULT_CSS = """
     CompareScreen { layout: vertical; overflow: hidden; }
     CompareScreen #verdict { height: auto; max-height: 4; padding: 0 1; }
@@ -42,14 +49,16 @@ class CompareScreen(Screen[None]):
     CompareScreen #header { height: 1; }
     CompareScreen #body { height: 1fr; layout: vertical; }
     CompareScreen #left { height: 1fr; }
-    CompareScreen #detail { height: 6; border-left: outer $surface-lighten-2; padding: 0 1; }
+    CompareScreen #detail { height: 6; max-height: 6; border-left: outer $surface-lighten-2; padding: 0 1; }
     CompareScreen #coverage, CompareScreen #keys { height: 1; padding: 0 1; }
+    CompareScreen #tabs, CompareScreen #header { text-wrap: nowrap; text-overflow: ellipsis; }
+    CompareScreen #coverage, CompareScreen #keys { text-wrap: nowrap; text-overflow: ellipsis; }
     CompareScreen #empty { height: 1fr; padding: 1 2; display: none; }
     CompareScreen.-nothing #empty { display: block; }
     CompareScreen.-nothing #list, CompareScreen.-nothing #header, CompareScreen.-nothing #detail { display: none; }
     CompareScreen.-tall #first { max-height: 11; }
     CompareScreen.-wide #body { layout: horizontal; }
-    CompareScreen.-wide #detail { width: 42; height: 1fr; }
+    CompareScreen.-wide #detail { width: 44; height: 1fr; max-height: 100%; }
     CompareScreen.-wide #left { width: 1fr; }
     CompareScreen.-short #verdict { max-height: 2; }
     CompareScreen.-short #first { max-height: 4; }
@@ -105,7 +114,7 @@ class CompareScreen(Screen[None]):
         c = self.comparison
         self._differences = content.sorted_differences(c, self.harmless)
         self.query_one("#verdict", Bar).say(content.verdict(c))
-        self.query_one("#first", Pane).say(content.first(c))
+        self.query_one("#first", Pane).say(content.first(c).lay)
         self.query_one("#empty", Bar).say(Text(self._why_empty()))
         self.set_class(not self.rows, "-nothing")
         self._list.show(len(self.rows), self._row, self._cursors[self.view])
@@ -132,7 +141,7 @@ class CompareScreen(Screen[None]):
         above = self._differences[index - 1] if index else None
         return content.difference_row(self._differences[index], above, width, selected)
 
-    def _detail_text(self) -> Text:
+    def _detail_page(self) -> content.Page:
         row = self.rows[self._list.cursor]
         if isinstance(row, LayerDifference):
             return content.layer_detail(row, self.comparison)
@@ -141,7 +150,7 @@ class CompareScreen(Screen[None]):
     def on_lines_moved(self, message: Lines.Moved) -> None:
         if self.rows and message.lines is self._list:
             self._cursors[self.view] = message.index
-            self._detail.say(self._detail_text())
+            self._detail.say(self._detail_page().lay)
 
     def on_resize(self, event: events.Resize) -> None:
         self.set_class(self.query_one(TooSmall).measure(event.size.width, event.size.height), "-too-small")
@@ -239,8 +248,8 @@ class CompareScreen(Screen[None]):
         if not self.rows:
             self._tell("there is no row whose details could be shown")
             return
-        text = self._detail_text()
-        self.app.push_screen(ReadingScreen("The selected row", lambda width: list(text.wrap(self.app.console, width))))
+        page = self._detail_page()
+        self.app.push_screen(ReadingScreen("The selected row", lambda width: list(page.lay(width).split())))
 
     def action_report(self) -> None:
         c = self.comparison
@@ -255,7 +264,7 @@ class CompareScreen(Screen[None]):
         if not self.rows:
             self._tell("there is no row to copy")
             return
-        self.app.copy_to_clipboard(self._detail_text().plain)
+        self.app.copy_to_clipboard(self._detail_page().plain())
         self._tell("the row was handed to the terminal's clipboard; where that does not work, e writes the report to a file")
 
     def action_copy_command(self) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
 from reprodebug.tui.widgets.lines import Lines
@@ -16,7 +17,7 @@ from reprodebug.tui.widgets.panes import Bar
 class ReadingScreen(ModalScreen[None]):
     """Scrolls lines that ``render(width)`` makes anew for each width."""
 
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q,escape,enter,r,question_mark", "dismiss", show=False),
         Binding("down,j", "scroll(1)", show=False),
         Binding("up,k", "scroll(-1)", show=False),

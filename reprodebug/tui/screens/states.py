@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import time
 import traceback
+from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen, Screen
 
@@ -19,13 +20,13 @@ from reprodebug._base.text import visible
 from reprodebug.tui.widgets.panes import Bar, Pane
 
 SMALLEST = (60, 16)
-_LEAVE = [Binding("q,escape,enter", "app.leave", show=False)]
+_LEAVE: list[BindingType] = [Binding("q,escape,enter", "app.leave", show=False)]
 
 
 class LoadingScreen(Screen[None]):
     """Shown while the runs are read; counts the seconds, so that it is seen to live."""
 
-    BINDINGS = _LEAVE
+    BINDINGS: ClassVar[list[BindingType]] = _LEAVE
     DEFAULT_CSS = "LoadingScreen { align: center middle; } LoadingScreen > Bar { width: auto; max-width: 90%; }"
 
     def compose(self) -> ComposeResult:
@@ -46,7 +47,7 @@ class LoadingScreen(Screen[None]):
 class ErrorScreen(Screen[None]):
     """One sentence and what to type."""
 
-    BINDINGS = _LEAVE
+    BINDINGS: ClassVar[list[BindingType]] = _LEAVE
     DEFAULT_CSS = "ErrorScreen { align: center middle; } ErrorScreen > Bar { width: auto; max-width: 90%; }"
 
     def __init__(self, error: ReprodebugError) -> None:
@@ -68,7 +69,7 @@ class ErrorScreen(Screen[None]):
 class FailureDialog(ModalScreen[None]):
     """An error that nobody foresaw: its cause, and the last lines of its traceback for a bug report."""
 
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         *_LEAVE,
         Binding("down,j", "scroll(1)", show=False),
         Binding("up,k", "scroll(-1)", show=False),
@@ -99,7 +100,8 @@ class FailureDialog(ModalScreen[None]):
 
     def on_mount(self) -> None:
         lines = "".join(traceback.format_exception(self.error)[-6:]).splitlines()
-        self.query_one(Pane).say(Text("\n".join(visible(line, 300) for line in lines[-40:]), "dim"))
+        text = Text("\n".join(visible(line, 300) for line in lines[-40:]), "dim")
+        self.query_one(Pane).say(lambda width: text)
         self.query_one(Pane).focus()
 
     def action_scroll(self, rows: int) -> None:

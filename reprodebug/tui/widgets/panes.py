@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static
+
+Lay = Callable[[int], Text]
 
 
 class Bar(Static):
@@ -23,17 +27,30 @@ class Pane(VerticalScroll, can_focus=True, inherit_bindings=False):
     """Wrapped text that scrolls under the keys of the screen."""
 
     DEFAULT_CSS = """
-    Pane { height: auto; scrollbar-size-vertical: 1; }
-    Pane > Bar { height: auto; }
+    Pane { height: auto; scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
+    Pane > Bar { height: auto; width: 1fr; }
     """
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._lay: Lay = lambda width: Text()
+        self._width = 0
 
     def compose(self) -> ComposeResult:
         yield Bar()
 
-    def say(self, text: Text) -> None:
-        """Replace the text and go to its start."""
-        self.query_one(Bar).say(text)
+    def say(self, lay: Lay) -> None:
+        """Replace the text by what ``lay`` makes for a width, and go to its start."""
+        self._lay = lay
+        self._width = self.scrollable_content_region.width
+        self.query_one(Bar).say(lay(self._width or 78))
         self.scroll_home(animate=False)
+
+    def on_resize(self) -> None:
+        width = self.scrollable_content_region.width
+        if width and width != self._width:
+            self._width = width
+            self.query_one(Bar).say(self._lay(width))
 
     def move(self, rows: int) -> bool:
         """Scroll; False where there is no more that way."""

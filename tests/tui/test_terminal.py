@@ -1,0 +1,87 @@
+"""The whole way through a real pseudo-terminal: exit codes, and no planted sequence in what is written."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PLANTED = [b"\x1b]0;pwned\x07", b"\x1b]0;pwned", b"\x9b31m", "\x9b31m".encode(), "\u202e".encode(), b"a\nb\rc"]
+
+
+def play(program: str, keys: bytes, size: tuple[int, int] = (80, 24), **environment: str) -> tuple[int, bytes]:
+    """Run ``program`` in a pseudo-terminal, type ``keys`` one by one once it is drawn; (exit code, all output)."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
+    env = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **environment}
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=slave, stdout=slave, stderr=slave, env=env, cwd=ROOT, start_new_session=True
+    )
+    os.close(slave)
+    out, start, waiting = b"", time.monotonic(), list(keys)
+    quiet = 0.0
+    try:
+        while time.monotonic() - start < 25:
+            if select.select([master], [], [], 0.1)[0]:
+                quiet = 0.0
+                try:
+                    piece = os.read(master, 65536)
+                except OSError:
+                    break
+                if not piece:
+                    break
+                out += piece
+            else:
+                quiet += 0.1
+                if waiting and quiet >= 0.2 and b"coverage" in out + (b"coverage" if b"quits" in out else b""):
+                    os.write(master, bytes([waiting.pop(0)]))
+        return process.wait(5), out
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        os.close(master)
+
+
+SHOW = "import sys; from tests.tui import comparisons as made; from reprodebug.tui import run_compare; sys.exit(run_compare(made.{}))"
+
+
+@pytest.mark.parametrize("size", [(80, 24), (60, 16)])
+def test_hostile_names_reach_no_terminal(size: tuple[int, int]) -> None:
+    code, out = play(SHOW.format("hostile"), b"jjj2d\rq1\rqrqx?qYq", size)
+    assert code == 1
+    assert b"pwned" in out and b"[@click=app.quit]" in out
+    for planted in PLANTED:
+        assert planted not in out
+
+
+@pytest.mark.parametrize(("name", "code"), [("identical", 0), ("incomparable", 3)])
+def test_exit_codes(name: str, code: int) -> None:
+    assert play(SHOW.format(name), b"q", NO_COLOR="1")[0] == code
+
+
+def test_an_error_is_repeated_once_the_screen_is_gone() -> None:
+    program = (
+        "import sys; from reprodebug._base.errors import RunUnreadable; from reprodebug.tui import run_compare\n"
+        "def load(): raise RunUnreadable('x is no run \\x1b]0;pwned\\x07', hint='give a run')\n"
+        "sys.exit(run_compare(load))"
+    )
+    code, out = play(program, b"q")
+    assert code == 2
+    assert b"\x1b]0;pwned" not in out
+    assert out.rstrip().endswith(b"hint: give a run")
+
+
+def test_importing_the_package_is_light() -> None:
+    program = "import sys, reprodebug.tui; sys.exit('textual' in sys.modules or 'rich' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
