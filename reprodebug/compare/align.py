@@ -120,8 +120,8 @@ def _places(a: Trace, b: Trace) -> tuple[Any, Any]:
         for n, (root, module, _, tensor) in enumerate(trace.sites):
             table[n] = numbers.setdefault((root, module, tensor), len(numbers))
         events = trace.events
-        site = np.minimum(events["site"], len(table) - 1)
-        columns.append((table[site] << 8) | (events["kind"].astype(np.int64) << 4) | events["phase"])
+        # 7 kinds times 5 phases: a dense number, so that places can be counted instead of sorted
+        columns.append(table[events["site"]] * 35 + events["kind"] * np.uint8(5) + events["phase"])
     return columns[0], columns[1]
 
 
@@ -136,8 +136,7 @@ def _strict(a: Trace, b: Trace, place_a: Any, place_b: Any) -> tuple[Any, Any]:
         for n, row in enumerate(trace.metas):
             table[n] = shapes.setdefault(tuple(row[0]), len(shapes))
         events = trace.events
-        meta = np.minimum(events["meta"], len(table) - 1)
-        columns.append((place << 24) | (table[meta] << 1) | ((events["flags"] & Flag.TRAINING) != 0))
+        columns.append((place << 24) | (table[events["meta"]] << 1) | ((events["flags"] & Flag.TRAINING) != 0))
     return columns[0], columns[1]
 
 

@@ -18,8 +18,7 @@ def equal_before(pair: Pair, at: int) -> tuple[str, ...]:
     index_a, index_b = pair.align.a, pair.align.b
     wrong = np.zeros(len(index_a), bool)
     wrong[pair.mismatch] = True
-    earlier_a = pair.a.events[index_a[:at]]
-    kind, phase, ok = earlier_a["kind"], earlier_a["phase"], ~wrong[:at]
+    kind, phase, ok = pair.a.events["kind"][index_a[:at]], pair.a.events["phase"][index_a[:at]], ~wrong[:at]
     event, partner = pair.a.events[index_a[at]], pair.b.events[index_b[at]]
     step = int(pair.align.step_a[index_a[at]])
     rows: list[str] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reprodebug.model.comparison import Coverage, Unobserved
 from reprodebug.model.events import Flag, Kind, Phase
@@ -30,6 +30,8 @@ def coverage(a: list[Trace], b: list[Trace]) -> Coverage:
 
 
 def _side(traces: list[Trace]) -> Coverage:
+    import numpy as np
+
     total = fingerprinted = called_total = 0
     rows: list[Unobserved] = []
     for trace in traces:
@@ -37,14 +39,14 @@ def _side(traces: list[Trace]) -> Coverage:
         if len(events) == 0:
             continue
         blind_flag = (events["flags"] & Flag.UNOBSERVED) != 0
+        site, kind_of = events["site"], events["kind"]
         sizes: dict[tuple[str, str, str], int] = {}
         readable: set[tuple[str, str, str]] = set()
         types: dict[tuple[str, str], str] = {}
-        parameters = events[(events["kind"] == Kind.PARAMETER) & ((events["flags"] & Flag.BUFFER) == 0)]
-        import numpy as np
-
-        _, where = np.unique(parameters["site"], return_index=True)
-        for event in parameters[np.sort(where)]:
+        parameters = np.flatnonzero((kind_of == Kind.PARAMETER) & ((events["flags"] & Flag.BUFFER) == 0))
+        first = np.full(len(trace.sites), -1, np.int64)
+        first[site[parameters[::-1]]] = parameters[::-1]
+        for event in events[np.sort(first[first >= 0])]:
             root, module, kind, tensor = trace.sites[event["site"]]
             if root.startswith("optimizer#"):
                 continue
@@ -53,12 +55,12 @@ def _side(traces: list[Trace]) -> Coverage:
             types[(root, module)] = kind
             if not event["flags"] & Flag.UNOBSERVED:
                 readable.add(key)
-        calls = events[((events["kind"] == Kind.ACTIVATION) | (events["kind"] == Kind.DATA)) & (events["phase"] == Phase.FORWARD)]
-        seen = {trace.sites[s][:2] for s in np.unique(calls["site"][(calls["flags"] & Flag.UNOBSERVED) == 0]).tolist()}
-        reached = {trace.sites[s][:2] for s in np.unique(calls["site"]).tolist()}
+        calls = ((kind_of == Kind.ACTIVATION) | (kind_of == Kind.DATA)) & (events["phase"] == Phase.FORWARD)
+        seen = {trace.sites[s][:2] for s in _used(site[calls & ~blind_flag])}
+        reached = {trace.sites[s][:2] for s in _used(site[calls])}
         touched = {
             trace.sites[s][:2]
-            for s in np.unique(events["site"][events["kind"] == Kind.GRADIENT]).tolist()
+            for s in _used(site[kind_of == Kind.GRADIENT])
             if not trace.sites[s][3].startswith("output")
         }
         compiled = {str(m) for note in trace.notes_meta if note.get("type") == "compiled" for m in _names(note)}
@@ -84,6 +86,13 @@ def _side(traces: list[Trace]) -> Coverage:
         every = sum(len(t.events) for t in traces)
         share = 1.0 - sum(int(((t.events["flags"] & Flag.UNOBSERVED) != 0).sum()) for t in traces) / max(every, 1)
     return Coverage(share, tuple(rows))
+
+
+def _used(site: Any) -> list[int]:
+    """The numbers that occur, in order."""
+    import numpy as np
+
+    return [int(n) for n in np.flatnonzero(np.bincount(site))]
 
 
 def _names(note: dict[str, object]) -> list[object]:

@@ -60,15 +60,15 @@ class Pair:
 
         if len(self.mismatch) == 0:
             return None
-        events = self.a.events[self.align.a[self.mismatch]]
-        kinds = events["kind"]
+        where = self.align.a[self.mismatch]
+        kinds = self.a.events["kind"][where]
         primary = np.flatnonzero((kinds != Kind.OPTIMIZER) & (kinds != Kind.RNG))
         if len(primary) == 0:
             return None
         at = int(primary[0])
         # an optimizer's state counts as first only where it reaches its own parameter within a step
         for early in range(at):
-            state, reached = events[early], events[at]
+            state, reached = self.a.events[where[early]], self.a.events[where[at]]
             a_site, r_site = self.a.sites[state["site"]], self.a.sites[reached["site"]]
             same = (a_site[0], a_site[1]) == (r_site[0], r_site[1]) and a_site[3].removesuffix(".state") == r_site[3]
             if same and reached["kind"] == Kind.PARAMETER and reached["step"] - state["step"] <= 1:
@@ -160,9 +160,16 @@ def _pair(rank: int, ordinal: int, a: Trace, b: Trace) -> Pair:
     import numpy as np
 
     found = alignment.align(a, b)
-    ea, eb = a.events[found.a], b.events[found.b]
-    blind = ((ea["flags"] | eb["flags"]) & Flag.UNOBSERVED) != 0
-    different = ((ea["lo"] != eb["lo"]) | (ea["hi"] != eb["hi"])) & ~blind
+
+    def both(name: str) -> tuple[Any, Any]:
+        if len(found.a) == len(a.events) == len(b.events):  # every record has its partner at its own place
+            return a.events[name], b.events[name]
+        return a.events[name][found.a], b.events[name][found.b]
+
+    flags_a, flags_b = both("flags")
+    blind = ((flags_a | flags_b) & Flag.UNOBSERVED) != 0
+    (lo_a, lo_b), (hi_a, hi_b) = both("lo"), both("hi")
+    different = ((lo_a != lo_b) | (hi_a != hi_b)) & ~blind
     return Pair(rank, ordinal, a, b, found, np.flatnonzero(different), int(blind.sum()))
 
 
@@ -249,9 +256,12 @@ def _layers(pair: Pair, tolerance: Tolerance) -> list[LayerDifference]:
         return []
     places = pair.align.place_a[pair.align.a]
     wrong = places[pair.mismatch]
-    unique, first, count = np.unique(wrong, return_index=True, return_counts=True)
-    everything, totals = np.unique(places, return_counts=True)
-    total = dict(zip(everything.tolist(), totals.tolist(), strict=True))
+    totals = np.bincount(places)
+    counts = np.bincount(wrong, minlength=len(totals))
+    unique = np.flatnonzero(counts)
+    earliest = np.full(len(totals), len(wrong), np.int64)
+    earliest[wrong[::-1]] = np.arange(len(wrong) - 1, -1, -1)  # the last write of a place is its first difference
+    first, count = earliest[unique], counts[unique]
     rows = []
     for n, k in enumerate(np.argsort(first, kind="stable").tolist()):
         at = int(pair.mismatch[first[k]])
@@ -260,7 +270,7 @@ def _layers(pair: Pair, tolerance: Tolerance) -> list[LayerDifference]:
         root = pair.a.sites[pair.a.events[pair.align.a[at]]["site"]][0]
         if exact:
             divergence = _worst(pair, divergence, pair.mismatch[wrong == unique[k]], tolerance)
-        rows.append(LayerDifference(divergence, int(count[k]), total[int(unique[k])], root))
+        rows.append(LayerDifference(divergence, int(count[k]), int(totals[unique[k]]), root))
     return rows
 
 
@@ -408,13 +418,15 @@ def _ordered(found: list[Difference]) -> tuple[Difference, ...]:
 
 
 def _not_recorded(a: StoredRun, b: StoredRun, pairs: list[Pair], first: Divergence | None) -> tuple[str, ...]:
+    import numpy as np
+
     rows = []
     if first is not None and first.numbers.max_abs is None and first.kind != "optimizer":
         what = first.module or first.module_type or "*"
         flag = f"--level full --steps {first.step}:{first.step + 1}" + (f" --modules '{what}*'" if first.module else "")
         rows.append(f"the size of the difference: record both runs with `{flag}`")
     for p in pairs:
-        kinds = set(p.a.events["kind"].tolist()) & set(p.b.events["kind"].tolist())
+        kinds = set(np.flatnonzero(np.bincount(p.a.events["kind"]))) & set(np.flatnonzero(np.bincount(p.b.events["kind"])))
         for kind, why in (
             (Kind.GRADIENT, "gradients: neither run called backward() while both were recorded"),
             (Kind.DATA, "batches: no DataLoader and no input of an outermost module was seen in both runs"),
@@ -454,8 +466,7 @@ def _steps_differing(pair: Pair) -> tuple[tuple[int, int, int], ...]:
     if len(pair.mismatch) == 0:
         return ()
     step = pair.align.step_a[pair.align.a]
-    compared_steps, compared = np.unique(step, return_counts=True)
-    total = dict(zip(compared_steps.tolist(), compared.tolist(), strict=True))
-    wrong_steps, wrong = np.unique(step[pair.mismatch], return_counts=True)
-    rows = [(int(s), int(w), int(total[int(s)])) for s, w in zip(wrong_steps.tolist(), wrong.tolist(), strict=True)]
+    total = np.bincount(step)
+    wrong = np.bincount(step[pair.mismatch])
+    rows = [(int(s), int(wrong[s]), int(total[s])) for s in np.flatnonzero(wrong)]
     return tuple(rows[:: len(rows) // 2000 + 1])

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 _CHUNK = 1 << 16
+_BLOCK = 1 << 13
 _RAW = frozenset({"lo", "hi"})
 """digest words: random bytes, not worth compressing"""
 _MAX_RATIO = 1100
@@ -392,9 +393,12 @@ def _table(f: Any, name: str, fields: tuple[tuple[str, str], ...], size: int) ->
     lengths = {len(c) for c in columns.values()}
     if len(lengths) != 1:
         raise ValueError("columns of different length")
-    table = np.empty(lengths.pop(), np.dtype(list(fields)))
-    for column, values in columns.items():
-        table[column] = values
+    n = lengths.pop()
+    table = np.empty(n, np.dtype(list(fields)))
+    for at in range(0, n, _BLOCK):  # a block of rows stays in the cache while its columns are filled in
+        rows = table[at : at + _BLOCK]
+        for column, values in columns.items():
+            rows[column] = values[at : at + _BLOCK]
     return table
 
 

@@ -42,7 +42,7 @@ async def opened(comparison: Comparison, size: tuple[int, int] = (80, 24)) -> As
 
 def page(pilot: Pilot[Any]) -> str:
     """What stands on the screen, as text."""
-    width, height = pilot.app.size
+    height = pilot.app.size.height
     strips = pilot.app.screen._compositor.render_strips()
     assert len(strips) == height
     return "\n".join(strip.text for strip in strips)

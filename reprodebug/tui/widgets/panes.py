@@ -50,7 +50,8 @@ class Pane(VerticalScroll, can_focus=True, inherit_bindings=False):
         width = self.scrollable_content_region.width
         if width and width != self._width:
             self._width = width
-            self.query_one(Bar).say(self._lay(width))
+            # only after this layout is done: a height asked for in the middle of it would be kept from the old text
+            self.call_after_refresh(self.query_one(Bar).say, self._lay(width))
 
     def move(self, rows: int) -> bool:
         """Scroll; False where there is no more that way."""
