@@ -24,27 +24,16 @@ _HEAD_BYTES = 4 << 20
 """how much of a journal's beginning is read for what the process says of itself"""
 
 
-def hold(run: str) -> int:
-    """Lock the run while it is recorded; returns the descriptor, -1 where the file system has no locks."""
-    try:
-        import fcntl
-
-        fd = os.open(os.path.join(run, "journal", ".lock"), os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return fd
-    except OSError:
-        return -1
-
-
-def release(lock: int) -> None:
-    """Let the lock go."""
-    if lock >= 0:
-        os.close(lock)
-
-
-def begin(run: str, request: Request, cwd: str, started: float) -> None:
-    """run.json before the command starts: a run killed at once still says what it was."""
+def begin(run: str, request: Request, cwd: str, started: float, seen: Watch) -> None:
+    """run.json while the command starts: a run killed early still says what it was. A disk that is full is a note."""
     key = machine_key()
+    try:
+        _begin(run, request, cwd, started, key)
+    except OSError as error:
+        seen.notes.append(f"run.json could not be written at the start: {error.strerror}")
+
+
+def _begin(run: str, request: Request, cwd: str, started: float, key: bytes) -> None:
     write_manifest(
         run,
         Manifest(
@@ -75,6 +64,7 @@ class Watch:
         self.environment: dict[str, Any] | None = None
         self.facts: dict[str, Any] = {}
         self.error = ""
+        self.notes: list[str] = []
 
     def look(self) -> None:
         """Describe the environment as soon as one process has said what it is; once."""
@@ -130,9 +120,9 @@ def finish(
     run: str, request: Request, cwd: str, started: float, exit_code: int, code: Any, seen: Watch, lock: int
 ) -> Recording:  # fmt: skip
     """Convert the journals, complete run.json, and say what there is."""
-    from reprodebug.capture.launch import Recording
+    from reprodebug.capture.launch import Recording, release
 
-    notes: list[str] = []
+    notes: list[str] = list(seen.notes)
     if isinstance(code, BaseException):
         notes.append(f"the code's state could not be recorded: {type(code).__name__}: {code}")
         code = {"code": {}, "data": {}}

@@ -15,7 +15,7 @@ class Inside:
     """A guest in this process, and the run that it makes."""
 
     def __init__(self, out: str | None, level: str, steps: tuple[int, int] | None, modules: str, budget: int | None) -> None:
-        from reprodebug.capture.launch import Request, new_run_directory
+        from reprodebug.capture.launch import Request, hold, new_run_directory
         from reprodebug.model.events import LEVELS
         from reprodebug.recorder import guest
         from reprodebug.recorder.detail import DEFAULT_BUDGET, Options
@@ -35,8 +35,9 @@ class Inside:
 
         from reprodebug.capture import finish
 
-        self._lock = finish.hold(self.path)
-        finish.begin(self.path, self._request, cwd, self._started)
+        self._lock = hold(self.path)
+        self._seen = finish.Watch(self.path)
+        finish.begin(self.path, self._request, cwd, self._started, self._seen)
         options = Options(level, steps, modules, DEFAULT_BUDGET if budget is None else budget)
         self._guest = guest.start_here(self.path, options)
         self._code = finish.describe_code(cwd, argv, [])
@@ -51,4 +52,4 @@ class Inside:
         guest.uninstall()
         from reprodebug.capture import finish
 
-        finish.finish(self.path, self._request, self._cwd, self._started, 0, self._code, finish.Watch(self.path), self._lock)
+        finish.finish(self.path, self._request, self._cwd, self._started, 0, self._code, self._seen, self._lock)

@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -96,56 +95,99 @@ def child_environment(run: str, request: Request) -> dict[str, str]:
     environment[Options.VARIABLE] = options.to_json()
     inherited = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = hook_directory() + (os.pathsep + inherited if inherited else "")
-    try:  # where the command's environment has no xxhash, ours is lent to it under another name
-        import importlib.util
+    from importlib.machinery import PathFinder
 
-        spec = importlib.util.find_spec("xxhash")
-        if spec is not None and spec.submodule_search_locations:
-            environment["REPRODEBUG_XXHASH"] = next(iter(spec.submodule_search_locations))
-    except (ImportError, ValueError):
-        pass
+    spec = PathFinder.find_spec("xxhash")  # where the command's environment has none, ours is lent to it under another name
+    if spec is not None and spec.submodule_search_locations:
+        environment["REPRODEBUG_XXHASH"] = next(iter(spec.submodule_search_locations))
     return environment
 
 
-def capture(request: Request, say: Callable[[str], None] = lambda _: None) -> Recording:
+def capture(request: Request) -> Recording:
     """Run ``request.command`` and record it.
 
     Raises UsageError for a request that makes no sense and CaptureFailed when the command could not be started; whatever
     goes wrong later is in the recording's notes.
     """
-    from reprodebug.capture import finish
-
     cwd = os.path.abspath(request.cwd or os.getcwd())
     command = request.command
     if not command:
         raise UsageError("no command was given", hint="reprodebug capture -- python train.py")
     program = _program(command[0], cwd, request.environment)
     run = new_run_directory(request.out, cwd, _name(command))
-    lock = finish.hold(run)
+    lock = hold(run)
+    environment = child_environment(run, request)
     started = time.time()
-    surroundings = _Background(lambda: finish.describe_code(cwd, command, request.data))
-    finish.begin(run, request, cwd, started)
-    try:
-        process = subprocess.Popen(command, executable=program, cwd=cwd, env=child_environment(run, request))
-    except OSError as error:
-        finish.release(lock)
-        shutil.rmtree(run, ignore_errors=True)
-        raise CaptureFailed(
-            f"{command[0]} could not be started: {error.strerror}",
-            hint="the command runs exactly as typed, without a shell: check that it works on its own",
-        ) from error
-    with _Signals(process):
+    with _Signals() as signals:
+        try:
+            process = subprocess.Popen(command, executable=program, cwd=cwd, env=environment)
+        except OSError as error:
+            release(lock)
+            shutil.rmtree(run, ignore_errors=True)
+            raise CaptureFailed(
+                f"{command[0]} could not be started: {error.strerror}",
+                hint="the command runs exactly as typed, without a shell: check that it works on its own",
+            ) from error
+        signals.process = process
+        from reprodebug.capture import finish  # its imports are done while the command starts
+
         seen = finish.Watch(run)
-        while True:
-            try:
-                code = process.wait(timeout=POLL_S)
-                break
-            except subprocess.TimeoutExpired:
-                seen.look()
-            except KeyboardInterrupt:
-                continue
-    exit_code = 128 - code if code < 0 else code
+        finish.begin(run, request, cwd, started, seen)
+        surroundings = _Background(lambda: finish.describe_code(cwd, command, request.data))
+        ended = _Ended(process)
+        while not ended.wait(POLL_S):
+            seen.look()
+    exit_code = 128 - process.returncode if process.returncode < 0 else process.returncode
     return finish.finish(run, request, cwd, started, exit_code, surroundings.result(), seen, lock)
+
+
+def hold(run: str) -> int:
+    """Lock the run while it is recorded; returns the descriptor, -1 where the file system has no locks."""
+    try:
+        import fcntl
+
+        fd = os.open(os.path.join(run, "journal", ".lock"), os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return fd
+    except (OSError, ImportError):
+        return -1
+
+
+def release(lock: int) -> None:
+    """Let the lock go."""
+    if lock >= 0:
+        os.close(lock)
+
+
+class _Ended:
+    """Waits for a process without asking over and over, where the system can tell (Linux 5.3 and newer)."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._fd = -1
+        try:
+            self._fd = os.pidfd_open(process.pid)
+        except (AttributeError, OSError):
+            pass
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the process has ended, after at most ``seconds``."""
+        try:
+            if self._fd >= 0:
+                import select
+
+                if not select.select([self._fd], [], [], seconds)[0]:
+                    return False
+                os.close(self._fd)
+                self._fd = -1
+                self._process.wait()
+                return True
+            self._process.wait(timeout=seconds)
+            return True
+        except subprocess.TimeoutExpired:
+            return False
+        except KeyboardInterrupt:
+            return self._process.poll() is not None
 
 
 def _program(word: str, cwd: str, environment: dict[str, str] | None) -> str | None:
@@ -203,24 +245,25 @@ class _Background:
 
 
 class _Signals:
-    """While the command runs: Ctrl-C and Ctrl-\\ go to it by the terminal; TERM and HUP are handed on."""
+    """While the command runs: Ctrl-C and Ctrl-\\ reach it through the terminal; TERM and HUP are handed on."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
         self._old: dict[int, Any] = {}
 
-    def __enter__(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in (signal.SIGINT, signal.SIGQUIT):
-            # a handler, not SIG_IGN: an ignored signal would be inherited by a command started later
-            self._old[number] = signal.signal(number, lambda *_: None)
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            self._old[number] = signal.signal(number, self._forward)
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGQUIT):
+                # a handler, not SIG_IGN: the command would inherit an ignored signal
+                self._old[number] = signal.signal(number, lambda *_: None)
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                self._old[number] = signal.signal(number, self._forward)
+        return self
 
     def _forward(self, number: int, _frame: Any) -> None:
         try:
-            self._process.send_signal(number)
+            if self.process is not None:
+                self.process.send_signal(number)
         except (OSError, ProcessLookupError):
             pass
 
@@ -239,12 +282,4 @@ def python_is_shut(command: list[str]) -> str:
             return ""
         if not word.startswith("--") and any(c in word for c in "IES"):
             return word
-    return ""
-
-
-def virtual_environment_note(command: list[str]) -> str:
-    """The interpreter of the command, where it is another than ours."""
-    found = shutil.which(command[0])
-    if found and os.path.basename(found).startswith("python") and os.path.realpath(found) != os.path.realpath(sys.executable):
-        return found
     return ""

@@ -18,7 +18,8 @@ def coverage(a: list[Trace], b: list[Trace]) -> Coverage:
     """Coverage of the side that was observed less.
 
     The share is the mean of two: the share of parameter elements whose values were fingerprinted, and the share of
-    parameter elements that belong to modules whose calls were seen with readable outputs.
+    parameter elements that belong to modules whose calls were seen with readable outputs; times the share of records
+    that could be read at all.
     """
     sides = [_side(traces) for traces in (a, b)]
     worst = min(sides, key=lambda s: s.share)
@@ -76,16 +77,16 @@ def _side(traces: list[Trace]) -> Coverage:
                 named.add(key2)
                 rows.append(Unobserved(_label(root, module, types[key2]), _why(root, module, key2, reached, touched, compiled)))
         reasons: dict[tuple[str, str], None] = {}
-        for site, meta in {(int(e["site"]), int(e["meta"])) for e in events[blind_flag][:20_000]}:
-            root, module, kind, tensor = trace.sites[site]
+        for place, meta in {(int(e["site"]), int(e["meta"])) for e in events[blind_flag][:20_000]}:
+            root, module, kind, tensor = trace.sites[place]
             reasons[(f"{_label(root, module, kind)}: {tensor}", trace.metas[meta][4] or "its values could not be read")] = None
         rows += [Unobserved(*r) for r in sorted(reasons)[:_NAMED]]
         rows += [Unobserved("the recorder", str(n.get("what", ""))) for n in trace.notes_meta if n.get("type") == "lost"]
-    share = fingerprinted / (total + called_total) if total else (1.0 if any(len(t.events) for t in traces) else 0.0)
-    if not total and any(((t.events["flags"] & Flag.UNOBSERVED) != 0).any() for t in traces if len(t.events)):
-        every = sum(len(t.events) for t in traces)
-        share = 1.0 - sum(int(((t.events["flags"] & Flag.UNOBSERVED) != 0).sum()) for t in traces) / max(every, 1)
-    return Coverage(share, tuple(rows))
+    every = sum(len(t.events) for t in traces)
+    if not every:
+        return Coverage(0.0, tuple(rows))
+    readable_share = 1.0 - sum(int(((t.events["flags"] & Flag.UNOBSERVED) != 0).sum()) for t in traces) / every
+    return Coverage((fingerprinted / (total + called_total) if total else 1.0) * readable_share, tuple(rows))
 
 
 def _used(site: Any) -> list[int]:
@@ -105,7 +106,7 @@ def _label(root: str, module: str, kind: str) -> str:
 
 
 def _why(
-    root: str, module: str, key: tuple[str, str], reached: set[tuple[str, ...]], touched: set[tuple[str, ...]], compiled: set[str]
+    root: str, module: str, key: tuple[str, str], reached: set[tuple[str, str]], touched: set[tuple[str, str]], compiled: set[str]
 ) -> str:
     if any(c in (module, root) or module.startswith(c + ".") for c in compiled):
         return "inside a compiled region: its calls do not pass through Python"

@@ -69,7 +69,8 @@ def values(raw: Array, dtype: str) -> Array | None:
         return np.asarray(_fp8_table(dtype)[raw])
     if dtype in _FLOAT_BITS or dtype in _INTEGERS:
         with np.errstate(invalid="ignore"):
-            return np.asarray(raw.view(np.dtype(dtype).newbyteorder("<")), np.float64)
+            found: Array = raw.view(np.dtype(dtype).newbyteorder("<")).astype(np.float64)
+            return found
     if dtype == "bool":
         return (raw != 0).astype(np.float64)
     return None

@@ -143,7 +143,8 @@ def no_layers(c: Comparison) -> str:
 def no_differences(c: Comparison, hidden: int) -> str:
     """Why the list of the environment is empty."""
     if hidden:
-        return f"Nothing that could change numbers differs. {plural(hidden, 'harmless difference')} hidden: d shows them."
+        one = "it" if hidden == 1 else "them"
+        return f"Nothing that could change numbers differs. {plural(hidden, 'harmless difference')} hidden: d shows {one}."
     return "Nothing around the tensors differs: environment, code, data, hardware and random state are equal as far as recorded."
 
 
@@ -221,9 +222,10 @@ def layer_detail(x: LayerDifference, c: Comparison) -> Page:
         ("A", d.shape, d.dtype, d.index_a),
         ("B", d.shape if d.shape_b is None else d.shape_b, d.dtype_b or d.dtype, d.index_b),
     ):
-        there = "no such record" if index < 0 else "shape not recorded" if shape is None else f"{list(shape)} {dtype}"
-        out.field(name, there + (f" (record {index:,})" if index >= 0 else ""))
+        out.field(name, "no such record" if index < 0 else "shape not recorded" if shape is None else f"{list(shape)} {dtype}")
     _size(out, d)
+    if d.index_a >= 0 and d.index_b >= 0:
+        out.field("at", f"record {d.index_a:,} of A, {d.index_b:,} of B")
     if d.op:
         out.field("op", visible(d.op, 120))
     return out
@@ -259,7 +261,7 @@ def coverage(c: Comparison, width: int) -> Text:
     if blind:
         out.append(f"{plural(blind, 'blind spot')} (r names {'it' if blind == 1 else 'them'})", "yellow")
     else:
-        out.append("no blind spot")
+        out.append("no blind spot" if c.coverage.share >= 1 else "blind spots unnamed")
     rest = [f"{n.differing:,} of {n.compared:,} records differ"]
     rest += [f"{n.only_a:,} only in A"] * bool(n.only_a) + [f"{n.only_b:,} only in B"] * bool(n.only_b)
     rest += [f"{n.unobserved:,} unreadable"] * bool(n.unobserved)

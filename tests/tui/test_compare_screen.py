@@ -85,6 +85,16 @@ async def test_opens_on_the_answer(size: tuple[int, int]) -> None:
         assert screen.query_one("#list", Lines).has_focus
 
 
+@pytest.mark.parametrize("size", [(80, 24), (110, 32)])
+async def test_the_details_follow_the_cursor(size: tuple[int, int]) -> None:
+    async with opened(made.divergent(), size) as (pilot, _):
+        await pilot.pause(0.1)
+        assert "bn (BatchNorm2d) output.0, activation" in page(pilot)
+        await pilot.press("j", "j")
+        await pilot.pause(0.1)
+        assert "layer0.conv1 (BatchNorm2d) output.0, activation" in page(pilot)
+
+
 async def test_the_cursor_moves_with_arrows_and_letters() -> None:
     async with opened(made.divergent()) as (pilot, screen):
         lines = screen.query_one("#list", Lines)

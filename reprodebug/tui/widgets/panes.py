@@ -27,7 +27,7 @@ class Pane(VerticalScroll, can_focus=True, inherit_bindings=False):
     """Wrapped text that scrolls under the keys of the screen."""
 
     DEFAULT_CSS = """
-    Pane { height: auto; scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
+    Pane { height: auto; scrollbar-size-vertical: 1; }
     Pane > Bar { height: auto; width: 1fr; }
     """
 
@@ -50,8 +50,10 @@ class Pane(VerticalScroll, can_focus=True, inherit_bindings=False):
         width = self.scrollable_content_region.width
         if width and width != self._width:
             self._width = width
-            # only after this layout is done: a height asked for in the middle of it would be kept from the old text
-            self.call_after_refresh(self.query_one(Bar).say, self._lay(width))
+            self.call_after_refresh(self._again)  # a height asked for in the middle of a layout would be that of the old text
+
+    def _again(self) -> None:
+        self.query_one(Bar).say(self._lay(self._width))
 
     def move(self, rows: int) -> bool:
         """Scroll; False where there is no more that way."""
