@@ -72,7 +72,7 @@ def values(raw: Array, dtype: str) -> Array | None:
             found: Array = raw.view(np.dtype(dtype).newbyteorder("<")).astype(np.float64)
             return found
     if dtype == "bool":
-        return (raw != 0).astype(np.float64)
+        return np.asarray(raw != 0, np.float64)
     return None
 
 

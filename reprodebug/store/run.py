@@ -199,7 +199,7 @@ def _process(start: dict[str, Any], trace: Trace, rank: int, ordinal: int) -> Pr
             notes.append(visible(note.get("what", ""), 600))
         elif kind == "end" and isinstance(note.get("steps"), int):
             steps = max(steps, note["steps"])
-    for heavy in ("modules", "libraries", "sys_path"):
+    for heavy in ("modules", "libraries", "sys_path", "variables"):
         environment.pop(heavy, None)
     if trace.cut:
         notes.append(visible(trace.cut, 300))

@@ -27,7 +27,7 @@ class ReadingScreen(ModalScreen[None]):
         Binding("end,G", "ends(1)", show=False),
     ]
     DEFAULT_CSS = """
-    ReadingScreen { background: $background; }
+    ReadingScreen { background: $background; overflow: hidden; }
     ReadingScreen > Bar { height: 1; padding: 0 1; }
     ReadingScreen > Lines { margin: 0 1; }
     """

@@ -1,0 +1,70 @@
+# reprodebug: `make help` lists the targets.
+#
+# PYTHON       interpreter for the virtual environment (3.11 or newer)
+# TORCH_INDEX  extra pip options for torch alone, e.g. TORCH_INDEX="--index-url https://download.pytorch.org/whl/cpu"
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+BIN := $(VENV)/bin
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all test-gpu lint cases samples screenshots bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(VENV)/base.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("reprodebug needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_INDEX) $$(grep '^torch==' constraints.txt)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/test.stamp: $(VENV)/base.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
+	touch $@
+
+$(VENV)/bench.stamp: $(VENV)/base.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	touch $@
+
+demo: $(VENV)/base.stamp ## install, record two runs of a sample script, compare them
+	@rm -rf reprodebug-runs/demo-a reprodebug-runs/demo-b
+	$(BIN)/reprodebug capture -o reprodebug-runs/demo-a -- $(BIN)/python sample_runs/scripts/digits.py
+	$(BIN)/reprodebug capture -o reprodebug-runs/demo-b -- $(BIN)/python sample_runs/scripts/digits.py --print-sample
+	@echo; echo 'reprodebug compare reprodebug-runs/demo-a reprodebug-runs/demo-b'
+	@$(BIN)/reprodebug compare reprodebug-runs/demo-a reprodebug-runs/demo-b; code=$$?; test $$code -eq 1
+
+test: $(VENV)/test.stamp lint ## lint and the test suite
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m 'not slow and not gpu'
+
+test-all: $(VENV)/test.stamp lint ## the slow tests too: kills at random moments, every case
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m 'not gpu'
+
+test-gpu: $(VENV)/test.stamp ## tests that need a CUDA device
+	$(BIN)/python -m pytest -q -m gpu
+
+lint: $(VENV)/test.stamp ## style, types, floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+cases: $(VENV)/test.stamp ## run every irreproducibility case and print what was found
+	$(BIN)/python -m tests.cases.runner
+
+samples: $(VENV)/test.stamp ## record sample_runs/ again
+	$(BIN)/python sample_runs/make.py
+
+screenshots: $(VENV)/test.stamp ## the pictures in the README
+	$(BIN)/python sample_runs/screenshots.py
+
+bench: $(VENV)/bench.stamp ## overhead of recording, and comparing a million events
+	$(BIN)/python -W ignore -m tests.benchmarks.overhead
+	$(BIN)/python -m tests.benchmarks.scale
+	$(BIN)/python -m tests.benchmarks.startup
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

@@ -1,0 +1,38 @@
+"""Cases with known truth: our own always; three of the shared collection in the fast suite, all of it in the slow one."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.cases import runner
+
+FAST = ("pub-03", "pub-06", "pub-14")
+OWN = runner.cases(shared=False)
+SHARED = runner.cases(own=False)
+
+
+def check(case: str) -> None:
+    result = runner.run_case(case)
+    assert not result.error, result.error
+    assert result.verdict == result.expected
+    assert result.first_right, result.first
+
+
+@pytest.mark.parametrize("case", OWN, ids=os.path.basename)
+def test_own_case(case: str) -> None:
+    check(case)
+
+
+@pytest.mark.cases
+@pytest.mark.parametrize("case", [c for c in SHARED if os.path.basename(c)[:6] in FAST], ids=os.path.basename)
+def test_some_shared_cases(case: str) -> None:
+    check(case)
+
+
+@pytest.mark.cases
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [c for c in SHARED if os.path.basename(c)[:6] not in FAST], ids=os.path.basename)
+def test_every_shared_case(case: str) -> None:
+    check(case)

@@ -1,0 +1,93 @@
+"""Every recorded sample pair gives its expected answer, and recording it again gives the same."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.cases.runner import first_is_right
+
+SAMPLES = Path(__file__).resolve().parents[2] / "sample_runs"
+PAIRS = sorted(p.parent for p in SAMPLES.glob("*/pair.toml"))
+
+
+def truth(pair: Path) -> dict:
+    return tomllib.loads((pair / "pair.toml").read_text())
+
+
+def compare(a: Path, b: Path) -> tuple[int, dict]:
+    done = subprocess.run([sys.executable, "-m", "reprodebug", "compare", str(a), str(b), "--json", "-"], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def check(pair: Path, a: Path, b: Path) -> None:
+    expected = truth(pair)["truth"]
+    code, found = compare(a, b)
+    assert found["verdict"] == expected["verdict"], found["reason"]
+    assert code == {"identical": 0, "divergent": 1}[expected["verdict"]]
+    assert first_is_right(found["first_divergence"], expected), found["first_divergence"]
+    if expected["explains"]:
+        named = [d["key"] for d in found["differences"] if d["severity"] != "harmless"]
+        assert any(expected["explains"] in key for key in named), named
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda p: p.name)
+def test_recorded_pair(pair: Path) -> None:
+    check(pair, pair / "a", pair / "b")
+
+
+def test_there_are_enough_and_they_are_small() -> None:
+    assert len(PAIRS) >= 7
+    assert sum(f.stat().st_size for f in SAMPLES.rglob("*") if f.is_file()) < 5_000_000
+
+
+def test_level_summary_gives_numbers() -> None:
+    _, found = compare(SAMPLES / "fused-optimizer" / "a", SAMPLES / "fused-optimizer" / "b")
+    first = found["first_divergence"]
+    assert 0 < first["max_abs"] < 1e-6
+    assert 1 <= first["max_ulp"] < 100
+    assert 0 < first["differing"] <= first["elements"]
+
+
+def test_level_fingerprint_guesses_no_number() -> None:
+    _, found = compare(SAMPLES / "precision" / "a", SAMPLES / "precision" / "b")
+    assert found["first_divergence"]["max_abs"] is None
+    assert found["first_divergence"]["differing"] is None
+
+
+@pytest.mark.parametrize(("tolerance", "code"), [(["--atol", "1e-3"], 0), (["--atol", "1e-12"], 1)])
+def test_tolerances_decide_where_numbers_are_known(tolerance: list[str], code: int, tmp_path: Path) -> None:
+    pair = SAMPLES / "fused-optimizer"
+    done = subprocess.run(
+        [sys.executable, "-m", "reprodebug", "compare", str(pair / "a"), str(pair / "b"), *tolerance, "--json", "-"],
+        capture_output=True,
+        text=True,
+    )
+    found = json.loads(done.stdout)
+    # activations larger than what level summary keeps have no numbers: then the tolerance cannot be called met
+    assert done.returncode in (code, 1), found["reason"]
+    assert found["verdict"] in ("equivalent", "divergent")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda p: p.name)
+def test_recording_it_again_gives_the_same_answer(pair: Path, tmp_path: Path) -> None:
+    expected = truth(pair)
+    if (os.cpu_count() or 1) < expected.get("needs_cores", 1):
+        pytest.skip("needs more cores")
+    if expected.get("needs_cpu", "") not in Path("/proc/cpuinfo").read_text():
+        pytest.skip(f"needs a CPU with {expected['needs_cpu']}")
+    spec = importlib.util.spec_from_file_location("make", SAMPLES / "make.py")
+    make = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make)
+    for side in ("a", "b"):
+        make.record(pair, side, tmp_path / side, tmp_path / "work")
+    check(pair, tmp_path / "a", tmp_path / "b")
