@@ -12,6 +12,8 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import stat
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -31,6 +33,10 @@ _RAW = frozenset({"lo", "hi"})
 """digest words: random bytes, not worth compressing"""
 _MAX_RATIO = 1100
 """gzip cannot do better than about 1030:1, so a column that claims more than this is a lie"""
+_DAMAGED = (
+    OSError, KeyError, ValueError, TypeError, RuntimeError, IndexError, AttributeError, MemoryError, RecursionError, ArithmeticError
+)  # fmt: skip
+"""what h5py and the checks raise for bytes that are no trace"""
 _HINT = "record it again, or point at the directory that `reprodebug capture` made"
 
 
@@ -115,8 +121,14 @@ class _File:
     def _read(self, name: str, at: int, nbytes: int) -> bytes:
         import h5py
 
-        with h5py.File(self._path, "r") as f:
-            return bytes(f[name][at : at + nbytes].tobytes())
+        try:
+            with h5py.File(self._path, "r", locking=False) as f:
+                found = bytes(f[name][at : at + nbytes].tobytes())
+        except _DAMAGED as error:
+            raise RunUnreadable(f"{os.path.basename(self._path)} changed or vanished while it was read", hint=_HINT) from error
+        if len(found) != nbytes:
+            raise RunUnreadable(f"{os.path.basename(self._path)} changed while it was read", hint=_HINT)
+        return found
 
     def samples(self, at: int, nbytes: int) -> bytes:
         return self._read("samples/data", at, nbytes)
@@ -134,6 +146,8 @@ class _File:
 def map_journal(path: str) -> memoryview:
     """A journal's bytes, mapped. Raises RunUnreadable."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for its writer
+            raise RunUnreadable(f"{path} is no plain file", hint=_HINT)
         with open(path, "rb") as f:
             if os.fstat(f.fileno()).st_size == 0:
                 return memoryview(b"")
@@ -168,7 +182,7 @@ def parse_journal(data: memoryview) -> Trace:
                 parts[kind].append(np.frombuffer(payload, dtypes[kind], n))
             elif whole:
                 _frame(trace, kind, payload, at, tables, notes)
-        except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError, struct.error) as error:
             trace.cut = f"the journal is damaged at byte {at}: {type(error).__name__}"
             break
         if not whole:
@@ -186,7 +200,7 @@ def parse_journal(data: memoryview) -> Trace:
     n_metas = int(events["meta"].max()) + 1 if len(events) else 0
     trace.sites = [_site(tables["sites"].get(n)) for n in range(_bounded(n_sites, tables["sites"], trace))]
     trace.metas = [_meta(tables["metas"].get(n)) for n in range(_bounded(n_metas, tables["metas"], trace))]
-    trace.generators = [(str(r[0]), str(r[1])) for _, r in sorted(tables["generators"].items())]
+    trace.generators = [_generator(r) for _, r in sorted(tables["generators"].items())]
     if len(events):
         keep = (events["site"] < len(trace.sites)) & (events["meta"] < len(trace.metas)) & (events["kind"] < 7) & (events["phase"] < 5)
         if not keep.all():
@@ -214,6 +228,10 @@ def _meta(row: list[Any] | None) -> tuple[tuple[int, ...], str, str, str, str]:
     return (tuple(int(n) for n in row[0]), str(row[1]), str(row[2]), str(row[3]), str(row[4]))
 
 
+def _generator(row: list[Any]) -> tuple[str, str]:
+    return (str(row[0]), str(row[1]))
+
+
 def _frame(
     trace: Trace, kind: int, payload: memoryview, at: int, tables: dict[str, dict[int, list[Any]]], notes: list[dict[str, Any]]
 ) -> None:
@@ -226,8 +244,9 @@ def _frame(
         for table, rows in tables.items():
             for row in names.get(table, ()):
                 if 0 <= int(row[0]) < 1 << 24:
+                    # tried before it is kept: the tables are built of these rows without another check
+                    (_meta if table == "metas" else _site if table == "sites" else _generator)(row[1:])
                     rows[int(row[0])] = row[1:]
-                    (_meta if table == "metas" else _site if table == "sites" else str)(row[1:])
     elif kind == journal.SAMPLES:
         seq, n, m = journal.SAMPLES_HEAD.unpack_from(payload)
         if journal.SAMPLES_HEAD.size + 8 * (n + m) != len(payload):
@@ -243,7 +262,10 @@ def _frame(
         if head > len(payload):
             raise ValueError("a tensor's header does not fit its frame")
         header = json.loads(bytes(payload[journal.TENSOR_HEAD.size : head]))
-        trace._tensors[seq] = (at + head, len(payload) - head, str(header["dtype"]), tuple(int(n) for n in header["shape"]))
+        shape = tuple(int(n) for n in header["shape"])
+        if not all(0 <= n < 1 << 63 for n in shape):
+            raise ValueError("a tensor's shape is impossible")
+        trace._tensors[seq] = (at + head, len(payload) - head, str(header["dtype"]), shape)
 
 
 # trace -> HDF5
@@ -327,7 +349,10 @@ def read_trace(path: str) -> Trace:
 
     name = os.path.basename(path)
     try:
-        size = os.stat(path).st_size
+        info = os.stat(path)
+        if not stat.S_ISREG(info.st_mode):  # opening a pipe would wait for its writer
+            raise RunUnreadable(f"{name} is no plain file", hint=_HINT)
+        size = info.st_size
         with h5py.File(path, "r", locking=False) as f:
             if f.attrs.get("schema") != "reprodebug.trace":
                 raise RunUnreadable(f"{name} is an HDF5 file, but no reprodebug trace", hint=_HINT)
@@ -342,7 +367,7 @@ def read_trace(path: str) -> Trace:
         raise RunUnreadable(f"{name} is missing", hint=_HINT) from error
     except PermissionError as error:
         raise RunUnreadable(f"{name} cannot be read: {error.strerror}", hint="check its permissions") from error
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, IndexError, AttributeError, MemoryError, RecursionError) as error:
+    except _DAMAGED as error:
         raise RunUnreadable(f"{name} is damaged or no trace at all", hint=_HINT) from error
 
 
@@ -362,7 +387,7 @@ def _read(f: Any, path: str, size: int) -> Trace:
     ):  # fmt: skip
         raise ValueError("events point outside their tables")
     for name, width in (("samples", 3), ("states", 4)):
-        if name not in f:
+        if f.get(name, getlink=True) is None:
             continue
         _hard(f, name)
         rows = _dataset(f, f"{name}/rows", size, "<u8").reshape(-1, width)
@@ -377,7 +402,7 @@ def _read(f: Any, path: str, size: int) -> Trace:
             else:
                 trace._states[(row[0], row[1], row[2])] = (at, row[3])
             at += n
-    if "tensors" in f:
+    if f.get("tensors", getlink=True) is not None:
         _hard(f, "tensors")
         for name in f["tensors"]:
             dataset = _checked(f, f"tensors/{name}", size, "u1")
@@ -427,6 +452,8 @@ def _checked(f: Any, name: str, size: int, kind: str) -> Any:
     most = size * (_MAX_RATIO if dataset.compression == "gzip" else 1)
     if dataset.compression not in (None, "gzip") or dataset.size * dataset.dtype.itemsize > most:
         raise ValueError(f"{name} is larger than its file")
+    if dataset.chunks is not None and dataset.chunks[0] * dataset.dtype.itemsize > most:
+        raise ValueError(f"{name} has chunks larger than its file")  # one is held in memory whole
     return dataset
 
 

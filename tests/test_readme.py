@@ -1,0 +1,39 @@
+"""The README's commands do what it says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = [c.split("#")[0].strip() for c in re.findall(r"^reprodebug (?:compare|show) sample_runs.*$", README, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(command: str) -> None:
+    done = subprocess.run([sys.executable, "-m", *command.split()], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == (1 if " compare " in command else 0), done.stderr
+    assert done.stdout
+    assert not done.stderr
+
+
+def test_there_are_commands_and_every_make_target_exists() -> None:
+    assert len(COMMANDS) >= 3
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"^make ([a-z-]+)", README, re.MULTILINE)) <= targets
+
+
+def test_every_floor_is_named() -> None:
+    folders = {p.name for p in (ROOT / "reprodebug").iterdir() if p.is_dir() and not p.name.startswith("__") and list(p.glob("*.py"))}
+    named = set(re.findall(r"`reprodebug/(\w+)/`", README))
+    assert folders - named <= {"foreign"}
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)h][^)]*)\)", README):
+        assert (ROOT / target).exists(), target
