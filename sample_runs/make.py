@@ -39,7 +39,14 @@ def record(pair: pathlib.Path, side: str, out: pathlib.Path, root: pathlib.Path)
         assert old in source, f"{pair.name}: the script does not hold {old!r}"
         source = source.replace(old, new)
     (work / "train.py").write_text(source)
-    environment = {"PATH": "/usr/bin:/bin", "HOME": str(root), "LANG": "C.UTF-8", "TZ": "UTC", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(root),
+        "LANG": "C.UTF-8",
+        "TZ": "UTC",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONHASHSEED": "0",
+    }
     environment |= run.get("env", {})
     if "package" in run:
         site = root / f"site-{side}"

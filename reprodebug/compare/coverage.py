@@ -59,11 +59,7 @@ def _side(traces: list[Trace]) -> Coverage:
         calls = ((kind_of == Kind.ACTIVATION) | (kind_of == Kind.DATA)) & (events["phase"] == Phase.FORWARD)
         seen = {trace.sites[s][:2] for s in _used(site[calls & ~blind_flag])}
         reached = {trace.sites[s][:2] for s in _used(site[calls])}
-        touched = {
-            trace.sites[s][:2]
-            for s in _used(site[kind_of == Kind.GRADIENT])
-            if not trace.sites[s][3].startswith("output")
-        }
+        touched = {trace.sites[s][:2] for s in _used(site[kind_of == Kind.GRADIENT]) if not trace.sites[s][3].startswith("output")}
         compiled = {str(m) for note in trace.notes_meta if note.get("type") == "compiled" for m in _names(note)}
         named: set[tuple[str, str]] = set()
         for (root, module, tensor), n in sizes.items():

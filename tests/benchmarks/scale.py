@@ -99,7 +99,10 @@ def main() -> None:
                 found.append(json.loads(done.stdout))
             best = sorted(found, key=lambda f: f["seconds"])[1]
             whole = best["seconds"] + best["imports"]
-            print(f"{name:20} {best['verdict']:10} {best['step']!s:>6} {best['seconds']:16.2f} {whole:11.2f} {best['peak_mib']:9.0f}", flush=True)
+            print(
+                f"{name:20} {best['verdict']:10} {best['step']!s:>6} {best['seconds']:16.2f} {whole:11.2f} {best['peak_mib']:9.0f}",
+                flush=True,
+            )
         print(f"trace of {n:,} events: {size:.1f} MiB")
 
 

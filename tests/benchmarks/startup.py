@@ -1,6 +1,6 @@
 """Start-up: whole processes against a bare interpreter, in turn. Medians over rounds.
 
-    python -m tests.benchmarks.startup [--rounds N]
+python -m tests.benchmarks.startup [--rounds N]
 """
 
 from __future__ import annotations

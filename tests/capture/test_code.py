@@ -203,9 +203,7 @@ def test_files_that_the_command_names(repo) -> None:
 
 
 def test_gitpython_is_imported_late() -> None:
-    program = (
-        "import sys, reprodebug.capture.code, reprodebug.capture.environment; print('git' in sys.modules, 'torch' in sys.modules)"
-    )
+    program = "import sys, reprodebug.capture.code, reprodebug.capture.environment; print('git' in sys.modules, 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split() == [
         "False",
         "False",

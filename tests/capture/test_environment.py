@@ -52,9 +52,7 @@ def said(site, *modules: str) -> dict:
 def test_packages_origins_and_imports(site) -> None:
     later = site.parent / "later"
     install(later, "unused", "99", {})
-    found = environment.describe(
-        {**said(site, "skthing/core.py", "space/b.py"), "sys_path": [str(site), str(later), "/absent"]}, key=KEY
-    )
+    found = environment.describe({**said(site, "skthing/core.py", "space/b.py"), "sys_path": [str(site), str(later), "/absent"]}, key=KEY)
     assert found["packages"] == {
         "scikit-thing": "1.2",
         "space-a": "1",
@@ -115,9 +113,7 @@ def test_variables_leave_our_own_out() -> None:
     hook = os.path.join(os.path.dirname(os.path.abspath(environment.__file__)), "..", "recorder", "hook")
     hook = os.path.normpath(hook)
     token = "AKIA" + "IOSFODNN7EXAMPLE"
-    found = environment.variables(
-        {"REPRODEBUG_RUN": "x", "PYTHONPATH": f"{hook}{os.pathsep}/mine", "WORDS": token, "A": "1"}, key=KEY
-    )
+    found = environment.variables({"REPRODEBUG_RUN": "x", "PYTHONPATH": f"{hook}{os.pathsep}/mine", "WORDS": token, "A": "1"}, key=KEY)
     assert found["PYTHONPATH"] == "/mine"
     assert found["A"] == "1"
     assert set(found) == {"PYTHONPATH", "WORDS", "A"}

@@ -75,7 +75,9 @@ def test_what_was_not_kept_is_none(tmp_path: Path) -> None:
 def test_a_million_events_take_seconds(tmp_path: Path) -> None:
     modules = 50
     records = training(events=1_000_000, modules=modules)
-    assert len({(int(s), int(k)) for s, k in zip(records.events["site"], records.events["kind"], strict=True)}) >= events_per_step(modules) - 1
+    assert (
+        len({(int(s), int(k)) for s, k in zip(records.events["site"], records.events["kind"], strict=True)}) >= events_per_step(modules) - 1
+    )
     path = str(tmp_path / "t.h5")
     trace = parsed(journal_bytes(records))
     assert len(trace.events) == 1_000_000
@@ -416,7 +418,11 @@ def test_bytes_that_vanish_later_are_an_error_of_ours(tmp_path: Path) -> None:
     with pytest.raises(RunUnreadable):
         trace.tensor(seq)
     os.unlink(path)
-    for ask in (lambda: trace.tensor(seq), lambda: trace.samples(next(iter(trace._samples))), lambda: trace.state(*next(iter(trace._states)))):
+    for ask in (
+        lambda: trace.tensor(seq),
+        lambda: trace.samples(next(iter(trace._samples))),
+        lambda: trace.state(*next(iter(trace._states))),
+    ):
         with pytest.raises(RunUnreadable):
             ask()
 
