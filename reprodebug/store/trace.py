@@ -212,7 +212,7 @@ def parse_journal(data: memoryview) -> Trace:
 
 def _bounded(wanted: int, table: dict[int, Any], trace: Trace) -> int:
     """Table length: what the events use, but never more than was defined plus one flush's worth."""
-    most = max(table, default=-1) + 1
+    most = min(max(table, default=-1) + 1, len(table) + 65536)
     return max(most, 0) if wanted > most + 65536 else max(wanted, most)
 
 
@@ -279,7 +279,7 @@ def write_trace(trace: Trace, path: str) -> None:
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
         with h5py.File(temporary, "w", libver="latest") as f:
-            f.attrs["schema"] = "reprodebug.trace"
+            f.attrs["schema"] = np.bytes_(b"reprodebug.trace")
             f.attrs["schema_version"] = SCHEMA_VERSION
             f.attrs["complete"] = trace.complete
             for name, table in (("events", trace.events), ("rng", trace.rng), ("stats", trace.stats)):
@@ -295,7 +295,7 @@ def write_trace(trace: Trace, path: str) -> None:
             for seq, (at, nbytes, dtype, shape) in trace._tensors.items():
                 raw = np.frombuffer(trace.source.tensor(seq, at, nbytes), np.uint8)
                 dataset = f.create_dataset(f"tensors/{seq}", data=raw)
-                dataset.attrs["dtype"] = dtype
+                dataset.attrs["dtype"] = np.bytes_(dtype.encode("utf-8", "replace") or b"unknown")
                 dataset.attrs["shape"] = np.array(shape, np.int64)
         fd = os.open(temporary, os.O_RDONLY)
         try:
@@ -354,7 +354,7 @@ def read_trace(path: str) -> Trace:
             raise RunUnreadable(f"{name} is no plain file", hint=_HINT)
         size = info.st_size
         with h5py.File(path, "r", locking=False) as f:
-            if f.attrs.get("schema") != "reprodebug.trace":
+            if _text(f.attrs.get("schema")) != "reprodebug.trace":
                 raise RunUnreadable(f"{name} is an HDF5 file, but no reprodebug trace", hint=_HINT)
             version = int(f.attrs.get("schema_version", 0))
             if version > SCHEMA_VERSION:
@@ -369,6 +369,12 @@ def read_trace(path: str) -> Trace:
         raise RunUnreadable(f"{name} cannot be read: {error.strerror}", hint="check its permissions") from error
     except _DAMAGED as error:
         raise RunUnreadable(f"{name} is damaged or no trace at all", hint=_HINT) from error
+
+
+def _text(value: Any) -> str:
+    """A string attribute. Ours have a fixed length: those of any length lie where HDF5 keeps no checksum, and damage there can
+    make the library loop for ever."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _read(f: Any, path: str, size: int) -> Trace:
@@ -407,7 +413,7 @@ def _read(f: Any, path: str, size: int) -> Trace:
         for name in f["tensors"]:
             dataset = _checked(f, f"tensors/{name}", size, "u1")
             shape = tuple(int(n) for n in np.asarray(dataset.attrs["shape"]).tolist())
-            trace._tensors[int(name)] = (0, len(dataset), str(dataset.attrs["dtype"]), shape)
+            trace._tensors[int(name)] = (0, len(dataset), _text(dataset.attrs["dtype"]), shape)
     return trace
 
 

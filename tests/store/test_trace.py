@@ -234,10 +234,7 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_well_formed_frames_of_other_types(name: str) -> None:
     kind, value = HOSTILE[name]
-    if value is None:
-        frame = journal.frame(kind, journal.TENSOR_HEAD.pack(1, 2) + b"[]")
-    else:
-        frame = journal.json_frame(kind, value)
+    frame = journal.frame(kind, journal.TENSOR_HEAD.pack(1, 2) + b"[]") if value is None else journal.json_frame(kind, value)
     events = np.zeros(3, np.dtype(list(EVENT_FIELDS)))
     for data in (journal.MAGIC + frame + journal.frame(journal.EVENTS, events.tobytes()), SMALL + frame, journal.MAGIC + frame + SMALL[8:]):
         use(parsed(data))
@@ -370,7 +367,7 @@ def test_other_forms_are_refused(tmp_path: Path) -> None:
         ("tables", {"data": np.frombuffer(b"[1]", np.uint8)}),
         ("tables", {"data": np.frombuffer(b"\xff\xfe", np.uint8)}),
         ("tables", {"data": np.frombuffer(b"[" * 100_000, np.uint8)}),
-        ("tables", {"data": np.frombuffer(json.dumps({"sites": [], "metas": [[[1e999], "", "", "", ""]], "generators": [], "notes": []}).encode(),
+        ("tables", {"data": np.frombuffer(json.dumps({"sites": [], "metas": [[[1e999], "", "", "", ""]], "generators": [], "notes": []}).encode(),  # noqa: E501
                                           np.uint8)}),
         ("samples/rows", {"data": np.array([2**63, 2**63, 2**63], "<u8")}),
         ("samples/rows", {"data": np.array([1, 2], "<u8")}),

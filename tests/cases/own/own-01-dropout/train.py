@@ -5,7 +5,8 @@ import json
 import torch
 from torch import nn
 
-config = json.load(open("config.json"))
+with open("config.json") as f:
+    config = json.load(f)
 torch.manual_seed(1)
 model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Dropout(config["dropout"]), nn.Linear(16, 1))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
