@@ -71,7 +71,11 @@ class Watch:
         if self.environment is not None or self.error:
             return
         for path in sorted(journals(self._run)):
-            facts = journal_facts(path)
+            try:
+                facts = journal_facts(path)
+            except Exception as error:  # noqa: BLE001 - nothing that lies in a journal may end the watch over the command
+                self.error = f"a journal could not be read: {type(error).__name__}: {error}"
+                return
             if "torch" in facts and "sys_path" in facts:
                 self._describe(facts)
                 return
@@ -127,6 +131,8 @@ def finish(
         notes.append(f"the code's state could not be recorded: {type(code).__name__}: {code}")
         code = {"code": {}, "data": {}}
     left = journals(run)
+    if not os.path.isdir(os.path.join(run, "journal")):
+        notes.append("the journals were removed while the command ran: what it recorded is lost")
     failed = _failures(run)
     notes += failed
     changes: dict[str, Any] = {
@@ -167,11 +173,13 @@ def finish(
             _tidy(run)
     except OSError as error:
         notes.append(f"the run could not be completed: {error.strerror}; its journals are kept and open as they are")
+    except Exception as error:  # noqa: BLE001 - becomes a note of the run: the command's exit code is ours whatever happens here
+        notes.append(f"the run could not be completed: {error}")
     finally:
         release(lock)
     return Recording(
         path=run, exit_code=exit_code, events=events, steps=steps, ranks=ranks, level=request.level, notes=tuple(notes),
-        unreached=_unreached(request, left, failed, events), seconds=time.time() - started,
+        unreached=_unreached(run, request, left, failed, events), seconds=time.time() - started,
         data_files=len(changes["data"]), processes=processes,
     )  # fmt: skip
 
@@ -199,7 +207,7 @@ def _failures(run: str) -> list[str]:
     return found
 
 
-def _unreached(request: Request, left: list[str], failed: list[str], events: int) -> str:
+def _unreached(run: str, request: Request, left: list[str], failed: list[str], events: int) -> str:
     """Why there is nothing to compare, and what to do."""
     from reprodebug.capture.launch import python_is_shut
 
@@ -210,6 +218,8 @@ def _unreached(request: Request, left: list[str], failed: list[str], events: int
     shut = python_is_shut(request.command)
     if shut:
         return f"`{shut}` keeps every start-up hook out: drop it, or call `reprodebug.record()` in the script"
+    if not os.path.isdir(run):
+        return "the run directory was removed while the command ran"
     if left:
         return "torch was imported, but no module was called, no DataLoader iterated and no optimizer stepped"
     return "no Python below the command imported torch: is it the right interpreter and script?"
@@ -221,10 +231,10 @@ def _enrich(paths: list[str], cwd: str, started: float, seen: Watch) -> tuple[di
 
     facts: dict[str, Any] = {}
     data: dict[str, Any] = {}
-    for path in sorted(paths, key=os.path.getsize, reverse=True):
+    for path in sorted(paths, key=_size, reverse=True):
         try:
             with open(path, "rb") as f:
-                raw = f.read() if os.path.getsize(path) < (256 << 20) else f.read(_HEAD_BYTES)
+                raw = f.read() if _size(path) < (256 << 20) else f.read(_HEAD_BYTES)
         except OSError:
             continue
         own: dict[str, Any] = {}
@@ -233,7 +243,7 @@ def _enrich(paths: list[str], cwd: str, started: float, seen: Watch) -> tuple[di
                 continue
             try:
                 note = json.loads(bytes(payload))
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if not isinstance(note, dict):
                 continue
@@ -255,6 +265,13 @@ def _enrich(paths: list[str], cwd: str, started: float, seen: Watch) -> tuple[di
     except Exception as error:  # noqa: BLE001 - becomes a note of the run
         seen.error = f"the environment could not be described: {type(error).__name__}: {error}"
     return environment, code, data
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0
 
 
 def _merge_file(data: dict[str, Any], note: dict[str, Any]) -> None:

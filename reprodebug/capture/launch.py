@@ -65,7 +65,13 @@ def new_run_directory(out: str | None, cwd: str, name: str) -> str:
     """Make the run directory; never one that holds something. Raises UsageError or CaptureFailed."""
     if out is not None:
         path = os.path.join(cwd, out)
-        if os.path.lexists(path) and (not os.path.isdir(path) or os.listdir(path)):
+        try:
+            taken = os.path.lexists(path) and (not os.path.isdir(path) or bool(os.listdir(path)))
+        except OSError as error:
+            raise CaptureFailed(
+                f"the run directory {out} cannot be read: {error.strerror}", hint="choose a place you can write to with --out DIR"
+            ) from error
+        if taken:
             raise UsageError(f"{out} exists and is not empty", hint="choose another directory with --out, or remove this one first")
         candidates = [path]
     else:
@@ -109,7 +115,10 @@ def capture(request: Request) -> Recording:
     Raises UsageError for a request that makes no sense and CaptureFailed when the command could not be started; whatever
     goes wrong later is in the recording's notes.
     """
-    cwd = os.path.abspath(request.cwd or os.getcwd())
+    try:
+        cwd = os.path.abspath(request.cwd or os.getcwd())
+    except OSError as error:
+        raise CaptureFailed(f"the working directory cannot be had: {error.strerror}", hint="change to a directory that exists") from error
     command = request.command
     if not command:
         raise UsageError("no command was given", hint="reprodebug capture -- python train.py")
@@ -128,7 +137,7 @@ def capture(request: Request) -> Recording:
                 f"{command[0]} could not be started: {error.strerror}",
                 hint="the command runs exactly as typed, without a shell: check that it works on its own",
             ) from error
-        signals.process = process
+        signals.started(process)
         from reprodebug.capture import finish  # its imports are done while the command starts
 
         seen = finish.Watch(run)
@@ -138,7 +147,11 @@ def capture(request: Request) -> Recording:
         while not ended.wait(POLL_S):
             seen.look()
     exit_code = 128 - process.returncode if process.returncode < 0 else process.returncode
-    return finish.finish(run, request, cwd, started, exit_code, surroundings.result(), seen, lock)
+    try:
+        return finish.finish(run, request, cwd, started, exit_code, surroundings.result(), seen, lock)
+    except Exception as error:  # noqa: BLE001 - the command has run: its exit code is ours, whatever became of the run
+        why = f"the run could not be completed: {type(error).__name__}: {error}"
+        return Recording(run, exit_code, 0, 0, 0, request.level, (why,), unreached=why, seconds=time.time() - started)
 
 
 def hold(run: str) -> int:
@@ -250,19 +263,29 @@ class _Signals:
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
         self._old: dict[int, Any] = {}
+        self._early: list[int] = []
+
+    def started(self, process: subprocess.Popen[bytes]) -> None:
+        """From now on signals go to ``process``, first those that came while it was being started."""
+        self.process = process
+        for number in self._early:
+            self._forward(number, None)
 
     def __enter__(self) -> _Signals:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGQUIT):
+            for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) == signal.SIG_IGN:
+                    continue  # nohup, or a shell's background job: the command inherits that, as without us
                 # a handler, not SIG_IGN: the command would inherit an ignored signal
-                self._old[number] = signal.signal(number, lambda *_: None)
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                self._old[number] = signal.signal(number, self._forward)
+                waits = number in (signal.SIGINT, signal.SIGQUIT)
+                self._old[number] = signal.signal(number, (lambda *_: None) if waits else self._forward)
         return self
 
     def _forward(self, number: int, _frame: Any) -> None:
         try:
-            if self.process is not None:
+            if self.process is None:
+                self._early.append(number)
+            else:
                 self.process.send_signal(number)
         except (OSError, ProcessLookupError):
             pass

@@ -17,6 +17,8 @@ BAD_USAGE = 2
 NOTHING_COMPARABLE = 3
 CAPTURE_FAILED = 125
 INTERRUPTED = 130
+READER_GONE = 141
+"""128 + SIGPIPE, as of a program that the signal ends: 0 would say "identical" """
 
 HELP = """\
 reprodebug: find the first thing that differs between two machine-learning runs, and say why.
@@ -44,8 +46,12 @@ PLANNED = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code of the contract."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _streams()
     try:
-        return _dispatch(words)
+        try:
+            return _dispatch(words)
+        finally:
+            sys.stdout.flush()  # argparse leaves its help to the end of the process, where an error could not be told
     except ReprodebugError as error:
         complain(error.message, error.hint)
         return _code(error)
@@ -54,7 +60,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # the reader of our output has gone: nothing more to say, and nothing to flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+        return READER_GONE
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        where = f" ({error.filename})" if error.filename else ""
+        complain(f"{error.strerror or error}{where}", "is there space on the disk, and may this directory be read and written?")
+        return CAPTURE_FAILED if words[:1] == ["capture"] else BAD_USAGE
+
+
+def _streams() -> None:
+    """No text of a run and no closed descriptor makes printing fail."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _dispatch(words: list[str]) -> int:

@@ -39,7 +39,7 @@ def write_result(where: str, text: str) -> None:
         sys.stdout.flush()
         return
     try:
-        with open(where, "w", encoding="utf-8") as f:
+        with open(where, "w", encoding="utf-8", errors="backslashreplace") as f:
             f.write(text if text.endswith("\n") else text + "\n")
     except OSError as error:
         raise UsageError(f"{where} cannot be written: {error.strerror}", hint="choose another file, or - for stdout") from error

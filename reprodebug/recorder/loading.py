@@ -10,6 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from reprodebug.model.events import Kind, Phase
+from reprodebug.recorder.calls import leaves
 
 if TYPE_CHECKING:
     from reprodebug.recorder.guest import Guest
@@ -65,7 +66,7 @@ class Loading:
         loader = args[1]
         self.guest.randomness.observe()
         self._generators(loader)
-        self.guest.settle()
+        self.guest.parameters.settle()
 
     def _started(self, args: Any, result: Any) -> None:
         iterator, loader = args[0], args[1]
@@ -118,7 +119,6 @@ class Loading:
         iteration.indices.append(whole if len(whole) == min(len(found), _MAX_SAMPLES) else [])
 
     def _batch(self, args: Any, batch: Any) -> None:
-        from reprodebug.recorder.guest import _leaves
 
         guest = self.guest
         guest.thread.state.stack.clear()
@@ -135,18 +135,18 @@ class Loading:
         call = self._calls.get(iteration.label, -1) + 1
         self._calls[iteration.label] = call
         guest.randomness.observe()
-        leaves = _leaves(batch, "batch", guest._tensor)
-        if len(leaves) == 1 and leaves[0][0] == "batch":
-            leaves = [("batch.0", leaves[0][1])]
+        found = leaves(batch, "batch", guest._tensor)
+        if len(found) == 1 and found[0][0] == "batch":
+            found = [("batch.0", found[0][1])]
         first = -1
-        for path, t in leaves:
+        for path, t in found:
             site = guest.writer.site(iteration.label, "", iteration.type_name, path)
             digest, seq = guest.record(t, site, _DATA_KIND, _DATA_PHASE, 0, call, guest.randomness.torch_row)
             self.batches.add(digest)
             if first < 0:
                 first = seq
         if first >= 0:
-            self.samples_of([t for _, t in leaves], first, indices)
+            self.samples_of([t for _, t in found], first, indices)
         guest.boundary()
 
     def samples_of(self, tensors: list[Any], seq: int, indices: list[int]) -> None:

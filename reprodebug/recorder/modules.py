@@ -124,7 +124,7 @@ class ModuleTable:
 
     def __init__(self, site: Callable[[str, str, str, str], int]) -> None:
         self._site = site
-        self._infos: dict[int, Info] = {}
+        self.infos: dict[int, Info] = {}
         self._known: dict[int, Any] = {}
         """key -> weak reference, in order of construction; every module that a registration hook named"""
         self._roots: list[Root] = []
@@ -133,7 +133,7 @@ class ModuleTable:
         """labels and names of modules that run compiled: their insides are not called through Python"""
 
     def __getitem__(self, module: Any) -> Info:
-        info = self._infos.get(key_of(module))
+        info = self.infos.get(key_of(module))
         return info if info is not None else self._adopt(module)
 
     @property
@@ -146,7 +146,7 @@ class ModuleTable:
         if key not in self._known:
             self._remember(key, module)
         self._dirty = True
-        info = self._infos.get(key)
+        info = self.infos.get(key)
         if info is not None:
             info.root.dirty = True
 
@@ -210,17 +210,17 @@ class ModuleTable:
     def _adopt(self, module: Any) -> Info:
         """A module that is called before it was named."""
         self._update()
-        info = self._infos.get(key_of(module))
+        info = self.infos.get(key_of(module))
         if info is not None:
             return info
         for root in self._roots:  # put into its place behind torch's back
             top = root.ref()
             if top is not None and any(m is module for m in top.modules()):
                 self._name(root)
-                return self._infos[key_of(module)]
+                return self.infos[key_of(module)]
         root = self._add_root(module)
         self._name(root)
-        return self._infos[key_of(module)]
+        return self.infos[key_of(module)]
 
     def _name(self, root: Root) -> None:
         """Name every module below ``root``."""
@@ -245,10 +245,10 @@ class ModuleTable:
         wrapped = _WRAPPERS.get(kind)
         if kind == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None:
             self.compiled.add(name or root.label)
-        info = self._infos.get(key_of(module))
+        info = self.infos.get(key_of(module))
         if info is None or info.name != name or info.root is not root:
             previous = info
-            infos, key = self._infos, key_of(module)
+            infos, key = self.infos, key_of(module)
 
             def gone(_: Any) -> None:
                 infos.pop(key, None)
@@ -284,6 +284,6 @@ class ModuleTable:
 
     def reset(self) -> None:
         """After a fork: name everything again in the new journal."""
-        self._infos.clear()
+        self.infos.clear()
         self._roots.clear()
         self._dirty = True

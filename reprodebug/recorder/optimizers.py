@@ -54,7 +54,7 @@ class Optimizers:
             if known is None:
                 known = self._known[optimizer] = _Known(self._count)
                 self._count += 1
-            guest.settle()
+            guest.parameters.settle()
             hyper = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
             if hyper != known.hyper:
                 known.hyper = hyper
@@ -111,7 +111,7 @@ class Optimizers:
                     if slot.buffer:
                         t = slot.tensor()
                         if t is not None and (slot.version != t._version or slot.silent(t)):
-                            guest.parameter(slot, t, _OPTIMIZER, only_changed=True)
+                            guest.parameters.record(slot, t, _OPTIMIZER, only_changed=True)
         for p, place in slots:
             state = optimizer.state.get(p)
             if state:

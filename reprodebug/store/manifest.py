@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import stat
 from collections.abc import Callable
 from typing import Any
 
@@ -38,7 +39,10 @@ def read_manifest(run: str) -> Manifest:
     """
     path = os.path.join(run, NAME)
     try:
-        if os.path.getsize(path) > _MOST_BYTES:
+        info = os.stat(path)
+        if not stat.S_ISREG(info.st_mode):  # opening a pipe would wait for its writer
+            raise RunUnreadable(f"{path} is no plain file", hint="point at a directory made by `reprodebug capture`")
+        if info.st_size > _MOST_BYTES:
             raise RunUnreadable(f"{path} is too large to be a manifest", hint="point at a directory made by `reprodebug capture`")
         with open(path, encoding="utf-8", errors="replace") as f:
             value = json.load(f)
@@ -60,11 +64,11 @@ def read_manifest(run: str) -> Manifest:
             f"{run} was recorded by a newer reprodebug (schema {version}, this one reads up to {SCHEMA_VERSION})",
             hint="pip install --upgrade reprodebug",
         )
-    for old in range(version, SCHEMA_VERSION):
-        value = UPGRADES[old](value)
     try:
+        for old in range(version, SCHEMA_VERSION):
+            value = UPGRADES[old](value)
         return _manifest(value)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise RunUnreadable(f"{path} has fields of the wrong type", hint="it was damaged or edited: record the run again") from error
 
 
@@ -80,6 +84,9 @@ def _manifest(value: dict[str, Any]) -> Manifest:
     for name in ("cwd", "started", "ended", "level", "label"):
         if not isinstance(known.get(name, ""), str):
             raise TypeError(name)
+    known["complete"] = known.get("complete") is True
+    if not isinstance(known.get("exit_code"), int | None):
+        raise TypeError("exit_code")
     return Manifest(**known)
 
 
@@ -89,6 +96,10 @@ def _process(value: dict[str, Any]) -> Process:
     known["argv"], known["notes"] = _words(known.get("argv", [])), _words(known.get("notes", []))
     for name in ("rank", "ordinal", "pid", "events", "steps"):
         known[name] = int(known[name])
+    for name in ("environment", "coverage"):
+        if not isinstance(known.get(name, {}), dict):
+            raise TypeError(name)
+    known["complete"] = known["complete"] is True
     if os.path.basename(known["trace"]) != known["trace"]:
         raise ValueError("a trace outside the run directory")
     return Process(**known)

@@ -19,6 +19,7 @@ from reprodebug.store.manifest import NAME, read_manifest, write_manifest
 if TYPE_CHECKING:
     from reprodebug.store.trace import Trace
 
+_GOING_ON = "the run is still being recorded"
 _HINT = "point at a directory made by `reprodebug capture -o DIR -- COMMAND`"
 
 
@@ -83,15 +84,15 @@ def open_run(path: str) -> StoredRun:
         manifest = read_manifest(path)
         notes = list(manifest.notes) + [n for p in manifest.processes for n in p.notes]
         if not manifest.complete and not manifest.ended:
-            notes.append("the recording did not reach its end")
+            notes.append(_GOING_ON if _recording(path) else "the recording did not reach its end")
         return StoredRun(path, manifest, tuple(dict.fromkeys(notes)))
     if _recording(path):
-        return _in_memory(path, "the run is still being recorded")
+        return _in_memory(path, _GOING_ON)
     if not os.access(path, os.W_OK) or not os.access(os.path.join(path, "journal"), os.W_OK):
         return _in_memory(path, "")
     try:
         return finish_run(path)
-    except OSError:
+    except (OSError, ValueError, TypeError, OverflowError, RuntimeError):  # h5py has all of these for what it cannot write
         return _in_memory(path, "the journals could not be converted")
 
 
@@ -112,7 +113,10 @@ def finish_run(path: str, **changes: Any) -> StoredRun:
     manifest = _completed(manifest, processes)
     write_manifest(path, manifest)
     for source in journal_paths(path):
-        os.unlink(source)
+        try:
+            os.unlink(source)
+        except FileNotFoundError:  # another reader converted the same journals
+            pass
     _sweep(path)
     notes = list(manifest.notes) + [n for p in processes for n in p.notes]
     return StoredRun(path, manifest, tuple(dict.fromkeys(notes)), loaded)
@@ -131,7 +135,7 @@ def journal_paths(run: str) -> list[str]:
 def _in_memory(path: str, note: str) -> StoredRun:
     manifest = _manifest(path)
     found = _ordered(path, manifest)
-    processes = [p for p, _, _ in found]
+    processes = [*manifest.processes, *(p for p, _, _ in found)]
     manifest = dataclasses.replace(_completed(manifest, processes), complete=False)
     notes = [*manifest.notes, *(n for p in processes for n in p.notes)] + ([note] if note else [])
     return StoredRun(path, manifest, tuple(dict.fromkeys(notes)), {(p.rank, p.ordinal): t for p, t, _ in found})
@@ -162,6 +166,9 @@ def _ordered(path: str, manifest: Manifest) -> list[tuple[Process, Trace, str]]:
         start = next((n for n in trace.notes_meta if n.get("type") == "start"), {})
         read.append((str(start.get("started", "")), start, trace, source))
     read.sort(key=lambda r: r[0])
+    # a conversion that was killed before it removed its journals is not done twice
+    converted = {(p.pid, p.argv, p.events) for p in manifest.processes if os.path.isfile(os.path.join(path, p.trace))}
+    read = [r for r in read if (_pid(r[1]), _argv(r[1]), len(r[2].events)) not in converted]
     read = [r for r in read if len(r[2].events)] or read[:1]
     taken: dict[int, int] = {}
     for p in manifest.processes:
@@ -179,6 +186,16 @@ def _rank(start: dict[str, Any], trace: Trace) -> int:
     later = [n.get("rank") for n in trace.notes_meta if n.get("type") == "rank"]
     value = later[-1] if later else start.get("rank")
     return value if isinstance(value, int) and 0 <= value < 1 << 20 else 0
+
+
+def _pid(start: dict[str, Any]) -> int:
+    pid = start.get("pid")
+    return pid if isinstance(pid, int) else 0
+
+
+def _argv(start: dict[str, Any]) -> tuple[str, ...]:
+    argv = start.get("argv")
+    return tuple(str(a) for a in argv) if isinstance(argv, list) else ()
 
 
 def _process(start: dict[str, Any], trace: Trace, rank: int, ordinal: int) -> Process:
@@ -206,11 +223,8 @@ def _process(start: dict[str, Any], trace: Trace, rank: int, ordinal: int) -> Pr
     elif not trace.complete:
         notes.append(f"process {start.get('pid', '?')} ended without saying so: it was killed or left by os._exit")
     name = f"trace-rank{rank}.h5" if ordinal == 0 else f"trace-rank{rank}-{ordinal}.h5"
-    argv = start.get("argv")
-    pid = start.get("pid")
     return Process(
-        rank=rank, ordinal=ordinal, pid=pid if isinstance(pid, int) else 0,
-        argv=tuple(str(a) for a in argv) if isinstance(argv, list) else (), trace=name, events=len(trace.events), steps=steps,
+        rank=rank, ordinal=ordinal, pid=_pid(start), argv=_argv(start), trace=name, events=len(trace.events), steps=steps,
         complete=trace.complete, role=str(start.get("role", "main")), environment=environment, notes=tuple(notes),
     )  # fmt: skip
 

@@ -48,7 +48,7 @@ def worker(workload: str, variant: str) -> None:
             loss = step()
         elapsed = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(json.dumps({"s": elapsed, "rss_kib": peak, "loss": float(loss).hex()}), file=out, flush=True)
+        print(json.dumps({"s": elapsed, "rss_kib": peak, "loss": loss.item().hex()}), file=out, flush=True)
 
 
 class Child:

@@ -252,7 +252,8 @@ sys.path[:0] = sys.argv[3:]
 from reprodebug._base.errors import RunUnreadable
 from reprodebug.store.trace import read_trace
 from tests.store.test_trace import mutated, use
-whole = open(sys.argv[1], "rb").read()
+with open(sys.argv[1], "rb") as f:
+    whole = f.read()
 rng, ends = random.Random(11), time.monotonic() + 8
 path, opened, refused = sys.argv[1] + ".bad", 0, 0
 while opened + refused < 400 and time.monotonic() < ends:
@@ -397,7 +398,7 @@ def test_newer_older_and_foreign_files(tmp_path: Path) -> None:
         refused(path)
     with h5py.File(path, "a") as f:
         f.attrs["schema"] = np.zeros(3)
-    refused(path)
+    refused(path, "no reprodebug trace")
     with h5py.File(path, "w") as f:
         f["x"] = np.zeros(3)
     refused(path, "no reprodebug trace")
