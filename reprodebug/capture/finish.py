@@ -131,7 +131,8 @@ def finish(
         notes.append(f"the code's state could not be recorded: {type(code).__name__}: {code}")
         code = {"code": {}, "data": {}}
     left = journals(run)
-    if not os.path.isdir(os.path.join(run, "journal")):
+    gone = not os.path.isdir(os.path.join(run, "journal"))
+    if gone:
         notes.append("the journals were removed while the command ran: what it recorded is lost")
     failed = _failures(run)
     notes += failed
@@ -152,7 +153,7 @@ def finish(
         changes["environment"] = {"variables": variables()}
     changes["notes"] = tuple(notes)
     events = steps = ranks = processes = 0
-    complete = exit_code == 0
+    complete = exit_code == 0 and not gone
     try:
         if left:
             from reprodebug.store.run import finish_run

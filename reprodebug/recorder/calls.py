@@ -26,13 +26,15 @@ _MAX_TENSORS = 256
 """nesting and number of tensors followed inside one module's inputs or outputs"""
 _QUIET = 3
 """a module before whose calls torch's generator never moved is not asked again"""
+_WORTH_BYTES = 256 << 10
+"""from this size on a tensor that goes unchanged from an output into the next input is not read again"""
 _THREADS = itertools.count()
 
 
 class ThreadState:
     """What one thread is inside of, and the output that it recorded last."""
 
-    __slots__ = ("last", "last_head", "last_known", "last_version", "number", "rng", "stack")
+    __slots__ = ("last", "last_address", "last_head", "last_known", "last_version", "number", "rng", "stack")
 
     def __init__(self, number: int) -> None:
         self.stack: list[Info] = []
@@ -40,9 +42,10 @@ class ThreadState:
         self.rng = 0
         """row of torch's generator when this thread last looked"""
         self.last: Any = None
-        """weak reference to the output; with it its version counter, fingerprint, first and last bytes"""
+        """weak reference to the output; with it its version counter, fingerprint, address and first bytes"""
         self.last_version = -1
         self.last_known: Any = None
+        self.last_address = 0
         self.last_head = b""
 
 
@@ -70,6 +73,7 @@ class Calls:
         self._autocast = getattr(torch._C, "_is_any_autocast_enabled", None) or torch.is_autocast_enabled
         self._tracing = torch._C._get_tracing_state
         self._tensor = torch.Tensor
+        self._strided = torch.strided
         self._output_digests: set[bytes] = set()
         """outputs of outermost modules in this step: what another one is given of them is no data"""
         self._gradient_sites: dict[int, int] = {}
@@ -106,7 +110,8 @@ class Calls:
             info.call = 0
         else:
             info.call += 1
-        flags = self._flags(module) | _F_INPUT
+        info.flags = flags = self._flags(module)
+        flags |= _F_INPUT
         rng = 0
         if outermost or info.quiet < _QUIET:
             rng = self._randomness.torch_cpu()
@@ -170,7 +175,7 @@ class Calls:
             info = announced
         while stack.pop() is not info:
             pass
-        flags = self._flags(module)
+        flags = info.flags
         outermost = not stack
         call = info.call
         if kwargs and not info.keywords:  # the first call with keywords: from the next one on they are seen before it
@@ -205,24 +210,26 @@ class Calls:
         thread.last = weakref.ref(t)
         thread.last_version = t._version
         thread.last_known = known
-        thread.last_head = self._fingerprint.head(t) if known[2] == 0 else b""
-        if requires_grad and flags & _F_GRAD and t.grad_fn is not None:
-            hook = functools.partial(self._on_gradient, site, call, flags)
-            hook.__torch_unserializable__ = True  # type: ignore[attr-defined]
-            t.register_hook(hook)
+        thread.last_address = 0
+        if known[2] == 0 and t.nbytes >= _WORTH_BYTES and t.layout is self._strided and t.is_cpu:
+            thread.last_address = address = t.data_ptr()
+            thread.last_head = self._fingerprint.head(address)
+        if requires_grad and flags & _F_GRAD:
+            node = t.grad_fn
+            if node is not None:  # a hook on the node sees what a hook on the tensor sees, for less
+                node.register_prehook(functools.partial(self._on_gradient, t.output_nr, site, call, flags))
 
     def _again(self, t: Any, site: int, thread: ThreadState) -> tuple[bytes, int, int]:
         """The fingerprint of ``t``; not read again when it is the very output that this thread recorded last, unchanged.
 
-        Unchanged: the same object and version counter, and the same first bytes (writes through ``.data`` or NumPy do
-        not move the counter).
+        Unchanged: the same object, version counter and address, and the same first bytes (writes through ``.data`` or
+        NumPy do not move the counter). Small tensors are always read.
         """
         last = thread.last
-        if (
-            last is not None and thread.last_head and last() is t and thread.last_version == t._version
-            and self._fingerprint.head(t) == thread.last_head
-        ):  # fmt: skip
-            return thread.last_known  # type: ignore[no-any-return]
+        if last is not None and last() is t and thread.last_version == t._version:
+            address = thread.last_address
+            if address and address == t.data_ptr() and self._fingerprint.head(address) == thread.last_head:
+                return thread.last_known  # type: ignore[no-any-return]
         return self._fingerprint.at(t, site)
 
     def _flags(self, module: Any) -> int:
@@ -247,10 +254,13 @@ class Calls:
 
     # backward
 
-    def _on_gradient(self, site: int, call: int, flags: int, grad: Any) -> None:
-        if self._guest.off or grad is None:
+    def _on_gradient(self, number: int, site: int, call: int, flags: int, grads: Any) -> None:
+        if self._guest.off:
             return
         try:
+            grad = grads[number]
+            if grad is None:
+                return
             self._record(grad, self._gradient_site(site), _GRADIENT, _BACKWARD, flags & ~_F_REQUIRES_GRAD, call)
         except Exception as error:
             self._guest.fault("gradient hook", error)

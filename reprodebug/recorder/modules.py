@@ -66,6 +66,7 @@ class Info:
 
     __slots__ = (
         "call",
+        "flags",
         "input_sites",
         "key",
         "keywords",
@@ -94,6 +95,8 @@ class Info:
         self.type_name = type_name
         self.step = -1
         self.call = 0
+        self.flags = 0
+        """circumstances at the start of the call under way"""
         self.sites: dict[str, int] = {}
         """tensor path -> site id"""
         self.input_sites: list[int] = []

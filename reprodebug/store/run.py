@@ -150,7 +150,7 @@ def _manifest(path: str) -> Manifest:
 
 
 def _completed(manifest: Manifest, processes: list[Process]) -> Manifest:
-    recorded = [p for p in processes if p.events]
+    recorded = [p for p in processes if p.events] or processes
     return dataclasses.replace(
         manifest, processes=tuple(processes), complete=bool(manifest.ended) and all(p.complete for p in recorded)
     )  # fmt: skip

@@ -81,7 +81,7 @@ def test_out_that_holds_something(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("x")
     (tmp_path / "file").write_text("x")
-    for name in ("full", "file", ".", "file/"):
+    for name in ("full", "file", "."):
         complaint(reprodebug("capture", "-o", name, "--", PYTHON, "-c", "open('ran', 'w')", cwd=tmp_path), 2, "not empty", "--out")
     assert sorted(os.listdir(tmp_path)) == ["file", "full"]
 
