@@ -18,6 +18,7 @@ import time
 from datetime import datetime, timezone
 from typing import Any
 
+from reprodebug._base.redact import machine_key, redact_argv
 from reprodebug.model.events import EVENT
 from reprodebug.recorder.calls import Calls, PerThread, ThreadState
 from reprodebug.recorder.detail import Detail, Options
@@ -214,7 +215,7 @@ class Guest:
         rank = next((environment[k] for k in _RANKS if k in environment), "")
         start: dict[str, Any] = {
             "type": "start", "role": role, "rank": int(rank) if rank.isdigit() else None, "pid": os.getpid(), "ppid": os.getppid(),
-            "argv": list(getattr(sys, "orig_argv", sys.argv)), "started": datetime.now(timezone.utc).isoformat(),
+            "argv": redact_argv(list(getattr(sys, "orig_argv", sys.argv)), machine_key()), "started": datetime.now(timezone.utc).isoformat(),
             "level": self.options.level, "fingerprint": self.fingerprint.algorithm,
         }  # fmt: skip
         if role == "main":
