@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -49,6 +50,8 @@ def test_the_guard_bites(tmp_path: Path, file: str, line: str) -> None:
     "code",
     [
         "import reprodebug",
+        "import reprodebug.store.run",
+        "import reprodebug.compare.runs",
         "import reprodebug.cli; reprodebug.cli.main(['--help'])",
         "import reprodebug.store.run, reprodebug.compare.runs, reprodebug.report.text, reprodebug.api, reprodebug.tui",
         "import reprodebug.cli.capture, reprodebug.capture.launch, reprodebug.capture.finish",
@@ -56,6 +59,34 @@ def test_the_guard_bites(tmp_path: Path, file: str, line: str) -> None:
 )
 def test_nothing_heavy_at_start(code: str) -> None:
     assert loaded(code, *HEAVY) == set()
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that a file imports, anywhere in it, by its full name."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            found.add(node.module)
+    return found
+
+
+def test_the_guest_needs_nothing_but_what_it_finds() -> None:
+    """Inside the user's program: standard library, numpy, torch and xxhash; of our own floors only those below, and the journal."""
+    files = sorted((ROOT / "reprodebug" / "recorder").rglob("*.py"))
+    assert files
+    floors, journal = ("reprodebug.recorder", "reprodebug.model", "reprodebug._base"), ("reprodebug.store.journal", "reprodebug.store")
+    for path in files:
+        for name in imported(path):
+            if name.split(".")[0] == "reprodebug":
+                assert name.startswith(floors) or name in journal, f"{path.name} imports {name}"
+            else:
+                assert name.split(".")[0] in {*sys.stdlib_module_names, "sitecustomize", "numpy", "torch", "xxhash"}, f"{path.name}: {name}"
+    for path in [*(ROOT / "reprodebug" / "model").glob("*.py"), *(ROOT / "reprodebug" / "_base").glob("*.py")]:
+        foreign = {n.split(".")[0] for n in imported(path)} - sys.stdlib_module_names - {"reprodebug", "numpy"}
+        assert not foreign, f"{path.name} imports {foreign}"
 
 
 def test_a_headless_comparison_needs_neither_torch_nor_textual() -> None:

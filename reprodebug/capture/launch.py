@@ -300,9 +300,19 @@ def python_is_shut(command: list[str]) -> str:
     name = os.path.basename(command[0])
     if not name.startswith("python"):
         return ""
-    for word in command[1:]:
-        if not word.startswith("-") or word in ("-c", "-m", "-"):
+    words = iter(command[1:])
+    for word in words:
+        if not word.startswith("-") or word == "-":
             return ""
-        if not word.startswith("--") and any(c in word for c in "IES"):
-            return word
+        for n, letter in enumerate(word[1:], 1):
+            if letter in "IES":
+                return word
+            if letter in "cm":
+                return ""
+            if letter in "XW":  # the rest of the word, or the next one, is its value
+                if n == len(word) - 1:
+                    next(words, None)
+                break
+            if letter == "-":
+                break
     return ""

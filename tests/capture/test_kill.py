@@ -175,6 +175,7 @@ def test_the_command_line_says_it_too(whole: Whole, tmp_path: Path) -> None:
     assert done.returncode == 0 and "complete  no" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_program_outlives_a_killed_capture(whole: Whole, tmp_path: Path) -> None:
     out = tmp_path / "r"
     with (tmp_path / "said").open("wb") as said:
@@ -193,7 +194,7 @@ def test_the_program_outlives_a_killed_capture(whole: Whole, tmp_path: Path) -> 
     assert api.compare(whole.path, str(out)).verdict == "identical"
 
 
-@pytest.mark.parametrize("blocks", [100, 600])
+@pytest.mark.parametrize("blocks", [pytest.param(100, marks=pytest.mark.slow), 600])
 def test_a_full_disk(whole: Whole, tmp_path: Path, blocks: int) -> None:
     """The program may write no file beyond ``blocks`` blocks: the journal's writes fail at some moment."""
     out = tmp_path / "r"
@@ -212,7 +213,7 @@ def test_a_full_disk(whole: Whole, tmp_path: Path, blocks: int) -> None:
         assert api.compare(whole.path, str(out)).verdict == "identical"
 
 
-@pytest.mark.parametrize("what", ["journal", "run"])
+@pytest.mark.parametrize("what", [pytest.param("journal", marks=pytest.mark.slow), "run"])
 def test_the_directory_goes_away(whole: Whole, tmp_path: Path, what: str) -> None:
     out = tmp_path / "r"
     target = out / "journal" if what == "journal" else out

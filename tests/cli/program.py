@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from reprodebug.cli import main
+
 HERE = str(Path(__file__).parents[2])
 PYTHON = sys.executable
 
@@ -23,6 +27,13 @@ def reprodebug(*words: str | Path, cwd: str | Path | None = None, env: dict[str,
     if "stdout" not in more:
         more["capture_output"] = True
     return subprocess.run(command, cwd=cwd, env=environment() if env is None else env, timeout=80, **more)
+
+
+def here(capsys: pytest.CaptureFixture[str], *words: str) -> subprocess.CompletedProcess[bytes]:
+    """The same as ``reprodebug()`` in this process: many refusals in little time."""
+    code = main(words)
+    out, err = capsys.readouterr()
+    return subprocess.CompletedProcess(list(words), code, out.encode(), err.encode())
 
 
 def complaint(done: Any, code: int, *parts: str) -> str:

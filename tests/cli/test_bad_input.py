@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.cli.program import PYTHON, complaint, environment, reprodebug
+from tests.cli.program import PYTHON, complaint, environment, here, reprodebug
 from tests.store.journals import build_run, journal_bytes, training
 
 
@@ -69,7 +69,8 @@ def test_commands_that_cannot_be_started(tmp_path: Path) -> None:
     (tmp_path / "no-interpreter").chmod(0o755)
     before = sorted(os.listdir(tmp_path))
     for word, part in (
-        ("no-such-command-anywhere", "was not found"), ("plain.py", "python plain.py"), ("./none", "does not exist"), ("./folder", "is a directory"),
+        ("no-such-command-anywhere", "was not found"), ("plain.py", "python plain.py"), ("./none", "does not exist"),
+        ("./folder", "is a directory"),
         (str(tmp_path), "is a directory"), ("./plain.py", "not executable"), ("./broken", "could not be started"), ("", "not found"),
         ("./no-interpreter", "could not be started"),
     ):  # fmt: skip
@@ -101,7 +102,7 @@ def test_out_below_a_folder_without_permission(tmp_path: Path) -> None:
 
 def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
-    line = f'rmdir ../gone; exec {PYTHON} -m reprodebug capture -o r -- true'
+    line = f"rmdir ../gone; exec {PYTHON} -m reprodebug capture -o r -- true"
     done = subprocess.run(["sh", "-c", line], cwd=tmp_path / "gone", env=environment(), capture_output=True, timeout=60)
     complaint(done, 125, "working directory")
 
@@ -110,13 +111,17 @@ def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
     "options",
     [
         ["--steps", "x"], ["--steps", "3:3"], ["--steps", "5:2"], ["--steps", "-1:2"], ["--steps", "1:2:3"], ["--steps", ""],
-        ["--steps", "9" * 5000], ["--steps"], ["--level", "everything"], ["--level"], ["--budget", "x"], ["--budget", "-1"], ["--budget", "nan"],
+        ["--steps", "9" * 5000], ["--steps"], ["--level", "everything"], ["--level"], ["--budget", "x"], ["--budget", "-1"],
+        ["--budget", "nan"],
         ["--budget", "inf"], ["--budget", "1e999"], ["--budget", "G"], ["--steps", "1:2"], ["--modules", "a*"], ["--frobnicate"], ["-o"],
         ["--against", "nowhere"], ["--against"], ["--data"],
     ],
 )  # fmt: skip
-def test_bad_options_of_capture(tmp_path: Path, options: list[str]) -> None:
-    complaint(reprodebug("capture", *options, "--", PYTHON, "-c", "open('ran', 'w')", cwd=tmp_path), 2)
+def test_bad_options_of_capture(
+    tmp_path: Path, options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    complaint(here(capsys, "capture", *options, "--", PYTHON, "-c", "open('ran', 'w')"), 2)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -163,19 +168,21 @@ def damaged(tmp_path: Path, name: str) -> Path:
 
 
 DAMAGES = {
-    "missing": "does not exist", "file": "is a file", "empty": "is empty", "other": "holds no run", "truncated trace": "trace-rank0.h5",
-    "empty trace": "trace-rank0.h5", "missing trace": "is missing", "foreign trace": "no reprodebug trace", "newer trace": "newer reprodebug",
-    "newer run.json": "newer reprodebug", "corrupt run.json": "not valid JSON", "foreign run.json": "no manifest", "trace elsewhere": "wrong type",
+    "missing": "does not exist", "file": "is a file", "empty": "is empty", "other": "holds no run",
+    "truncated trace": "trace-rank0.h5",
+    "empty trace": "trace-rank0.h5", "missing trace": "is missing", "foreign trace": "no reprodebug trace",
+    "newer trace": "newer reprodebug",
+    "newer run.json": "newer reprodebug", "corrupt run.json": "not valid JSON", "foreign run.json": "no manifest",
+    "trace elsewhere": "wrong type",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_runs_that_cannot_be_read(tmp_path: Path, good: Path, name: str) -> None:
+def test_runs_that_cannot_be_read(tmp_path: Path, good: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     bad = damaged(tmp_path, name)
+    complaint(here(capsys, "compare", str(bad), str(good), "--json", "-"), 2, DAMAGES[name])
+    complaint(here(capsys, "show", str(bad)), 2, DAMAGES[name])
     complaint(reprodebug("compare", good, bad), 2, DAMAGES[name])
-    if name in ("missing", "truncated trace", "newer run.json"):
-        complaint(reprodebug("compare", bad, good, "--json", "-"), 2, DAMAGES[name])
-        complaint(reprodebug("show", bad), 2, DAMAGES[name])
 
 
 def test_runs_that_say_nothing_of_tensors(tmp_path: Path, good: Path) -> None:
@@ -192,8 +199,8 @@ def test_runs_that_say_nothing_of_tensors(tmp_path: Path, good: Path) -> None:
         ["--rtol"], ["--rtol=-1"], ["--frobnicate"], ["--color", "blue"], ["third"], ["--ulps", "9" * 5000],
     ],
 )  # fmt: skip
-def test_bad_options_of_compare(good: Path, options: list[str]) -> None:
-    complaint(reprodebug("compare", good, good, *options), 2)
+def test_bad_options_of_compare(good: Path, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    complaint(here(capsys, "compare", str(good), str(good), *options), 2)
 
 
 def test_too_few_runs(good: Path) -> None:

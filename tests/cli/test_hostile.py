@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from tests.cli.program import PYTHON, environment, reprodebug
+from tests.cli.program import PYTHON, environment, here, reprodebug
 
 SCRIPT = "[bold]train[red] \x1b[31m\u202egpj.py"
 NAMES = (
-    "esc\x1b[2J\x1b]0;title\x07", "[/bold][link=http://evil]x[/link]", "new\nline\r\nreprodebug: forged", "bidi\u202e\u2066right", "zero\u200bwidth",
-    "long" * 2500, "nul\x00", "back\x08\x7f", "c1\x9b31m", "| `tick` | <script>alert(1)</script> ![x](http://evil)", "tag\U000e0041", "日本語 ü",
+    "esc\x1b[2J\x1b]0;title\x07", "[/bold][link=http://evil]x[/link]", "new\nline\r\nreprodebug: forged", "bidi\u202e\u2066right",
+    "zero\u200bwidth",
+    "long" * 2500, "nul\x00", "back\x08\x7f", "c1\x9b31m", "| `tick` | <script>alert(1)</script> ![x](http://evil)",
+    "tag\U000e0041", "日本語 ü",
 )  # fmt: skip
 TRAIN = f"""
 import os, sys, torch
@@ -86,9 +88,9 @@ def test_show(recorded: Recorded, run: int) -> None:
 
 @pytest.mark.parametrize("options", [[], ["--verbose"], ["--color", "never"], ["--markdown", "-"], ["--json", "-"]])
 @pytest.mark.parametrize("order", [1, -1])
-def test_compare(recorded: Recorded, options: list[str], order: int) -> None:
+def test_compare(recorded: Recorded, options: list[str], order: int, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = sorted(p for p in recorded.folder.iterdir() if p.is_dir())[::order]
-    done = reprodebug("compare", a, b, *options)
+    done = here(capsys, "compare", str(a), str(b), *options)
     assert done.returncode == 1 and done.stderr == b"", done.stderr
     text = assert_harmless(done.stdout, ascii_escapes="--json" in options)
     assert "\\x1b" in text or "\\u001b" in text

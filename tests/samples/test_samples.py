@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -12,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from reprodebug import api
+from reprodebug.store.trace import read_trace
 from tests.cases.runner import first_is_right
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_runs"
@@ -22,8 +26,9 @@ def truth(pair: Path) -> dict:
     return tomllib.loads((pair / "pair.toml").read_text())
 
 
-def compare(a: Path, b: Path) -> tuple[int, dict]:
-    done = subprocess.run([sys.executable, "-m", "reprodebug", "compare", str(a), str(b), "--json", "-"], capture_output=True, text=True)
+def compare(a: Path, b: Path, *options: str) -> tuple[int, dict]:
+    command = [sys.executable, "-m", "reprodebug", "compare", str(a), str(b), *options, "--json", "-"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert "Traceback" not in done.stderr
     return done.returncode, json.loads(done.stdout)
 
@@ -44,8 +49,28 @@ def test_recorded_pair(pair: Path) -> None:
     check(pair, pair / "a", pair / "b")
 
 
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda p: p.name)
+def test_recorded_pair_through_the_api(pair: Path) -> None:
+    expected = truth(pair)["truth"]
+    found = api.compare(str(pair / "a"), str(pair / "b"))
+    assert found.verdict == expected["verdict"]
+    assert first_is_right(dataclasses.asdict(found.first) if found.first else None, expected), found.first
+    assert found.coverage.share == 1.0
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda p: p.name)
+def test_a_recorded_pair_tells_nothing_of_the_machine_that_made_it(pair: Path) -> None:
+    for side in ("a", "b"):
+        texts = [(pair / side / "run.json").read_text()]
+        texts += [json.dumps(read_trace(str(path)).notes_meta) for path in (pair / side).glob("*.h5")]
+        named = [
+            n for t in texts for n in re.findall(r"/(?:home|root|Users|work|mnt)/[\w./-]*|/tmp/(?!reprodebug-samples\b|\w{8}\b)[\w./-]*", t)
+        ]
+        assert not named, f"{side}: {named[:3]}; `make samples` puts neutral names there"
+
+
 def test_there_are_enough_and_they_are_small() -> None:
-    assert len(PAIRS) >= 7
+    assert len(PAIRS) >= 9
     assert sum(f.stat().st_size for f in SAMPLES.rglob("*") if f.is_file()) < 5_000_000
 
 
@@ -63,18 +88,27 @@ def test_level_fingerprint_guesses_no_number() -> None:
     assert found["first_divergence"]["differing"] is None
 
 
-@pytest.mark.parametrize(("tolerance", "code"), [(["--atol", "1e-3"], 0), (["--atol", "1e-12"], 1)])
-def test_tolerances_decide_where_numbers_are_known(tolerance: list[str], code: int, tmp_path: Path) -> None:
-    pair = SAMPLES / "fused-optimizer"
-    done = subprocess.run(
-        [sys.executable, "-m", "reprodebug", "compare", str(pair / "a"), str(pair / "b"), *tolerance, "--json", "-"],
-        capture_output=True,
-        text=True,
-    )
-    found = json.loads(done.stdout)
-    # activations larger than what level summary keeps have no numbers: then the tolerance cannot be called met
-    assert done.returncode in (code, 1), found["reason"]
-    assert found["verdict"] in ("equivalent", "divergent")
+@pytest.mark.parametrize(
+    ("tolerance", "code", "verdict"),
+    [
+        (["--atol", "1e-5"], 0, "equivalent"),
+        (["--rtol", "1e-2"], 0, "equivalent"),
+        (["--atol", "1e-12"], 1, "divergent"),
+        (["--ulps", "1"], 1, "divergent"),
+    ],
+)
+def test_tolerances_decide_where_everything_is_kept(tolerance: list[str], code: int, verdict: str) -> None:
+    pair = SAMPLES / "full-level"
+    done, found = compare(pair / "a", pair / "b", *tolerance)
+    assert (done, found["verdict"]) == (code, verdict), found["reason"]
+    assert found["first_divergence"]["module"] == "blocks.0"
+    assert found["first_divergence"]["max_ulp"] > 1
+
+
+def test_a_tolerance_is_not_called_met_where_numbers_are_missing() -> None:
+    """Level fingerprint keeps no tensor: no number, no tolerance."""
+    done, found = compare(SAMPLES / "precision" / "a", SAMPLES / "precision" / "b", "--atol", "1e9")
+    assert (done, found["verdict"]) == (1, "divergent")
 
 
 @pytest.mark.slow

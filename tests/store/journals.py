@@ -23,7 +23,7 @@ from reprodebug.store.trace import Trace
 Array = np.ndarray[Any, Any]
 ROOT = "Net"
 SHAPE = (4, 8)
-_NAMES = (("A", "weight", (8, 8)), ("B", "bias", (8,)))
+_NAMES = (("weight", (8, 8)), ("bias", (8,)))
 
 
 @dataclass(slots=True)
@@ -41,10 +41,6 @@ class Records:
     tensors: dict[int, tuple[bytes, str, tuple[int, ...]]] = field(default_factory=dict)
     notes: list[dict[str, Any]] = field(default_factory=list)
     steps: int = 0
-
-    @property
-    def last(self) -> int:
-        return len(self.events)
 
 
 def _mixed(x: Array, salt: int) -> Array:
@@ -70,9 +66,9 @@ def _step_of(modules: int) -> list[tuple[tuple[str, str, str, str], int, Kind, P
     rows.append((("loss", "", "", "loss.0"), 3, Kind.LOSS, Phase.FORWARD, Flag.SCALAR))
     for m in reversed(names):
         rows.append(((ROOT, m, "Linear", "output.0.grad"), 0, Kind.GRADIENT, Phase.BACKWARD, Flag(0)))
-        rows += [((ROOT, m, "Linear", f"{t}.grad"), n + 1, Kind.GRADIENT, Phase.BACKWARD, Flag(0)) for n, (_, t, _) in enumerate(_NAMES)]
+        rows += [((ROOT, m, "Linear", f"{t}.grad"), n + 1, Kind.GRADIENT, Phase.BACKWARD, Flag(0)) for n, (t, _) in enumerate(_NAMES)]
     for m in names:
-        for n, (_, t, _) in enumerate(_NAMES):
+        for n, (t, _) in enumerate(_NAMES):
             rows.append(((ROOT, m, "Linear", t), n + 1, Kind.PARAMETER, Phase.OPTIMIZER, Flag(0)))
             rows.append(((ROOT, m, "Linear", f"{t}.state"), n + 1, Kind.OPTIMIZER, Phase.OPTIMIZER, Flag(0)))
     return rows
@@ -127,7 +123,7 @@ def training(
     rng["lo"], rng["hi"] = _mixed(batches, 77), _mixed(batches, 78)
     table["rng"][batches] = rng["id"]
     records = Records(
-        table, list(sites), [(SHAPE, "float32", "cpu", "strided", ""), *((s, "float32", "cpu", "strided", "") for _, _, s in _NAMES),
+        table, list(sites), [(SHAPE, "float32", "cpu", "strided", ""), *((s, "float32", "cpu", "strided", "") for _, s in _NAMES),
                              ((), "float32", "cpu", "strided", "")],
         [("torch.cpu", "mt19937"), ("numpy.random", "mt19937")], rng, np.zeros(0, np.dtype(list(STATS_FIELDS))),
         steps=int(table["step"].max(initial=0)),

@@ -182,7 +182,10 @@ def test_a_conversion_can_be_killed_at_any_moment(tmp_path: Path) -> None:
 
 def test_two_readers_at_once(tmp_path: Path) -> None:
     path = build_run(tmp_path / "a", steps=400, form="journal")
-    ask = "import sys; sys.path[:0] = sys.argv[2:]; from reprodebug.store.run import open_run; print(len(open_run(sys.argv[1]).trace(0).events))"
+    ask = (
+        "import sys; sys.path[:0] = sys.argv[2:]; from reprodebug.store.run import open_run; "
+        "print(len(open_run(sys.argv[1]).trace(0).events))"
+    )
     readers = [subprocess.Popen([sys.executable, "-c", ask, path, *sys.path], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     said = {r.communicate(timeout=60)[0].strip() for r in readers}
     assert said == {str(len(training(400).events))}
@@ -221,7 +224,14 @@ def test_no_runs(tmp_path: Path) -> None:
     (tmp_path / "other" / "x").write_text("x")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     os.mkfifo(tmp_path / "pipe")
-    for name, why in (("none", "does not exist"), ("file", "is a file"), ("empty", "is empty"), ("other", "no run"), ("loop", "is a file"), ("pipe", "is a file")):
+    for name, why in (
+        ("none", "does not exist"),
+        ("file", "is a file"),
+        ("empty", "is empty"),
+        ("other", "no run"),
+        ("loop", "is a file"),
+        ("pipe", "is a file"),
+    ):
         with pytest.raises(RunUnreadable, match=why) as found:
             open_run(str(tmp_path / name))
         assert found.value.hint

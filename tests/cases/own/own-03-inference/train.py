@@ -1,4 +1,4 @@
-"""Inference only: a program without an optimizer. In one of the runs the third input is rounded."""
+"""Inference only: a program without an optimizer. In one of the runs the fourth input is rounded."""
 
 import sys
 
