@@ -1,7 +1,8 @@
 # reprodebug: `make help` lists the targets.
 #
 # PYTHON       interpreter for the virtual environment (3.11 or newer)
-# TORCH_INDEX  extra pip options for torch alone, e.g. TORCH_INDEX="--index-url https://download.pytorch.org/whl/cpu"
+# TORCH_INDEX  extra pip options for torch alone. On Linux a plain torch brings several gigabytes of CUDA libraries; a CPU
+#              build is enough: TORCH_INDEX="--index-url https://download.pytorch.org/whl/cpu"
 
 PYTHON ?= python3
 VENV ?= .venv

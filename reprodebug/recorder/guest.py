@@ -215,7 +215,8 @@ class Guest:
         rank = next((environment[k] for k in _RANKS if k in environment), "")
         start: dict[str, Any] = {
             "type": "start", "role": role, "rank": int(rank) if rank.isdigit() else None, "pid": os.getpid(), "ppid": os.getppid(),
-            "argv": redact_argv(list(getattr(sys, "orig_argv", sys.argv)), machine_key()), "started": datetime.now(timezone.utc).isoformat(),
+            "argv": redact_argv(list(getattr(sys, "orig_argv", sys.argv)), machine_key()),
+            "started": datetime.now(timezone.utc).isoformat(),
             "level": self.options.level, "fingerprint": self.fingerprint.algorithm,
         }  # fmt: skip
         if role == "main":
