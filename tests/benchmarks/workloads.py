@@ -10,7 +10,7 @@ from typing import Any
 
 
 def gpt() -> Callable[[], Any]:
-    """4 layers, width 128, 4 heads, context 128, batch 16; AdamW."""
+    """4 layers, width 128, 4 heads, context 1024, batch 8; AdamW."""
     import torch
     import torch.nn.functional as F
     from torch import nn
@@ -37,7 +37,7 @@ def gpt() -> Callable[[], Any]:
         def __init__(self) -> None:
             super().__init__()
             self.tok = nn.Embedding(256, 128)
-            self.pos = nn.Embedding(128, 128)
+            self.pos = nn.Embedding(1024, 128)
             self.blocks = nn.Sequential(*[Block(128, 4) for _ in range(4)])
             self.ln = nn.LayerNorm(128)
             self.head = nn.Linear(128, 256, bias=False)
@@ -49,7 +49,7 @@ def gpt() -> Callable[[], Any]:
     torch.manual_seed(0)
     model = GPT()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
-    data = torch.randint(256, (64, 16, 129))
+    data = torch.randint(256, (64, 8, 1025))
     n = 0
 
     def step() -> Any:
@@ -66,7 +66,7 @@ def gpt() -> Callable[[], Any]:
 
 
 def cnn() -> Callable[[], Any]:
-    """18 layers, widths 64-512 as in ResNet-18, 32x32 images, batch 32; SGD with momentum; in-place ReLU."""
+    """18 layers, widths 64-512 as in ResNet-18, 32x32 images, batch 64; SGD with momentum; in-place ReLU."""
     import torch
     from torch import nn
 
@@ -93,7 +93,7 @@ def cnn() -> Callable[[], Any]:
         layers += [Basic(cin, cout, stride), Basic(cout, cout, 1)]
     model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * w, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    x, y = torch.randn(8, 32, 3, 32, 32), torch.randint(10, (8, 32))
+    x, y = torch.randn(8, 64, 3, 32, 32), torch.randint(10, (8, 64))
     criterion = nn.CrossEntropyLoss()
     n = 0
 
@@ -110,18 +110,18 @@ def cnn() -> Callable[[], Any]:
 
 
 def llama() -> Callable[[], Any]:
-    """Hugging Face Llama from its configuration: 4 layers, hidden 256, 4 heads, context 128, batch 8; AdamW."""
+    """Hugging Face Llama from its configuration: 4 layers, hidden 256, 4 heads, context 1024, batch 4; AdamW."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=1000, hidden_size=256, intermediate_size=688, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=4,
-        max_position_embeddings=256,
+        max_position_embeddings=1024,
     )  # fmt: skip
     model = LlamaForCausalLM(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
-    data = torch.randint(1000, (64, 8, 128))
+    data = torch.randint(1000, (64, 4, 1024))
     n = 0
 
     def step() -> Any:
