@@ -45,10 +45,15 @@ def open_run(path: str) -> StoredRun:
 
 
 def compare(a: str, b: str, *, tolerance: Tolerance | None = None) -> Comparison:
-    """Compare two runs by path. Raises RunUnreadable, SchemaTooNew or NothingComparable."""
-    from reprodebug.compare.runs import compare_runs
+    """Compare two runs by path, and say why they differ. Raises RunUnreadable, SchemaTooNew or NothingComparable."""
+    from reprodebug.compare.runs import examine
 
-    return compare_runs(open_run(a), open_run(b), tolerance)
+    examined = examine(open_run(a), open_run(b), tolerance)
+    if examined.pair is None:
+        return examined.comparison
+    from reprodebug.diagnose.ranking import diagnose
+
+    return diagnose(examined)
 
 
 class record:

@@ -41,8 +41,8 @@ def equal_before(pair: Pair, at: int) -> tuple[str, ...]:
     return tuple(rows)
 
 
-def _inputs(pair: Pair, at: int, wrong: Any) -> list[str]:
-    """Were the inputs of this very call equal?"""
+def inputs_of_call(pair: Pair, at: int, wrong: Any) -> tuple[int, int]:
+    """(inputs of the call of the record at ``at`` that were compared, how many of them differ)."""
     event = pair.a.events[pair.align.a[at]]
     place = pair.a.sites[event["site"]][:2]
     seen = different = 0
@@ -53,6 +53,13 @@ def _inputs(pair: Pair, at: int, wrong: Any) -> list[str]:
         if pair.a.sites[other["site"]][:2] == place and other["flags"] & Flag.INPUT and other["call"] == event["call"]:
             seen += 1
             different += bool(wrong[k])
+    return seen, different
+
+
+def _inputs(pair: Pair, at: int, wrong: Any) -> list[str]:
+    """Were the inputs of this very call equal?"""
+    place = pair.a.sites[pair.a.events[pair.align.a[at]]["site"]][:2]
+    seen, different = inputs_of_call(pair, at, wrong)
     if not seen:
         return []
     name = place[1] or "the model"

@@ -13,6 +13,7 @@ from reprodebug.compare import align as alignment
 from reprodebug.compare import coverage as seen
 from reprodebug.compare.before import equal_before
 from reprodebug.compare.generators import random_state_differences
+from reprodebug.compare.history import history_differences
 from reprodebug.compare.loops import loop_differences
 from reprodebug.compare.surroundings import surroundings
 from reprodebug.model.comparison import (
@@ -76,7 +77,25 @@ class Pair:
         return int(self.mismatch[at])
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A comparison together with what it was made from: what the diagnosis reasons on."""
+
+    comparison: Comparison
+    a: StoredRun
+    b: StoredRun
+    pair: Pair | None
+    """the process in which the first divergence stands; None where there is none"""
+    at: int
+    """position of the first divergence in that process's alignment; -1 where there is none"""
+
+
 def compare_runs(a: StoredRun, b: StoredRun, tolerance: Tolerance | None = None) -> Comparison:
+    """The comparison alone; see :func:`examine`."""
+    return examine(a, b, tolerance).comparison
+
+
+def examine(a: StoredRun, b: StoredRun, tolerance: Tolerance | None = None) -> Examined:
     """Compare two opened runs.
 
     Raises NothingComparable when one of them recorded nothing, or fingerprints of the two cannot be compared.
@@ -108,10 +127,15 @@ def compare_runs(a: StoredRun, b: StoredRun, tolerance: Tolerance | None = None)
     )
     gaps = tuple(g for p in pairs for g in _gaps(p))[:_GAPS]
     first = located[0][0] if located else None
-    everything = [*surroundings(a.manifest, b.manifest), *loop_differences(pairs), *random_state_differences(pairs, located)]
+    everything = [
+        *surroundings(a.manifest, b.manifest),
+        *loop_differences(pairs),
+        *history_differences(pairs, (a.manifest, b.manifest)),
+        *random_state_differences(pairs, located),
+    ]
     smallest = _smallest(layers, counts) if first else None
     verdict, reason = _verdict(a, b, pairs, first, layers, counts, coverage, tolerance, gaps)
-    return Comparison(
+    comparison = Comparison(
         verdict=verdict,
         reason=reason,
         a=_side(a, pairs, 0),
@@ -130,6 +154,7 @@ def compare_runs(a: StoredRun, b: StoredRun, tolerance: Tolerance | None = None)
         steps_differing=_steps_differing(pairs[0]),
         smallest_tolerance=smallest,
     )
+    return Examined(comparison, a, b, located[0][1] if located else None, located[0][2] if located else -1)
 
 
 _PHASES = {p.word: int(p) for p in Phase}

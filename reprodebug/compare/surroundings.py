@@ -29,7 +29,7 @@ _Record = Mapping[str, Any]
 def surroundings(a: Manifest, b: Manifest) -> tuple[Difference, ...]:
     """Everything around the tensors that the two runs do not share, the most severe first, then by section."""
     found: list[Difference] = []
-    side_a, side_b = _Side(a), _Side(b)
+    side_a, side_b = Side(a), Side(b)
     for part in (
         _command,
         _processes,
@@ -49,7 +49,7 @@ def surroundings(a: Manifest, b: Manifest) -> tuple[Difference, ...]:
     return tuple(found)
 
 
-class _Side:
+class Side:
     """One run: its manifest, the process of rank 0, and the way to compare its paths with another run's."""
 
     def __init__(self, manifest: Manifest) -> None:
@@ -132,7 +132,7 @@ def _capped(found: list[Difference], what: str) -> list[Difference]:
 # command
 
 
-def _command(a: _Side, b: _Side) -> Iterator[Difference]:
+def _command(a: Side, b: Side) -> Iterator[Difference]:
     left, right = a.manifest.command, b.manifest.command
     if left == right:
         return
@@ -146,7 +146,7 @@ def _command(a: _Side, b: _Side) -> Iterator[Difference]:
         yield _difference("config", key, x, y, rated)
 
 
-def _same_file(a: _Side, b: _Side, x: str | None, y: str | None) -> bool:
+def _same_file(a: Side, b: Side, x: str | None, y: str | None) -> bool:
     digests = []
     for side, word in ((a, x), (b, y)):
         named = side.manifest.code.get("named")
@@ -155,7 +155,7 @@ def _same_file(a: _Side, b: _Side, x: str | None, y: str | None) -> bool:
     return digests[0] is not None and digests[0] == digests[1]
 
 
-def _processes(a: _Side, b: _Side) -> Iterator[Difference]:
+def _processes(a: Side, b: Side) -> Iterator[Difference]:
     if a.ranks != b.ranks and a.ranks and b.ranks:
         yield _difference("config", "processes", a.ranks, b.ranks, (CRITICAL, "data and reductions are split among the processes"))
     if a.manifest.cwd != b.manifest.cwd:
@@ -165,7 +165,7 @@ def _processes(a: _Side, b: _Side) -> Iterator[Difference]:
 # interpreter, torch, settings
 
 
-def _interpreter(a: _Side, b: _Side) -> Iterator[Difference]:
+def _interpreter(a: Side, b: Side) -> Iterator[Difference]:
     left, right = a.part("interpreter"), b.part("interpreter")
     probes = left.get("hash_probe"), right.get("hash_probe")
     if probes[0] != probes[1] and None not in probes:
@@ -188,7 +188,7 @@ def _interpreter(a: _Side, b: _Side) -> Iterator[Difference]:
             yield _difference("environment", shown, x, y, rate.interpreter(key, str(x), str(y)))
 
 
-def _settings(a: _Side, b: _Side) -> Iterator[Difference]:
+def _settings(a: Side, b: Side) -> Iterator[Difference]:
     for key, x, y in _pairs(a.part("settings"), b.part("settings")):
         known_x, known_y = key in a.part("settings"), key in b.part("settings")
         section, rated = rate.setting(key, known_x and known_y)
@@ -199,7 +199,7 @@ def _value(value: object, known: bool) -> object:
     return NOT_RECORDED if not known else "None" if value is None else value
 
 
-def _torch(a: _Side, b: _Side) -> Iterator[Difference]:
+def _torch(a: Side, b: Side) -> Iterator[Difference]:
     """The torch build. Its version stands among the packages, its threads among the settings."""
     left, right = a.part("torch"), b.part("torch")
     said = {"cpu_capability"}
@@ -224,7 +224,7 @@ def _torch(a: _Side, b: _Side) -> Iterator[Difference]:
 # packages, variables, machine
 
 
-def _packages(a: _Side, b: _Side) -> list[Difference]:
+def _packages(a: Side, b: Side) -> list[Difference]:
     imported = [set(map(str, e)) if isinstance(e := s.manifest.environment.get("imported"), (list, tuple)) else None for s in (a, b)]
     used = None if None in imported else set().union(*(i for i in imported if i is not None))
     left, right = a.part("packages"), b.part("packages")
@@ -241,7 +241,7 @@ def _packages(a: _Side, b: _Side) -> list[Difference]:
     return _capped(found, "packages")
 
 
-def _variables(a: _Side, b: _Side) -> list[Difference]:
+def _variables(a: Side, b: Side) -> list[Difference]:
     left, right = a.part("variables"), b.part("variables")
     found = []
     for name, x, y in _pairs(left, right):
@@ -254,7 +254,7 @@ def _variables(a: _Side, b: _Side) -> list[Difference]:
     return _capped(found, "variables")
 
 
-def _hardware(a: _Side, b: _Side) -> Iterator[Difference]:
+def _hardware(a: Side, b: Side) -> Iterator[Difference]:
     left, right = a.part("hardware"), b.part("hardware")
     if not left or not right:
         return
@@ -272,7 +272,7 @@ def _hardware(a: _Side, b: _Side) -> Iterator[Difference]:
             yield _difference("hardware", key, x, y, rate.hardware(key))
 
 
-def _system(a: _Side, b: _Side) -> Iterator[Difference]:
+def _system(a: Side, b: Side) -> Iterator[Difference]:
     for section, part in (("environment", "system"), ("container", "container")):
         left, right = a.part(part), b.part(part)
         if left and right:
@@ -280,7 +280,7 @@ def _system(a: _Side, b: _Side) -> Iterator[Difference]:
                 yield _difference(section, key, x or "none", y or "none", rate.system(key))
 
 
-def _libraries(a: _Side, b: _Side) -> list[Difference]:
+def _libraries(a: Side, b: Side) -> list[Difference]:
     """Libraries that are another file. One that belongs to a package of another version is explained by that package."""
     left, right = a.part("libraries"), b.part("libraries")
     if left == right or not left or not right:
@@ -303,13 +303,13 @@ def _libraries(a: _Side, b: _Side) -> list[Difference]:
 # code and data
 
 
-def _code(a: _Side, b: _Side) -> list[Difference]:
+def _code(a: Side, b: Side) -> list[Difference]:
     from reprodebug.compare import sources
 
     return _capped(sources.code(a.manifest.code, b.manifest.code, _difference), "files")
 
 
-def _data(a: _Side, b: _Side) -> list[Difference]:
+def _data(a: Side, b: Side) -> list[Difference]:
     left, right = _files(a), _files(b)
     if left == right:
         return []
@@ -326,7 +326,7 @@ def _data(a: _Side, b: _Side) -> list[Difference]:
     return _capped(found, "files")
 
 
-def _files(side: _Side) -> dict[str, dict[str, Any]]:
+def _files(side: Side) -> dict[str, dict[str, Any]]:
     """Files read or written by the run: path as seen from its own folder -> record."""
     found: dict[str, dict[str, Any]] = {}
     for path, entry in side.manifest.data.items():

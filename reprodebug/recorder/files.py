@@ -1,4 +1,5 @@
-"""Which files the program reads, with the hash of their content, told by Python's own audit event ``open``.
+"""Which files the program reads, with the hash of their content, and which folders it lists: told by Python's
+own audit events.
 
 Owns what counts as a data file and the limits on looking at it. Refuses to open what is no regular file (a FIFO
 would block, a device may act) and to raise into the program's ``open``. Files that a C or Rust library opens by itself
@@ -24,6 +25,9 @@ LIMIT_FILES = 2000
 """files hashed"""
 LIMIT_NAMES = 20_000
 """files listed, hashed or not"""
+LIMIT_FOLDERS = 200
+LIMIT_LISTED = 100_000
+"""folders whose listing is looked at, and names in them, all together"""
 _VERSIONS = 4
 """contents recorded of one path that changes while the program runs"""
 _CODE = (".py", ".pyc", ".pyi", ".so", ".pyd", ".dylib")
@@ -67,6 +71,14 @@ def code_folders() -> tuple[str, ...]:
     return tuple(sorted(os.path.abspath(p) + os.sep for p in found if p))
 
 
+def _thread_name() -> dict[str, str]:
+    """``{"thread": name}`` of a thread of the program's other than its main one; asked without making one known."""
+    thread = threading._active.get(threading.get_ident())  # type: ignore[attr-defined]
+    if thread is None or thread is threading.main_thread():
+        return {}
+    return {"thread": str(thread.name)[:80]}
+
+
 class _Busy(threading.local):
     inside = False
 
@@ -76,7 +88,11 @@ class FileWatch:
 
     A record has ``path`` (absolute) and ``mode``. ``read``: ``size``, ``hash`` (``sampled: true`` for a large file),
     ``written: true`` where this process had written the file before, ``why`` instead of a hash that was not taken.
-    ``write``: ``existed``, whether there was such a file before; reported once per path.
+    ``write``: ``existed``, whether there was such a file before; reported once per path. ``thread`` names the thread that
+    read or wrote, where it is not the main one.
+
+    ``list``: a folder was listed: number of names, a hash of them as the file system gives them (``order``) and sorted
+    (``names``), and the first few.
     """
 
     def __init__(
@@ -98,10 +114,12 @@ class FileWatch:
         self._seen: set[tuple[Any, ...]] = set()
         self._versions: dict[str, int] = {}
         self._written: set[str] = set()
+        self._folders: set[tuple[str, str]] = set()
         self._busy = _Busy()
         self._pid = os.getpid()
         self._on = False
         self._hooked = False
+        self._listed_names = LIMIT_LISTED
 
     def start(self) -> None:
         """From now on every ``open`` of this process is looked at. An audit hook stays for ever, so it is added once."""
@@ -116,15 +134,20 @@ class FileWatch:
 
     def _hook(self) -> Callable[[str, tuple[Any, ...]], None]:
         busy = self._busy
+        handlers: dict[str, Callable[..., None]] = {
+            "open": self._opened,
+            "os.listdir": self._lists,
+            "os.scandir": self._lists,
+        }
+        known = handlers.get
 
         def hook(event: str, args: tuple[Any, ...]) -> None:
-            if event != "open":
-                return
-            if not self._on or busy.inside:
+            handler = known(event)
+            if handler is None or not self._on or busy.inside:
                 return
             busy.inside = True
             try:
-                self._opened(*args)
+                handler(*args)
             except Exception as error:
                 self._count(f"{type(error).__name__} in the recorder")
             finally:
@@ -181,7 +204,31 @@ class FileWatch:
         except OSError:
             existed = False
         self._written.add(path)
-        self._report({"path": path, "mode": "write", "existed": existed})
+        self._report({"path": path, "mode": "write", "existed": existed, **_thread_name()})
+
+    def _lists(self, path: Any = None, *_: Any) -> None:
+        if path is None or path == "":
+            path = "."
+        if isinstance(path, int):
+            return
+        path = os.path.abspath(os.fsdecode(path))
+        if (path + os.sep).startswith((*self._own, *self._packages, *self._system)):
+            return
+        if len(self._folders) >= LIMIT_FOLDERS or self._listed_names <= 0:
+            return self._count("listings beyond the limit")
+        try:
+            names = os.listdir(path)
+        except OSError:
+            return
+        self._listed_names -= len(names)
+        order, content = self._new(0), self._new(0)
+        order.update("\0".join(names).encode("utf-8", "surrogateescape"))
+        digest = order.hexdigest()
+        if (path, digest) in self._folders:
+            return
+        self._folders.add((path, digest))
+        content.update("\0".join(sorted(names)).encode("utf-8", "surrogateescape"))
+        self._report({"path": path, "mode": "list", "count": len(names), "order": digest, "names": content.hexdigest(), "first": names[:8]})
 
     def _reads(self, path: str) -> None:
         try:
@@ -202,7 +249,7 @@ class FileWatch:
         self._versions[path] = versions + 1
         self._seen.add(key)
         self._names -= 1
-        record: dict[str, Any] = {"path": path, "mode": "read", "size": size}
+        record: dict[str, Any] = {"path": path, "mode": "read", "size": size, **_thread_name()}
         if path in self._written:
             record["written"] = True
         cost = size if size <= WHOLE_BYTES else _BLOCKS * _BLOCK_BYTES

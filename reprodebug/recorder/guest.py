@@ -1,8 +1,8 @@
 """The guest: connects torch's own hook points to the journal of this process.
 
 Used are, in this order of preference: torch's global hooks (module forward, registration, optimizer step), tensor hooks
-(gradients), and four plain functions that have no hook point, wrapped in place (``autograd.backward``, the
-DataLoader iterator, ``GradScaler.update``, ``numpy.random.default_rng``). Module backward hooks are never used:
+(gradients), and a few plain functions that have no hook point, wrapped in place (``autograd.backward``, the
+DataLoader iterator, ``GradScaler.update``, ``numpy.random.default_rng``, the functions that seed). Module backward hooks are never used:
 they change gradient bits and fail on in-place activations.
 
 Every entry point below catches its own exceptions and writes them down.
@@ -14,6 +14,7 @@ import atexit
 import functools
 import os
 import sys
+import threading
 import time
 from datetime import datetime, timezone
 from typing import Any
@@ -28,10 +29,13 @@ from reprodebug.recorder.modules import ModuleTable
 from reprodebug.recorder.optimizers import Optimizers
 from reprodebug.recorder.parameters import Parameters
 from reprodebug.recorder.randomness import Randomness
+from reprodebug.recorder.seeding import Seeding
 from reprodebug.recorder.writer import Writer
 
 _pack = EVENT.pack
 _MAX_FAULTS = 20
+_MAX_THREADS = 64
+"""threads of the program's that are noted"""
 _RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
 """variables in which launchers tell a process its rank"""
 
@@ -84,6 +88,7 @@ class Guest:
         self._detailed = self.detail.wanted
         self.optimizers = Optimizers(self)
         self.loading = Loading(self)
+        self.seeding = Seeding(self)
         self.thread = PerThread()
         self.parameters = Parameters(self)
         self.calls = Calls(self)
@@ -95,6 +100,7 @@ class Guest:
         self._watch: Any = None
         self._early_modules: dict[str, str] = {}
         self._files: Any = None
+        self._threads_left = _MAX_THREADS
 
     # coming and going
 
@@ -161,7 +167,9 @@ class Guest:
         if "numpy" in sys.modules:  # its random part is loaded on first use
             import numpy.random as numpy_random
 
-            self.wrap(numpy_random, "default_rng", after=self._on_default_rng)
+            self.wrap(numpy_random, "default_rng", before=self.seeding.numpy_generator, after=self._on_default_rng)
+        self.seeding.install()
+        self.wrap(threading.Thread, "start", before=self._on_thread)
         self.loading.install()
         atexit.register(self.end)
         os.register_at_fork(after_in_child=self._forked)
@@ -195,6 +203,13 @@ class Guest:
 
         setattr(owner, name, wrapper)
         self._undo.append((owner, name, original))
+
+    def replace(self, owner: Any, name: str, value: Any) -> None:
+        """Put ``value`` where ``owner.name`` was, until the guest leaves."""
+        original = getattr(owner, name, None)
+        if original is not None:
+            setattr(owner, name, value)
+            self._undo.append((owner, name, original))
 
     def uninstall(self) -> None:
         """Take every hook out again (``reprodebug.record`` ends before the process does)."""
@@ -235,9 +250,23 @@ class Guest:
         self.writer.flush()
 
     def _on_file(self, what: dict[str, Any]) -> None:
-        self.writer.meta_event({"type": "file", **what})
+        mode = what["mode"]
+        if mode == "list":
+            self.writer.meta_event({"type": "listing", "step": self.step, **what})
+        else:
+            self.writer.meta_event({"type": "file", **what})
         if self.forked:  # DataLoader workers leave by os._exit: nothing may wait for the end
             self.writer.flush()
+
+    def _on_thread(self, args: Any, kwargs: Any) -> None:
+        """The program starts a thread: what runs beside its main one may make an order depend on time."""
+        if self._threads_left <= 0:
+            return
+        self._threads_left -= 1
+        thread = args[0]
+        target = getattr(thread, "_target", None) or type(thread).run
+        runs = f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', type(target).__name__)}"
+        self.writer.meta_event({"type": "thread", "step": self.step, "name": str(thread.name)[:80], "runs": runs[:160]})
 
     def _on_default_rng(self, args: Any, result: Any) -> None:
         self.randomness.numpy_generator(result)

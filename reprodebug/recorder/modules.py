@@ -109,7 +109,7 @@ class Info:
 class Root:
     """One outermost module and everything below it."""
 
-    __slots__ = ("called", "dirty", "fresh", "infos", "label", "ref")
+    __slots__ = ("called", "described", "dirty", "fresh", "infos", "label", "ref")
 
     def __init__(self, ref: Any, label: str) -> None:
         self.ref = ref
@@ -120,6 +120,8 @@ class Root:
         """named, and its parameters not recorded yet"""
         self.called = False
         self.infos: list[Info] = []
+        self.described: list[list[str]] = []
+        """[name, type, settings] of its modules, as last noted"""
 
 
 class ModuleTable:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _PARAMETER, _GRADIENT = int(Kind.PARAMETER), int(Kind.GRADIENT)
 _INIT, _FORWARD, _BACKWARD = int(Phase.INIT), int(Phase.FORWARD), int(Phase.BACKWARD)
 _F_BUFFER = int(Flag.BUFFER)
+_MAX_DESCRIBED = 20_000
+"""modules of one outermost module whose settings are noted"""
 
 
 class Parameters:
@@ -25,6 +27,7 @@ class Parameters:
     def settle(self) -> None:
         """Record the parameters and buffers of every module that is new, before anything uses them."""
         for root in self._guest.modules.settle():
+            self._describe(root)
             seen: set[int] = set()
             for info in root.infos:
                 for slot in info.slots:
@@ -38,6 +41,24 @@ class Parameters:
                     if slot.digest is None:
                         self.record(slot, t, _INIT)
                     self._hook(slot, t)
+
+    def _describe(self, root: Root) -> None:
+        """Note what the modules of ``root`` are and how they were set up; again only when that has changed."""
+        rows = []
+        for info in root.infos[:_MAX_DESCRIBED]:
+            module = info.ref()
+            if module is None:
+                continue
+            extra = ""
+            if str(getattr(type(module).extra_repr, "__module__", "")).startswith("torch.nn"):  # code of the program is not called
+                try:
+                    extra = str(module.extra_repr())[:300]
+                except Exception:
+                    extra = ""
+            rows.append([info.name, info.type_name, extra])
+        if rows != root.described:
+            root.described = rows
+            self._guest.writer.meta_event({"type": "modules", "step": self._guest.step, "root": root.label, "modules": rows})
 
     def refresh(self, root: Root) -> None:
         """Record what changed since it was last looked at: loaded weights, hand-made updates, running statistics."""

@@ -1,0 +1,1 @@
+"""Why two runs differ: ranked causes with evidence, remedy and confidence."""

@@ -1,0 +1,103 @@
+"""Code: changed files and functions, a module left in the wrong mode."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from reprodebug.diagnose.rule import Draft, listed, named, rule, said
+from reprodebug.diagnose.scene import Scene
+from reprodebug.diagnose.triggers import best, triggers
+from reprodebug.model.comparison import Difference
+from reprodebug.model.events import Flag
+
+
+@rule("train or eval mode")
+def mode(s: Scene) -> Iterator[Draft]:
+    """A module was in training mode in one run and in evaluation mode in the other."""
+    if s.stage not in ("forward", "loss", "backward", "data"):
+        return
+    a, b = s.flag(Flag.TRAINING)
+    if a == b or s.first.kind not in ("activation", "data"):
+        return
+    words = ["train" if x else "eval" for x in (a, b)]
+    trigger = best(s, r"train|eval|valid|mode|\.py$")
+    evidence = [f"at {s.place} the module is in {words[0]} mode in A and in {words[1]} mode in B", *(said(d) for d in trigger)]
+    evidence += [f"equal before: {row.removesuffix(': equal')}" for row in s.equal[-3:]]
+    summary = f"the training mode differs: from step {s.first.step} on the model is in {words[0]} mode in A and in {words[1]} mode in B (model.train() / model.eval())"
+    if trigger:
+        summary += f"; {listed(named(d) for d in trigger)} leads there"
+    category = "configuration" if trigger and trigger[0].section == "config" else "code"
+    yield Draft(
+        category,
+        summary,
+        tuple(evidence),
+        "Call model.train() after every evaluation, and model.eval() before it.",
+        0.96,
+        frozenset(d.key for d in trigger),
+    )
+
+
+@rule("changed code", "code")
+def changed_code(s: Scene) -> Iterator[Draft]:
+    """Files that the program imports, or its own module structure, differ."""
+    found = [t for t in triggers(s) if t.difference.section == "code"]
+    modules = s.one_sided_modules
+    other = [t for t in triggers(s) if t.difference.section == "config" and t.difference.severity == "critical"]
+    machine = s.find(r".", "hardware")
+    if not found:
+        if modules and s.numeric and other:
+            return
+        if modules and not s.torch_parted:
+            side = "A" if modules[0][0] == "a" else "B"
+            what = listed([f"{n} ({k})" for _, n, k in modules], 3)
+            yield Draft(
+                "code",
+                f"the models are built otherwise: {what} stands in {side} only",
+                (f"{what} stands in {side} only",),
+                "Build the same model in both runs.",
+                0.5,
+            )
+        return
+    files = [t.difference for t in found if t.weight >= 0.5]
+    weaker = [t.difference for t in found if t.weight < 0.5]
+    chosen = files or weaker
+    strength = (0.85 if len(files) == 1 else 0.8) if files else 0.3
+    if other:
+        strength *= 0.6
+    if machine and s.numeric:
+        strength *= 0.7
+    if s.stage == "data" and s.find(r"other content|made this file", "data", text="reason"):
+        strength *= 0.6
+    layers = s.find(r"^module ", "config", "code") + s.find(r"^optimizer#", "config")
+    functions = _functions(chosen)
+    summary = f"the code differs: {listed((d.key for d in chosen), 3)}" + (f" ({functions})" if functions else "")
+    effect = _effect(s, layers)
+    summary += f"; first effect: {effect}" if effect else ""
+    evidence = [*(said(d) for d in chosen[:4]), *(said(d) for d in layers[:3]), f"first to differ: {s.place}"]
+    lines = s.hint("clip") if s.stage == "optimizer" else []
+    evidence += [f"changes gradients between backward and step: {h.place}" for h in lines[:2]]
+    commits = s.find(r"^commit$", "code")
+    evidence += [said(d) for d in commits]
+    remedy = (
+        "Compare the changed functions (`git diff`), or let `reprodebug bisect A B --axis commits` find the commit."
+        if commits
+        else "Compare the changed functions, and run both with the same code."
+    )
+    yield Draft("code", summary, tuple(evidence), remedy, strength, frozenset(d.key for d in [*chosen, *commits, *layers]))
+
+
+def _functions(found: list[Difference]) -> str:
+    names: list[str] = []
+    for d in found:
+        for text in (d.a, d.b):
+            m = re.search(r"\((.+)\)", text)
+            if m and m[1] not in names:
+                names.append(m[1])
+    return listed(names, 3)
+
+
+def _effect(s: Scene, layers: list[Difference]) -> str:
+    if layers:
+        return named(layers[0])
+    return s.place

@@ -1,0 +1,102 @@
+"""Configuration: options, configuration files, hyper-parameters of optimizer and layers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from reprodebug.diagnose.rule import Draft, listed, named, rule, said
+from reprodebug.diagnose.scene import Scene
+from reprodebug.diagnose.triggers import best, triggers
+
+_IMPLEMENTATION = re.compile(r"\.(fused|foreach|capturable|differentiable)$")
+
+
+@rule("optimizer settings")
+def optimizer_settings(s: Scene) -> Iterator[Draft]:
+    """The optimizer was told something else: learning rate, momentum, schedule, implementation."""
+    found = [d for d in s.find(r"^optimizer#", "config") if not d.key.endswith(".n_params") and "only one run" not in d.reason]
+    if not found:
+        return
+    now = [d for d in found if _by_now(s, d.a) and _by_now(s, d.b)]
+    likely = {"optimizer": 0.95, "forward": 0.3, "loss": 0.2, "backward": 0.15, "data": 0.05, "init": 0.03, "loaded": 0.1}[s.stage]
+    if not now:
+        likely *= 0.2
+    chosen = now or found
+    words = r"lr|learning|optim|momentum|decay|beta|sched|warm|fused|foreach|wd|nesterov|gamma|batch"
+    variables = [d for d in s.find(r"^[A-Z_][A-Z0-9_]*$", "environment") if any(h.name == d.key for h in s.hint("variable"))]
+    trigger = (best(s, words) + variables)[:2]
+    keys = [d.key.rpartition(".")[2] for d in chosen]
+    what = "is computed by another implementation" if all(_IMPLEMENTATION.search(d.key) for d in chosen) else "has other hyper-parameters"
+    summary = f"the optimizer {what}: {listed((named(d) for d in chosen), 3)}" + (
+        f"; {listed(named(d) for d in trigger)} leads there" if trigger else ""
+    )
+    evidence = [*(said(d) for d in [*chosen[:4], *trigger]), f"first to differ: {s.place}"]
+    evidence += [f"equal before: {row.removesuffix(': equal')}" for row in s.equal[-4:]]
+    remedy = f"Use the same {listed(dict.fromkeys(keys), 3)} in both runs."
+    yield Draft("configuration", summary, tuple(evidence), remedy, likely, frozenset(d.key for d in [*found, *trigger]))
+
+
+def _by_now(s: Scene, value: str) -> bool:
+    m = re.search(r" at step (\d+)$", value)
+    return m is None or int(m[1]) <= s.first.step
+
+
+@rule("layer settings", "ledger")
+def layer_settings(s: Scene) -> Iterator[Draft]:
+    """A layer was built with other settings: dropout probability, eps, width."""
+    found = [d for d in s.find(r"^module ", "config") if "other settings" in d.reason]
+    if not found:
+        return
+    name = s.first.module
+    own = [d for d in found if d.key == f"module {name}" or (name and d.key.startswith(f"module {name}.")) or (not name)]
+    likely = {"forward": 0.94, "init": 0.9, "loss": 0.6, "backward": 0.6, "data": 0.1, "optimizer": 0.4, "loaded": 0.7}[s.stage]
+    if not own and s.stage != "init":
+        likely *= 0.5
+    chosen = own or found
+    trigger = best(
+        s, "|".join(re.escape(w) for d in chosen[:3] for w in re.findall(r"([a-z_]+)=", d.a + d.b)) or r"drop|eps|dim|hidden|layer"
+    )
+    summary = f"{listed((named(d) for d in chosen), 3)}: the layer is built with other settings" + (
+        f"; {listed(named(d) for d in trigger)} leads there" if trigger else ""
+    )
+    category = "code" if trigger and trigger[0].section == "code" else "configuration"
+    yield Draft(
+        category,
+        summary,
+        tuple(said(d) for d in [*chosen[:4], *trigger]),
+        "Build the model with the same settings in both runs.",
+        likely,
+        frozenset(d.key for d in [*found, *trigger]),
+    )
+
+
+@rule("options")
+def options(s: Scene) -> Iterator[Draft]:
+    """An option, a configuration key or the number of processes differs."""
+    found = [t for t in triggers(s) if t.difference.section == "config"]
+    if not found:
+        return
+    critical = [t for t in found if t.difference.severity == "critical"] or found
+    top = critical[0].weight
+    chosen = [t.difference for t in critical if t.weight >= top - 0.05][:4]
+    strength = top * (1.0 if len(critical) == 1 else 0.85)
+    if s.find(r".", "code"):
+        strength *= 0.8
+    if s.find(r".", "hardware") and s.numeric:
+        strength *= 0.6
+    summary = f"the configuration differs: {listed((named(d) for d in chosen), 3)}"
+    evidence = [*(said(d) for d in chosen), f"first to differ: {s.place}", *([s.samples.text] if s.stage == "data" else [])]
+    alone = [x for x in s.alone if x.kind == "activation"]
+    if alone:
+        evidence.append(
+            f"{'B' if alone[0].side == 'b' else 'A'} alone runs {listed(list(dict.fromkeys(x.module or x.root for x in alone)), 3)} before that"
+        )
+    yield Draft(
+        "configuration",
+        summary,
+        tuple(evidence),
+        f"Run both with the same {listed((d.key for d in chosen), 3)}.",
+        strength,
+        frozenset(t.difference.key for t in critical),
+    )

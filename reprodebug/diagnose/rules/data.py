@@ -1,0 +1,160 @@
+"""Data: loaders set up otherwise, files of other content, the same samples in another order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from reprodebug.diagnose.rule import Draft, listed, named, rule, said
+from reprodebug.diagnose.scene import CHECKPOINT, Scene, short
+from reprodebug.diagnose.triggers import best
+
+_LOADER = re.compile(r"^DataLoader#\d+\.(\w+)$")
+_DATA_STAGES = ("data", "init", "loaded", "forward")
+
+
+@rule("loader workers")
+def workers(s: Scene) -> Iterator[Draft]:
+    """Another number of workers: whatever is random in a worker depends on which of them loads a sample."""
+    changed = s.find(r"^DataLoader#\d+\.num_workers$")
+    if not changed or s.stage != "data":
+        return
+    d = changed[0]
+    trigger = best(s, r"worker")
+    trigger = [t for t in trigger if re.search("worker", t.key, re.I)]
+    evidence = [said(d), *(said(t) for t in trigger), s.samples.text]
+    if not s.torch_parted:
+        evidence.append("the states of torch's generators were equal, so the order was drawn alike: the workers' own generators differ")
+    drawn = s.hint("numpy-global", "python-global")
+    evidence += [f"drawn inside the dataset: {h.place}" for h in drawn[:2]]
+    summary = (
+        f"the DataLoader has {d.a} workers (num_workers) in A and {d.b} in B: each worker has its own random state, so what augmentation"
+        " draws for a sample depends on which worker loads it"
+    )
+    remedy = "Use the same --num-workers, or draw augmentation from a generator seeded per sample (epoch and index), not per worker."
+    strength = 0.93 if s.samples.relation in ("other content", "unknown") else 0.8
+    yield Draft("data", summary, tuple(evidence), remedy, strength, frozenset([d.key, *(t.key for t in trigger)]))
+
+
+_WORDS = {
+    "sampler": "the samples are chosen by another sampler (shuffle)", "batch_sampler": "the batches are made by another sampler",
+    "batch_size": "the batches have another size", "drop_last": "the last incomplete batch is dropped in one run (drop_last)",
+    "generator": "the order is drawn from another generator", "size": "the dataset has another number of samples",
+    "dataset": "the dataset is of another class", "worker_init_fn": "the workers are set up by another function",
+    "in_order": "batches are handed out as they are ready in one run (in_order)", "start_method": "the workers are started in another way",
+}  # fmt: skip
+
+
+@rule("loader settings")
+def loader_settings(s: Scene) -> Iterator[Draft]:
+    """The DataLoader was told something else."""
+    changed = [d for d in s.find(r"^DataLoader#\d+\.") if (m := _LOADER.match(d.key)) and m[1] in _WORDS]
+    if not changed or s.stage not in ("data", "forward", "loss", "backward", "optimizer"):
+        return
+    fields = [_LOADER.match(d.key)[1] for d in changed]  # type: ignore[index]
+    trigger = best(s, r"shuffle|batch|drop|order|sampl|split|size|limit|subset|data|train\.py|\.json|\.ya?ml")
+    trigger = [t for t in trigger if t.section in ("config", "code")]
+    category = "data" if {"size", "dataset"} & set(fields) else "configuration" if trigger and trigger[0].section == "config" else "data"
+    summary = f"{_WORDS[fields[0]]}: {named(changed[0])}" + (f"; {listed(named(t) for t in trigger)} leads there" if trigger else "")
+    evidence = [*(said(d) for d in changed[:4]), *(said(t) for t in trigger), s.samples.text]
+    strength = 0.92 if s.stage == "data" else 0.45
+    remedy = "Build the DataLoader with the same arguments in both runs."
+    yield Draft(category, summary, tuple(evidence), remedy, strength, frozenset([d.key for d in changed] + [t.key for t in trigger]))
+
+
+@rule("file content")
+def file_content(s: Scene) -> Iterator[Draft]:
+    """A file that both runs read has other content."""
+    changed = s.find("other content", "data", text="reason")
+    if not changed:
+        return
+    weights = [d for d in changed if CHECKPOINT.search(d.key)]
+    plain = [d for d in changed if d not in weights]
+    likely = {"data": 0.93, "init": 0.9, "loaded": 0.92, "forward": 0.6, "loss": 0.6}.get(s.stage, 0.3)
+    for found, what in ((plain, "data file"), (weights, "checkpoint")):
+        if not found:
+            continue
+        fits = s.stage in ("init", "loaded", "forward") if what == "checkpoint" else s.stage != "init"
+        evidence = [*(said(d) for d in found[:5])]
+        if s.stage == "data":
+            evidence.append(s.samples.text)
+        if not s.torch_parted:
+            evidence.append("the states of torch's generators were equal before")
+        paths = s.find(r".", "environment", "config")
+        leading = [d for d in paths if any(short(f.key) in d.a + d.b or (d.a not in ("", "(absent)") and d.a in f.key) for f in found)]
+        summary = f"the {what}{'s' if len(found) > 1 else ''} {listed((d.key for d in found), 3)} {'have' if len(found) > 1 else 'has'} other content in B"
+        verb = "load the same weights" if what == "checkpoint" else "use the same data"
+        remedy = (
+            f"Compare the two files and {verb} in both runs; keep data under version control (DVC, git-lfs) or check its hash at the start."
+        )
+        yield Draft(
+            "data", summary, tuple(evidence), remedy, likely if fits else likely * 0.6, frozenset(d.key for d in [*found, *leading])
+        )
+
+
+@rule("files of one run")
+def one_sided_files(s: Scene) -> Iterator[Draft]:
+    """The runs read different files: another folder, split or version of the data."""
+    found = [d for d in s.find(r"read by one run only", "data", text="reason") if not CHECKPOINT.search(d.key)]
+    if not found or s.stage not in _DATA_STAGES:
+        return
+    a, b = [d.key for d in found if d.b == "(absent)"], [d.key for d in found if d.a == "(absent)"]
+    if not a and not b:
+        return
+    variables = [d for d in s.find(r".", "environment") if any(h.name == d.key for h in s.hint("variable"))]
+    trigger = variables[:1] or best(s, r"data|path|file|folder|root|split|input|version")
+    both = bool(a and b)
+    read = " and ".join(
+        f"{listed(names, 2)} {'is' if len(names) == 1 else 'are'} read by {side} only" for names, side in ((a, "A"), (b, "B")) if names
+    )
+    summary = read + (f"; {listed(named(t) for t in trigger)} leads there" if trigger else "")
+    category = "environment" if variables else "data"
+    evidence = [*(said(d) for d in found[:4]), *(said(t) for t in trigger), s.samples.text]
+    strength = (0.88 if both else 0.55) if s.stage == "data" else 0.5
+    yield Draft(
+        category,
+        summary,
+        tuple(evidence),
+        "Point both runs at the same files.",
+        strength,
+        frozenset([d.key for d in found] + [t.key for t in trigger]),
+    )
+
+
+@rule("reading order", "sources")
+def reading_order(s: Scene) -> Iterator[Draft]:
+    """The same files were read, or listed, in another order."""
+    order = s.find(r"^order of files read$")
+    listings = [d for d in s.find(r"^listing of ") if "another order" in d.reason]
+    if s.stage not in ("data", "init", "loaded") or not (order or listings):
+        return
+    if order and "several threads" in order[0].reason:
+        return  # said by the race rule
+    trigger = [t for t in best(s, r"order|sort|date|list") if re.search(r"order|sort|date|list", t.key, re.I)]
+    lines = s.hint("listing", "mtime")
+    by_time = [h for h in lines if h.kind == "mtime"]
+    evidence = [
+        *(said(d) for d in [*order, *listings[:2], *trigger]),
+        s.samples.text,
+        *(f"unsorted in the source: {h.place}" for h in lines[:3]),
+    ]
+    if trigger:
+        why = f"; {listed(named(t) for t in trigger)} leads there"
+    elif by_time:
+        why = f": they are ordered by modification time (mtime), at {by_time[0].file}:{by_time[0].line}"
+    elif listings:
+        why = f": the file system lists {listed((d.key.removeprefix('listing of ') for d in listings), 2)} in another order, and the program does not sort"
+    else:
+        why = ""
+    what = "the data files are read in another order" if order else "a folder is listed in another order"
+    strength = 0.9 if order else 0.7 if lines else 0.4
+    if s.samples.relation == "other content":
+        strength *= 0.6
+    yield Draft(
+        "data",
+        what + why,
+        tuple(evidence),
+        "Sort the names: `sorted(os.listdir(...))`, `sorted(path.glob(...))`.",
+        strength,
+        frozenset(d.key for d in [*order, *listings, *trigger]),
+    )

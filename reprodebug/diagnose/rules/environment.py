@@ -1,0 +1,154 @@
+"""Environment: hash randomisation, packages, interpreter, libraries, variables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from reprodebug.diagnose.rule import Draft, listed, named, rule, said
+from reprodebug.diagnose.scene import Scene
+from reprodebug.model.comparison import Difference
+
+_KERNELS = re.compile(r"^(torch|triton|nvidia-.*|mkl|intel-openmp|numpy|scipy|openblas|flash-attn|xformers|transformer-engine|apex)$")
+_MACHINE = re.compile(r"^(OMP_|MKL_|OPENBLAS_|GOMP_|KMP_|ATEN_|DNNL_|ONEDNN_|CUBLAS|NVIDIA_TF32|CUDNN|NCCL|VECLIB_|NUMEXPR_|BLIS_|NPY_)")
+
+
+@rule("hash order", "sources")
+def hash_order(s: Scene) -> Iterator[Draft]:
+    """Sets and hashes of strings differ between launches unless PYTHONHASHSEED is fixed."""
+    found = s.find(r"^PYTHONHASHSEED$", "environment")
+    if not found or s.stage in ("backward", "optimizer", "loss"):
+        return
+    lines = s.hint("set-order", "hash")
+    if any(n.startswith("torch") for n in s.parted) and not lines:
+        return
+    d = found[0]
+    fixed = d.severity == "critical"
+    stage = {"data": 1.0, "init": 0.75, "loaded": 0.6, "forward": 0.35}[s.stage]
+    if lines:
+        strength = 0.93 * stage if s.alike or fixed else 0.5 * stage
+    else:
+        strength = (0.35 if s.has_sources else 0.5) * stage * (1 if s.alike or fixed else 0.3)
+    if s.samples.relation == "other batches" and s.pools:
+        strength *= 0.4
+    evidence = [said(d), *(f"depends on the order of a set or on hash(): {h.place}" for h in lines[:3])]
+    if s.stage == "data":
+        evidence.append(s.samples.text)
+    if not s.torch_parted:
+        evidence.append("the states of torch's generators were equal")
+    how = "differs between the runs" if fixed else "is not set, so every launch hashes strings otherwise"
+    where = f", at {lines[0].file}:{lines[0].line}" if lines else ""
+    summary = (
+        f"PYTHONHASHSEED {how} (hash randomisation): the iteration order of a set of strings, or hash(), decides what the model sees{where}"
+    )
+    remedy = "Iterate over sorted(...) instead of the set; or start Python with PYTHONHASHSEED=0."
+    yield Draft("environment", summary, tuple(evidence), remedy, strength, frozenset({d.key}))
+
+
+@rule("packages", "packages")
+def packages(s: Scene) -> Iterator[Draft]:
+    """Another version of an imported package, or one that was edited by hand."""
+    found = [d for d in s.differences if d.section == "environment" and _is_package(s, d)]
+    edited = s.find("edited by hand|as installed", "code", text="a") or s.find("edited by hand|as installed", "code", text="b")
+    if edited:
+        summary = f"the installed package {listed(d.key for d in edited)} was edited by hand in one run's environment"
+        yield Draft(
+            "environment",
+            summary,
+            tuple(said(d) for d in edited[:4]),
+            f"Reinstall it: pip install --force-reinstall {edited[0].key}",
+            0.85,
+            frozenset(d.key for d in edited),
+        )
+    if not found:
+        return
+    weights = [(_fit(s, d), d) for d in found]
+    weights.sort(key=lambda x: -x[0])
+    top = weights[0][0]
+    likely = [d for w, d in weights if w >= top - 0.15]
+    strength = top if len(likely) == 1 else top * 0.8
+    summary = f"the package{'s' if len(likely) > 1 else ''} {listed((named(d) for d in likely), 3)} {'are' if len(likely) > 1 else 'is'} of another version"
+    evidence = [*(said(d) for d in likely[:5])]
+    if s.stage == "data":
+        evidence.append(s.samples.text)
+    remedy = (
+        "Install the same versions in both environments: "
+        + " ".join(f"{d.key}=={d.a}" for d in likely[:4] if d.a[:1].isdigit())
+        + "; or let `reprodebug bisect A B --axis packages` find the guilty one."
+    )
+    yield Draft("environment", summary, tuple(evidence), remedy, strength, frozenset(d.key for d in found))
+
+
+def _is_package(s: Scene, d: Difference) -> bool:
+    names = {**s.sides[0].part("packages"), **s.sides[1].part("packages")}
+    return d.key in names or d.key.endswith("(installed from)")
+
+
+def _fit(s: Scene, d: Difference) -> float:
+    """How well another version of this package explains a divergence of this stage."""
+    kernels = bool(_KERNELS.match(d.key))
+    critical = d.severity == "critical"
+    if s.numeric:
+        if d.key == "torch" or d.key.startswith(("nvidia-", "triton", "mkl")):
+            return 0.9
+        return 0.45 if kernels else 0.5 if critical else 0.4
+    if d.key == "torch":
+        return 0.6 if s.stage == "data" else 0.8
+    return 0.82 if critical else 0.75
+
+
+@rule("interpreter and libraries", "packages")
+def libraries(s: Scene) -> Iterator[Draft]:
+    """Another Python, system library or torch build."""
+    names = {**s.sides[0].part("packages"), **s.sides[1].part("packages")}
+    found = [
+        d for d in s.differences
+        if d.section in ("environment", "container") and d.key not in names and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", d.key)
+        and not d.key.endswith("(installed from)")
+    ]  # fmt: skip
+    if not found:
+        return
+    critical = [d for d in found if d.severity == "critical"]
+    computing = [d for d in critical if d.key.startswith("torch ") or re.search(r"blas|mkl|dnn|omp|torch|c10|cud|libm", d.key, re.I)]
+    if computing and s.numeric:
+        strength = 0.7
+    elif critical:
+        strength = 0.5
+    else:
+        strength = 0.15
+    chosen = computing or critical or found
+    summary = f"another interpreter or library: {listed((named(d) for d in chosen), 3)}"
+    yield Draft(
+        "environment",
+        summary,
+        tuple(said(d) for d in chosen[:5]),
+        "Use the same interpreter and libraries (a container image or a lock file).",
+        strength,
+        frozenset(d.key for d in found),
+    )
+
+
+@rule("variables", "variables")
+def variables(s: Scene) -> Iterator[Draft]:
+    """An environment variable that the program reads has another value."""
+    found = [d for d in s.find(r"^[A-Z_][A-Z0-9_]*$", "environment") if d.key != "PYTHONHASHSEED" and not _MACHINE.match(d.key)]
+    if not found:
+        return
+    read = {h.name: h for h in s.hint("variable")}
+    used = [d for d in found if d.key in read]
+    chosen = used or [d for d in found if d.severity == "critical"] or found
+    strength = 0.9 if used else 0.5 if chosen[0].severity == "critical" else 0.2 if not s.has_sources else 0.12
+    if len(used) > 1:
+        strength *= 0.8
+    evidence = [*(said(d) for d in chosen[:4]), *(f"the program reads it: {read[d.key].place}" for d in used[:3])]
+    summary = f"the environment variable{'s' if len(chosen) > 1 else ''} {listed((named(d) for d in chosen), 3)} {'differ' if len(chosen) > 1 else 'differs'}"
+    if used:
+        summary += f"; the program reads {'it' if len(used) == 1 else 'them'} at {read[used[0].key].file}:{read[used[0].key].line}"
+    yield Draft(
+        "environment",
+        summary,
+        tuple(evidence),
+        "Set the variable alike in both runs, or write it into the configuration.",
+        strength,
+        frozenset(d.key for d in chosen),
+    )

@@ -1,0 +1,101 @@
+"""Implicit state: files that an earlier run left, memory that nobody filled, state that a checkpoint does not hold, the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reprodebug.diagnose.rule import Draft, listed, named, rule, said
+from reprodebug.diagnose.scene import CHECKPOINT, Scene
+from reprodebug.diagnose.triggers import best
+
+
+@rule("leftover file")
+def leftover(s: Scene) -> Iterator[Draft]:
+    """One run wrote a file that the other found: a cache, statistics, an index."""
+    found = s.find("one run made this file", "data", text="reason")
+    found = [d for d in found if not CHECKPOINT.search(d.key)] or found
+    if not found:
+        return
+    d = found[0]
+    side, other = ("A", "B") if d.a.startswith("written") else ("B", "A")
+    checks = s.hint("exists")
+    evidence = [*(said(x) for x in found[:3]), *(f"the source asks for it: {h.place}" for h in checks[:2])]
+    if not s.torch_parted:
+        evidence.append("seeds and states of torch's generators were equal")
+    summary = f"{other} reads {listed((x.key for x in found), 2)}, a cache or other file left by an earlier run; {side} found none and made it itself"
+    likely = {"data": 0.94, "init": 0.85, "loaded": 0.9, "forward": 0.8}.get(s.stage, 0.5)
+    remedy = f"Delete {d.key} before each run, give each run a folder of its own, or store the cache without loss (same dtype, no rounding) and check its version."
+    yield Draft("implicit-state", summary, tuple(evidence), remedy, likely, frozenset(x.key for x in found) | {"seed of numpy.default_rng"})
+
+
+@rule("uninitialised memory", "sources")
+def uninitialised(s: Scene) -> Iterator[Draft]:
+    """Memory that was never filled is used."""
+    lines = s.hint("uninitialised")
+    if s.stage not in ("init", "forward", "loaded", "data", "loss") or s.torch_parted:
+        return
+    if s.stage == "forward" and s.inputs_equal is False:
+        return
+    if not s.alike and not lines:
+        return
+    filled = s.find("fill_uninitialized_memory")
+    if lines:
+        evidence = [f"allocated without filling: {h.place}" for h in lines[:3]]
+        evidence += ["the states of torch's generators were equal", *(said(d) for d in filled)]
+        summary = f"uninitialised memory is used: {lines[0].file}:{lines[0].line} allocates without filling ({lines[0].text}), so it holds whatever lay there"
+        strength = (0.85 if s.stage in ("init", "loaded") else 0.7) if s.alike else 0.3
+    elif s.stage == "init" and s.has_sources:
+        evidence = ["the two runs were launched alike, and the states of torch's generators were equal"]
+        summary = f"{s.place} differs although all generators agree: it may be uninitialised memory"
+        strength = 0.3
+    else:
+        return
+    remedy = "Use torch.zeros or fill the tensor; to find such places run with torch.use_deterministic_algorithms(True), which fills fresh memory with NaN."
+    yield Draft("implicit-state", summary, tuple(evidence), remedy, strength)
+
+
+@rule("optimizer state not restored", "code")
+def optimizer_state(s: Scene) -> Iterator[Draft]:
+    """A resumed run lost the optimizer's state (momentum, second moments, step count)."""
+    if s.first.step == 0 or s.stage not in ("optimizer", "forward", "loss", "backward"):
+        return
+    limits = [int(e["seq"]) for e in s.events]
+    sides = []
+    for n, side in enumerate("AB"):
+        later = [x for x in s.notes("optimizer")[n] if int(x.get("step", 0)) > 0 and int(x.get("seq", 0)) <= limits[n]]
+        numbers = {x.get("number") for x in s.notes("optimizer")[n] if int(x.get("step", 0)) == 0}
+        new = [x for x in later if x.get("number") not in numbers]
+        loaded = [p for p, x in s.files_read[n].items() if CHECKPOINT.search(p) and 0 < int(x.get("seq", 0)) <= limits[n]]
+        sides.append((side, new, loaded))
+    if bool(sides[0][1] or sides[0][2]) == bool(sides[1][1] or sides[1][2]):
+        return
+    side, new, loaded = sides[1] if sides[1][1] or sides[1][2] else sides[0]
+    trigger = best(s, r"resume|preempt|restart|checkpoint|ckpt|load|interrupt|stop")
+    evidence = [f"{side} alone makes a new optimizer at step {new[0].get('step')} ({new[0].get('class')})"] if new else []
+    evidence += [f"{side} alone reads the checkpoint {listed(loaded, 2)} in the middle of the run"] if loaded else []
+    evidence += [f"gradients before it were equal; first to differ: {s.place}", *(said(d) for d in trigger)]
+    summary = f"{side} resumes{' from the checkpoint ' + loaded[0] if loaded else ''} without the optimizer's state (momentum, moments, step count): its update at step {s.first.step} starts anew"
+    if trigger:
+        summary += f"; {named(trigger[0])}"
+    remedy = "Save and load optimizer.state_dict() (and the scheduler's and GradScaler's) with the model's."
+    yield Draft(
+        "implicit-state",
+        summary,
+        tuple(evidence),
+        remedy,
+        0.9 if s.stage == "optimizer" else 0.5,
+        frozenset([*(d.key for d in trigger), *loaded, "optimizer#1"]),
+    )
+
+
+@rule("clock or process id", "sources")
+def clock(s: Scene) -> Iterator[Draft]:
+    """A value that differs at every launch gets into the computation, by no generator that is known."""
+    if s.stage not in ("data", "init", "forward", "loaded", "loss") or not s.alike or s.torch_parted:
+        return
+    lines = s.hint("clock")
+    if not lines:
+        return
+    evidence = [f"differs at every launch: {h.place}" for h in lines[:4]]
+    summary = f"a value made anew at each launch (clock, process id, system randomness) may reach the computation: {lines[0].file}:{lines[0].line}"
+    yield Draft("implicit-state", summary, tuple(evidence), "Pass the value as an argument, or keep it out of what is computed.", 0.4)

@@ -1,0 +1,82 @@
+"""Race: order of arrival decides, among threads of the program or inside a nondeterministic kernel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from reprodebug.diagnose.rule import Draft, listed, rule, said
+from reprodebug.diagnose.scene import Scene
+
+_NONDETERMINISTIC = {
+    "cuda": re.compile(
+        r"Embedding(Bag)?$|AdaptiveAvgPool[23]d|AdaptiveMaxPool2d|AvgPool3d|MaxPool3d|FractionalMaxPool|MaxUnpool|ReflectionPad|ReplicationPad"
+        r"|Upsample|CTCLoss|NLLLoss|RNN|LSTM|GRU|Conv(Transpose)?[123]d|MultiheadAttention|GridSample"
+    ),
+    "cpu": re.compile(r"MaxUnpool|Embedding(Bag)?$"),
+}
+"""module types whose forward or backward is on PyTorch's list of nondeterministic operations, per device
+(torch.use_deterministic_algorithms, https://pytorch.org/docs/stable/generated/torch.use_deterministic_algorithms.html)"""
+
+
+@rule("order of arrival", "sources")
+def arrival(s: Scene) -> Iterator[Draft]:
+    """Batches or samples are taken in the order in which threads deliver them."""
+    if s.stage not in ("data", "init", "loaded"):
+        return
+    order = [d for d in s.find(r"^order of files read$") if "several threads" in d.reason]
+    lines = s.hint("arrival")
+    loose = s.find(r"^DataLoader#\d+\.in_order$") or [d for d in s.comparison.differences if d.key.endswith(".in_order")]
+    if not (s.pools or order):
+        return
+    reordered = s.samples.relation in ("same samples, other order", "other batches")
+    strength = 0.9 if reordered or order else 0.75 if s.samples.relation == "unknown" else 0.45
+    if not lines and s.has_sources:
+        strength *= 0.7
+    if not s.alike:
+        strength *= 0.45
+    if s.torch_parted and s.stage == "data":
+        strength *= 0.3
+    evidence = [f"the program starts threads that run {listed(s.pools, 3)}"] if s.pools else []
+    evidence += [s.samples.text, *(said(d) for d in [*order, *loose][:2]), *(f"in the source: {h.place}" for h in lines[:3])]
+    if s.alike:
+        evidence.append("the two runs were launched alike")
+    if not s.torch_parted:
+        evidence.append("seeds and states of torch's generators were equal")
+    summary = (
+        "a race between threads: data comes in the order of arrival"
+        + (f" ({lines[-1].file}:{lines[-1].line})" if lines else "")
+        + ", so the batches come in another order in each run"
+    )
+    remedy = "Take the results in the order in which they were asked for (executor.map, a list of futures), or sort them by key before use."
+    yield Draft("race", summary, tuple(evidence), remedy, strength)
+
+
+@rule("nondeterministic kernel", "settings")
+def kernel(s: Scene) -> Iterator[Draft]:
+    """Everything that went in was equal, the runs were launched alike, and a computed tensor differs."""
+    if not s.numeric or not s.alike or s.inputs_equal is False:
+        return
+    device = str(s.pair.a.metas[s.events[0]["meta"]][2])
+    kind = "cuda" if device.startswith("cuda") else "cpu"
+    known = bool(_NONDETERMINISTIC[kind].search(s.first.module_type))
+    lines = s.hint("nondeterministic")
+    deterministic = [part.get("deterministic_algorithms") for part in (s.sides[0].part("settings"), s.sides[1].part("settings"))]
+    if s.torch_parted and s.stage in ("forward", "loss"):
+        return
+    strength = 0.8 if known and kind == "cuda" else 0.6 if lines else 0.45
+    if all(deterministic):
+        strength *= 0.6
+    where = f"module {s.first.module} ({s.first.module_type})" if s.first.module else s.first.module_type or "the program"
+    evidence = [
+        "the two runs were launched alike: nothing that was recorded around the tensors differs",
+        f"first to differ: {s.place}, on {device}",
+    ]
+    evidence += [f"equal before: {row.removesuffix(': equal')}" for row in s.equal[-4:]]
+    if known:
+        evidence.append(f"{s.first.module_type} has a nondeterministic kernel on {kind}, by PyTorch's list")
+    evidence += [f"in the source: {h.place}" for h in lines[:3]]
+    evidence.append(f"deterministic_algorithms is {'on' if all(deterministic) else 'off'}")
+    summary = f"a nondeterministic operation (a race or atomic additions) in the {s.first.phase} of {where}: it gave another result from equal inputs"
+    remedy = "Run with torch.use_deterministic_algorithms(True) (and CUBLAS_WORKSPACE_CONFIG=:4096:8 on CUDA): it names the operation or replaces it."
+    yield Draft("race", summary, tuple(evidence), remedy, strength)

@@ -1,0 +1,259 @@
+"""Random state: seeds that differ or are missing, draws that one run makes alone, states that a resume does not restore."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reprodebug._base.text import plural
+from reprodebug.compare.generators import Story
+from reprodebug.diagnose.rule import Draft, listed, named, rule, said
+from reprodebug.diagnose.scene import CHECKPOINT, RANDOM_MODULES, Scene
+from reprodebug.diagnose.triggers import best
+
+_SEED_CALL = {"torch": "torch.manual_seed(SEED)", "numpy.random": "numpy.random.seed(SEED)", "python.random": "random.seed(SEED)"}
+_OWN = {
+    "torch": "torch's generator",
+    "numpy.random": "NumPy's global generator (numpy.random)",
+    "python.random": "Python's random module (random)",
+}
+
+
+def _family(name: str) -> str:
+    return "torch" if name.startswith("torch") else name.partition("#")[0]
+
+
+def other_seed(s: Scene, story: Story) -> str | None:
+    """How the two runs seeded this generator otherwise, in words; None where they seeded it alike (or that is not known)."""
+    rows_a, rows_b = s.seeded(story.name)
+    seeds = s.torch_seeds(story) if story.name.startswith("torch") else (None, None)
+    own = _OWN.get(_family(story.name), story.name)
+    if rows_a and rows_b:
+        for x, y in zip(rows_a, rows_b, strict=False):
+            if x["seed"] != y["seed"]:
+                return f"{own} is seeded with {x['seed']} in A and {y['seed']} in B, by {y['where']}"
+            if x["seed"] == "from the system":
+                return f"{own} is seeded from the operating system's randomness, by {y['where']}"
+        if len(rows_a) != len(rows_b) and None not in seeds and seeds[0] != seeds[1]:
+            row, side = (rows_a[-1], "A") if len(rows_a) > len(rows_b) else (rows_b[-1], "B")
+            return f"{own} is seeded once more in {side}, with {row['seed']} by {row['where']}"
+        return None
+    if rows_a or rows_b:
+        row, side = (rows_a[0], "A") if rows_a else (rows_b[0], "B")
+        return f"{own} is seeded in {side} only, by {row['where']}"
+    if None not in seeds:
+        if seeds[0] == seeds[1]:
+            return None
+        if s.has_ledger or story.name.startswith("torch.c"):
+            return f"{own} is not seeded: each launch starts it from another state ({seeds[0]} in A, {seeds[1]} in B)"
+        return f"{own} started from {seeds[0]} in A and {seeds[1]} in B"
+    if s.has_ledger and not story.name.startswith("torch") and "#" not in story.name:
+        return f"{own} is not seeded: each launch starts it from another state"
+    return None
+
+
+@rule("missing or other seed", "ledger")
+def missing_seed(s: Scene) -> Iterator[Draft]:
+    """A generator that the program uses was not seeded, or with another seed."""
+    found: list[tuple[float, Story, str]] = []
+    for story in s.parted.values():
+        how = other_seed(s, story)
+        if how is None:
+            continue
+        weight = _weight(s, story, how)
+        if weight > 0:
+            found.append((weight, story, how))
+    if not found:
+        return
+    found.sort(key=lambda x: (-x[0], not x[1].name.startswith("torch")))
+    weight, first, how = found[0]
+    derived = s.hint("clock")
+    given = s.find(r"seed", "config", "environment")
+    given = [d for d in given if d.key != "PYTHONHASHSEED" and not d.key.startswith("DataLoader#")]
+    summary = how
+    evidence = [h for _, _, h in found]
+    if given:
+        summary += f"; {listed(named(d) for d in given[:2])}"
+        evidence += [said(d) for d in given[:3]]
+    elif "seeded with" in how and derived:
+        summary += f"; the seed is not fixed but made anew at each launch ({derived[0].file}:{derived[0].line})"
+        evidence += [f"the source takes a value that differs at every launch: {h.place}" for h in derived[:2]]
+    step = int(s.pair.align.step_a[s.pair.align.a[first.at]])
+    evidence.append(f"the states of {first.name} differ from step {step} on, before {s.place}")
+    if first.name.startswith(("numpy", "python")):
+        used = s.hint("numpy-global" if first.name.startswith("numpy") else "python-global")
+        evidence += [f"the program draws from it: {h.place}" for h in used[:2]]
+    families = list(dict.fromkeys(_family(x.name) for _, x, _ in found))
+    calls = [_SEED_CALL[f] for f in families if f in _SEED_CALL]
+    remedy = (
+        "Fix the seed: call "
+        + listed(calls or ["the generator's own seeding"])
+        + " with a constant before anything else; pass the same seed to both runs."
+    )
+    if any("default_rng" in f for f in families):
+        remedy += " Give numpy.random.default_rng a seed."
+    yield Draft("random-state", summary, tuple(evidence), remedy, weight, frozenset(d.key for d in given) | {x.name for _, x, _ in found})
+
+
+def _weight(s: Scene, story: Story, how: str) -> float:
+    """How likely this generator's state reached the first differing tensor."""
+    torch = story.name.startswith("torch")
+    if torch:
+        if s.stage in ("init", "data"):
+            return 0.95
+        if s.stage in ("forward", "loaded"):
+            return 0.95 if RANDOM_MODULES.search(s.first.module_type) else 0.8
+        return 0.35 if s.stage == "loss" else 0.2
+    kind = "numpy-global" if story.name.startswith("numpy.random") else "python-global" if story.name == "python.random" else ""
+    drawn = s.hint(kind) if kind else []
+    used = story.used_a or story.used_b
+    if not kind:  # a numpy generator of its own
+        return 0.85 if used and s.stage in ("data", "init", "loaded", "forward") else 0.2
+    if s.has_sources and not drawn and not used:
+        return 0.0
+    if s.torch_parted and s.stage != "data":
+        return 0.1
+    likely = {"data": 0.9, "init": 0.6, "loaded": 0.5, "forward": 0.6, "loss": 0.4}.get(s.stage, 0.15)
+    if used and drawn:
+        return likely
+    if drawn:  # drawn from before the first look, or in another process
+        return likely * 0.6
+    return likely * (0.35 if s.has_sources else 0.6)
+
+
+@rule("extra draws", "ledger")
+def extra_draws(s: Scene) -> Iterator[Draft]:
+    """One run draws from a generator where the other does not."""
+    if s.stage in ("backward", "optimizer"):
+        return
+    for story in s.torch_parted:
+        if other_seed(s, story) is not None:
+            continue
+        n, between = s.apart(story)
+        step = int(s.pair.align.step_a[s.pair.align.a[story.at]])
+        unit = between.unit if between is not None else "draws"
+        if n is None:
+            how = f"the states of {story.name} part at step {step}"
+            why = f" (how many draws lie between them cannot be told: {between.reason})" if between is not None and between.reason else ""
+        else:
+            side, other = ("B", "A") if n > 0 else ("A", "B")
+            how = f"{side} has drawn {abs(n):,} more {unit} from {story.name} than {other} by step {step}"
+            why = ""
+        alone = [x for x in s.alone if x.step <= s.first.step and x.kind in ("activation", "parameter", "data")]
+        near = [x for x in alone if x.step == step] or alone
+        names = list(dict.fromkeys(f"{x.module or x.root}" + (f" ({x.module_type})" if x.module_type else "") for x in near))
+        drawers = list(dict.fromkeys(f"{x.module} ({x.module_type})" for x in near if RANDOM_MODULES.search(x.module_type)))
+        trigger = best(s, r"sampl|print|log|eval|valid|every|seed|random|debug|resume|preempt")
+        evidence = [how + why, _span(s, story)]
+        summary = f"the random state differs: {how}"
+        if names:
+            side = "B" if near[0].side == "b" else "A"
+            evidence.append(f"{side} alone runs {listed(names)} before that ({sum(x.records for x in near):,} records)")
+            summary += f"; {side} alone runs {listed(drawers or names, 2)} before that"
+        loaders = [d for d in s.find(r"DataLoader#\d+$") if "only one run" in d.reason]
+        evidence += [said(d) for d in loaders[:1]]
+        if trigger:
+            summary += f"; {listed(named(d) for d in trigger)} leads there"
+            evidence += [said(d) for d in trigger]
+        remedy = "Give whatever draws in between a generator of its own (`torch.Generator().manual_seed(...)`), or save and restore the state around it (`torch.random.fork_rng()`)."
+        strength = 0.8 + 0.06 * (n is not None) + 0.07 * bool(names or trigger)
+        if s.stage == "forward" and not RANDOM_MODULES.search(s.first.module_type) and s.first.module and s.inputs_equal:
+            strength *= 0.6
+        yield Draft("random-state", summary, tuple(evidence), remedy, strength, frozenset({story.name} | {d.key for d in trigger}))
+        return
+
+
+def _span(s: Scene, story: Story) -> str:
+    """Between which two records the states parted."""
+
+    def name(at: int) -> str:
+        e = s.pair.a.events[s.pair.align.a[at]]
+        root, module, _, tensor = s.pair.a.sites[e["site"]]
+        return f"{tensor} of {module or root} at step {int(s.pair.align.step_a[s.pair.align.a[at]])}"
+
+    if story.last_equal < 0:
+        return f"the states of {story.name} were never seen equal: the first look is before {name(story.at)}"
+    return f"the states of {story.name} were equal at {name(story.last_equal)} and differ at {name(story.at)}"
+
+
+@rule("construction order", "code")
+def construction(s: Scene) -> Iterator[Draft]:
+    """A module that only one model has, or another order of building, shifts the initial weights of those built after it."""
+    if s.stage not in ("init", "data", "forward", "loaded") or not s.torch_parted:
+        return
+    if any(other_seed(s, x) is not None for x in s.torch_parted[:1]):
+        return
+    extra = s.one_sided_modules
+    trigger = best(s, r"head|layer|aux|extra|arch|model|depth|block|init")
+    keys = frozenset({d.key for d in trigger} | {x.name for x in s.torch_parted} | {f"module {n}" for _, n, _ in extra})
+    category = "configuration" if trigger and trigger[0].section == "config" else "code"
+    if extra and s.stage == "init":
+        side = "A" if extra[0][0] == "a" else "B"
+        what = listed([f"{name} ({kind})" for _, name, kind in extra], 3)
+        n, between = s.apart(s.torch_parted[0])
+        evidence = [f"module {what} stands in {side} only", _span(s, s.torch_parted[0])]
+        if n:
+            evidence.append(
+                f"{'B' if n > 0 else 'A'} has drawn {abs(n):,} more {between.unit if between else 'draws'} when the first parameters are seen"
+            )
+        evidence += [said(d) for d in trigger]
+        summary = f"the extra layer {what} is built in {side} only and draws its initial weights from torch's generator: every layer built after it starts from other weights"
+        if trigger:
+            summary += f"; {listed(named(d) for d in trigger)} leads there"
+        remedy = "Build what is added last, or initialise it from a generator of its own, so that the layers that both models share draw the same numbers."
+        yield Draft(category, summary, tuple(evidence), remedy, 0.94, keys)
+
+
+@rule("resume without random state", "code")
+def resume(s: Scene) -> Iterator[Draft]:
+    """A run that goes on from a checkpoint, and whose generators were not restored."""
+    if s.stage in ("backward", "optimizer", "loss") or not s.torch_parted:
+        return
+    at = [int(e["seq"]) for e in s.events]
+    for side, table, other, limit in (("B", s.files_read[1], s.files_read[0], at[1]), ("A", s.files_read[0], s.files_read[1], at[0])):
+        loaded = [p for p, n in table.items() if CHECKPOINT.search(p) and p not in other and 0 < int(n.get("seq", 0)) <= limit]
+        rebuilt = [n for n in s.notes("modules")[0 if side == "A" else 1] if int(n.get("step", 0)) > 0 and int(n.get("seq", 0)) <= limit]
+        if not loaded:
+            continue
+        story = s.torch_parted[0]
+        trigger = best(s, r"resume|preempt|restart|checkpoint|ckpt|load|interrupt")
+        n, between = s.apart(story)
+        evidence = [f"{side} reads the checkpoint {listed(loaded, 2)} in the middle of the run, the other does not", _span(s, story)]
+        if rebuilt:
+            evidence.append(f"{side} builds its model anew at step {rebuilt[0].get('step')}, which draws initial weights")
+        if n:
+            evidence.append(f"there {'B' if n > 0 else 'A'} has drawn {abs(n):,} more {between.unit if between else 'draws'}")
+        evidence += [said(d) for d in trigger]
+        summary = f"{side} resumes from the checkpoint {loaded[0]} and does not restore the random state (rng): {story.name} differs from step {s.first.step} on"
+        if trigger:
+            summary += f"; {named(trigger[0])}"
+        remedy = "Save the generators' states with the checkpoint (torch.get_rng_state(), torch.cuda.get_rng_state_all(), random.getstate(), numpy.random.get_state()) and set them after everything has been rebuilt."
+        yield Draft(
+            "random-state", summary, tuple(evidence), remedy, 0.93, frozenset({story.name} | {d.key for d in trigger} | set(loaded))
+        )
+        return
+
+
+@rule("random module")
+def random_module(s: Scene) -> Iterator[Draft]:
+    """A dropout-like module is first, though its input and torch's state were equal: its own settings, or its generator."""
+    if s.stage != "forward" or not RANDOM_MODULES.search(s.first.module_type) or s.torch_parted:
+        return
+    trigger = best(s, r"drop|p$|prob|rate|noise")
+    changed = s.find(rf"^module {s.first.module}$")
+    if changed:
+        return  # its settings differ: said by the configuration rule
+    evidence = [
+        f"{s.place} is the first to differ; {plural(len(s.equal), 'kind')} of record before it are equal",
+        *(said(d) for d in trigger),
+    ]
+    summary = f"the random module {s.first.module} ({s.first.module_type}) gave another result from an equal state" + (
+        f"; {listed(named(d) for d in trigger)} leads there" if trigger else ""
+    )
+    yield Draft(
+        "configuration" if trigger else "random-state",
+        summary,
+        tuple(evidence),
+        "Compare the module's settings and the state it draws from.",
+        0.6,
+        frozenset(d.key for d in trigger),
+    )

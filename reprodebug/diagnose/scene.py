@@ -1,0 +1,374 @@
+"""The scene of the first divergence: everything that a rule may ask, gathered once.
+
+Owns the facts; refuses every conclusion, those are the rules'. Answers are computed when first asked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from reprodebug._base.text import plural, visible
+from reprodebug.compare.before import inputs_of_call
+from reprodebug.compare.generators import Story, stories
+from reprodebug.compare.history import module_table, reads, seeds
+from reprodebug.compare.surroundings import Side
+from reprodebug.diagnose.draws import Between, apart, seed_of
+from reprodebug.diagnose.hints import Hint, hints
+from reprodebug.model.comparison import Difference, Divergence
+from reprodebug.model.events import Flag, Kind
+
+if TYPE_CHECKING:
+    from reprodebug.compare.runs import Examined, Pair
+
+CHECKPOINT = re.compile(r"\.(pt|pth|ckpt|bin|safetensors|pkl|npz|h5|tar|model|state)$")
+RANDOM_MODULES = re.compile(r"Dropout|DropPath|StochasticDepth|RReLU|GaussianNoise|Gumbel|Noise|Bernoulli", re.I)
+_BATCHES_SEARCHED = 400
+_GAP_RECORDS = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """How the samples of the first differing batch met."""
+
+    relation: str
+    """``same samples, other order`` | ``other batches`` (they come at other steps) | ``other content`` (same sampler
+    indices) | ``other samples`` | ``unknown``"""
+    text: str
+    same_indices: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """Records that one run has alone, before the first divergence, folded by module."""
+
+    side: str
+    module: str
+    module_type: str
+    root: str
+    kind: str
+    phase: str
+    step: int
+    records: int
+
+
+class Scene:
+    """What is known about one first divergence."""
+
+    def __init__(self, examined: Examined) -> None:
+        assert examined.comparison.first is not None and examined.pair is not None
+        self.comparison = examined.comparison
+        self.first: Divergence = examined.comparison.first
+        self.pair: Pair = examined.pair
+        self.at = examined.at
+        self.a, self.b = examined.a, examined.b
+        self.sides = Side(examined.a.manifest), Side(examined.b.manifest)
+        self.differences = [d for d in self.comparison.differences if d.severity != "harmless"]
+
+    # where
+
+    @cached_property
+    def stage(self) -> str:
+        """``init``: a parameter or buffer before the first use; ``loaded``: one that changed outside an optimizer;
+        ``data``; ``forward``; ``loss``; ``backward``; ``optimizer``: a parameter after a step, or an optimizer's state."""
+        d = self.first
+        if d.kind == "parameter":
+            return {"init": "init", "optimizer": "optimizer"}.get(d.phase, "loaded")
+        return {"data": "data", "activation": "forward", "gradient": "backward", "optimizer": "optimizer", "loss": "loss", "rng": "data"}[
+            d.kind
+        ]
+
+    @property
+    def numeric(self) -> bool:
+        """The first difference is the result of a computation, not of what was put in."""
+        return self.stage in ("forward", "loss", "backward", "optimizer")
+
+    @cached_property
+    def place(self) -> str:
+        """The first divergence in words."""
+        d = self.first
+        name = f"module {visible(d.module, 100)}" if d.module else visible(d.module_type, 60) or "the program"
+        return f"{visible(d.tensor, 60)} of {name} at step {d.step} ({d.phase})"
+
+    @property
+    def events(self) -> tuple[Any, Any]:
+        """The two records of the first divergence."""
+        return self.pair.a.events[self.pair.align.a[self.at]], self.pair.b.events[self.pair.align.b[self.at]]
+
+    # what was equal
+
+    def flag(self, flag: Flag) -> tuple[bool, bool]:
+        a, b = self.events
+        return bool(a["flags"] & flag), bool(b["flags"] & flag)
+
+    @cached_property
+    def wrong(self) -> Any:
+        """bool[n]: which records of the alignment differ."""
+        import numpy as np
+
+        wrong = np.zeros(len(self.pair.align.a), bool)
+        wrong[self.pair.mismatch] = True
+        return wrong
+
+    @cached_property
+    def inputs_equal(self) -> bool | None:
+        """Whether the inputs of the very call were equal; None where none was seen."""
+        if self.stage != "forward":
+            return None
+        seen, different = inputs_of_call(self.pair, self.at, self.wrong)
+        return None if not seen else not different
+
+    @cached_property
+    def equal(self) -> list[str]:
+        """What was compared and equal before, in short words, for the evidence of causes."""
+        return [row for row in self.comparison.equal_before if row.endswith("equal")]
+
+    # random generators
+
+    @cached_property
+    def generators(self) -> dict[str, Story]:
+        return {s.name: s for s in stories(self.pair, self.at)}
+
+    @cached_property
+    def parted(self) -> dict[str, Story]:
+        """Generators whose states differed when the first divergence was recorded, or earlier."""
+        return {n: s for n, s in self.generators.items() if 0 <= s.at <= self.at}
+
+    @cached_property
+    def torch_parted(self) -> list[Story]:
+        """Those of torch's generators, the default one first."""
+        return sorted((s for n, s in self.parted.items() if n.startswith("torch")), key=lambda s: not s.name.startswith("torch.cpu"))
+
+    def bodies(self, s: Story) -> tuple[bytes, bytes] | None:
+        """The two states where they part, whole; None where they were not kept."""
+        a = self.pair.a.state(s.number_a, int(s.row_a["lo"]), int(s.row_a["hi"]))
+        b = self.pair.b.state(s.number_b, int(s.row_b["lo"]), int(s.row_b["hi"]))
+        return None if a is None or b is None else (a, b)
+
+    def torch_seeds(self, s: Story) -> tuple[int | None, int | None]:
+        """The seeds that the two states of a torch generator were made from."""
+        bodies = self.bodies(s)
+        return (None, None) if bodies is None else (seed_of(s.name, s.algorithm, bodies[0]), seed_of(s.name, s.algorithm, bodies[1]))
+
+    def apart(self, s: Story) -> tuple[int | None, Between | None]:
+        """Draws by which B is ahead of A where their states part; (None, why) where that cannot be told."""
+        bodies = self.bodies(s)
+        if bodies is None:
+            return None, None
+        return apart(s.name, s.algorithm, *bodies)
+
+    @cached_property
+    def ledger(self) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+        """Calls that seeded a generator, in A and in B."""
+        return seeds(self.pair.a.notes_meta, self.sides[0]), seeds(self.pair.b.notes_meta, self.sides[1])
+
+    def seeded(self, generator: str) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+        """The ledger's rows for one generator."""
+        name = "torch" if generator.startswith("torch.c") else generator.partition("#")[0]
+        return tuple([r for r in rows if r["generator"] == name] for rows in self.ledger)  # type: ignore[return-value]
+
+    @property
+    def has_ledger(self) -> bool:
+        """Both runs were recorded by a version that keeps the ledger (and the modules' settings)."""
+        return all(any(n.get("type") == "modules" for n in t.notes_meta) for t in (self.pair.a, self.pair.b))
+
+    # what only one run has
+
+    @cached_property
+    def alone(self) -> list[Alone]:
+        """Stretches of records before the first divergence that stand in one run only, folded by module, in order."""
+        import numpy as np
+
+        found: dict[tuple[str, str, str, str, int], Alone] = {}
+        for side, trace, only, step, limit in (
+            ("a", self.pair.a, self.pair.align.only_a, self.pair.align.step_a, int(self.pair.align.a[self.at])),
+            ("b", self.pair.b, self.pair.align.only_b, self.pair.align.step_b, int(self.pair.align.b[self.at])),
+        ):
+            before = only[: min(int(np.searchsorted(only, limit)), _GAP_RECORDS)]
+            for index in before[:20_000].tolist():
+                e = trace.events[index]
+                root, module, kind, _ = trace.sites[e["site"]]
+                word = Kind(int(e["kind"])).word
+                key = (side, root, module, word, int(step[index]))
+                old = found.get(key)
+                phase = ("init", "data", "forward", "backward", "optimizer")[int(e["phase"])]
+                found[key] = Alone(side, module, kind, root, word, phase, int(step[index]), (old.records if old else 0) + 1)
+        return list(found.values())
+
+    @cached_property
+    def one_sided_modules(self) -> list[tuple[str, str, str]]:
+        """(side, name, type and settings) of modules that only one of the models has."""
+        a, b = module_table(self.pair.a.notes_meta), module_table(self.pair.b.notes_meta)
+        roots = {root for root, _ in a} & {root for root, _ in b}
+        found = []
+        for key in [*a, *b]:
+            if (key in a) != (key in b) and key[0] in roots and key[1]:
+                kind, settings = a.get(key) or b[key]
+                found.append(("a" if key in a else "b", key[1], f"{kind}({settings})" if settings else kind))
+        return found
+
+    # data
+
+    @cached_property
+    def samples(self) -> Samples:
+        """How the samples of the first differing batch met."""
+        return _samples(self)
+
+    @cached_property
+    def files_read(self) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+        return reads(self.pair.a.notes_meta, self.sides[0]), reads(self.pair.b.notes_meta, self.sides[1])
+
+    def notes(self, kind: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The notes of one kind in A and in B."""
+        return tuple([n for n in t.notes_meta if n.get("type") == kind] for t in (self.pair.a, self.pair.b))  # type: ignore[return-value]
+
+    @cached_property
+    def pools(self) -> list[str]:
+        """What the program's own threads run, in both runs, before the first divergence; library threads left out."""
+        limits = [int(e["seq"]) for e in self.events]
+        sides = []
+        for rows, limit in zip(self.notes("thread"), limits, strict=True):
+            sides.append({str(n.get("runs")) for n in rows if int(n.get("seq", 0)) <= limit})
+        return sorted(
+            r for r in sides[0] | sides[1] if not re.match(r"(tqdm|torch|tensorboard|wandb|mlflow|threading\._?Timer|_pytest)", r)
+        )
+
+    # differences
+
+    def find(self, pattern: str, *sections: str, text: str = "key") -> list[Difference]:
+        """Differences that may matter whose key matches, in the sections named (all where none is)."""
+        wanted = re.compile(pattern, re.I)
+        return [d for d in self.differences if wanted.search(getattr(d, text)) and (not sections or d.section in sections)]
+
+    @cached_property
+    def alike(self) -> bool:
+        """The two runs were launched alike: nothing that the user gives differs, and no machine, package or file."""
+        return not [d for d in self.differences if not _is_consequence(d)]
+
+    # sources
+
+    @cached_property
+    def hints(self) -> list[Hint]:
+        """Lines of the recorded sources (B's, then A's where another) that can make a program irreproducible."""
+        found = hints(self.b.manifest.code)
+        known = {(h.kind, h.file, h.text) for h in found}
+        return found + [h for h in hints(self.a.manifest.code) if (h.kind, h.file, h.text) not in known]
+
+    def hint(self, *kinds: str) -> list[Hint]:
+        return [h for h in self.hints if h.kind in kinds]
+
+    @cached_property
+    def has_sources(self) -> bool:
+        files = self.b.manifest.code.get("files")
+        return isinstance(files, dict) and any("text" in e for e in files.values() if isinstance(e, dict))
+
+    @cached_property
+    def missing(self) -> dict[str, str]:
+        """What one of the runs did not record, and what it would tell: fact -> sentence."""
+        found = {}
+        for fact, key, why in (
+            ("packages", "packages", "the installed packages"),
+            ("variables", "variables", "the environment variables"),
+            ("settings", "settings", "torch's settings and thread counts"),
+            ("hardware", "hardware", "the hardware"),
+        ):
+            if not self.sides[0].part(key) or not self.sides[1].part(key):
+                found[fact] = f"{why} of both runs were not recorded"
+        if not all(r.manifest.code for r in (self.a, self.b)):
+            found["code"] = "the code of both runs was not recorded"
+        if not self.has_ledger:
+            found["ledger"] = "which generators were seeded was not recorded"
+        if not self.has_sources:
+            found["sources"] = "the program's sources were not recorded"
+        return found
+
+
+_CONSEQUENCE = re.compile(r"\.(base_seed|n_params)$|^listing of |^order of files")
+_OWN_DOING = ("only one run has this", "each run wrote", "written and read")
+
+
+def _is_consequence(d: Difference) -> bool:
+    """A difference that is a result of the run, or that lies between any two launches."""
+    if d.section in ("random-state", "metrics", "tensors") or _CONSEQUENCE.search(d.key) or d.reason.startswith(_OWN_DOING):
+        return True
+    return d.key == "PYTHONHASHSEED" and d.severity != "critical"
+
+
+def _samples(s: Scene) -> Samples:
+    """Relation of the two batches by their samples' fingerprints."""
+    import numpy as np
+
+    unknown = Samples("unknown", "samples were not fingerprinted one by one", None)
+    if s.first.kind != "data":
+        return unknown
+    batches = [_of_step(s, side) for side in (0, 1)]
+    if batches[0] is None or batches[1] is None:
+        return unknown
+    (prints_a, index_a), (prints_b, index_b) = batches[0], batches[1]
+    alike = bool(np.array_equal(index_a, index_b)) if len(index_a) and len(index_b) else None
+    indices = "" if alike is None else f"; the sampler's indices are {'the same' if alike else 'others'}"
+    n = len(prints_a)
+    if n == 0 or len(prints_b) == 0:
+        return Samples("unknown", unknown.text + indices, alike)
+    if n == len(prints_b) and np.array_equal(np.sort(prints_a), np.sort(prints_b)):
+        if np.array_equal(prints_a, prints_b):
+            return Samples("unknown", "the samples' rows are equal" + indices, alike)
+        return Samples("same samples, other order", f"the batch holds the same {plural(n, 'sample')} in another order{indices}", alike)
+    common = len(np.intersect1d(prints_a, prints_b))
+    if alike:
+        changed = n - int((prints_a == prints_b).sum()) if n == len(prints_b) else n
+        return Samples("other content", f"the sampler chose the same samples, and {changed} of {n} have other content", True)
+    elsewhere_a, elsewhere_b = _everything(s, 0), _everything(s, 1)
+    if len(elsewhere_a) and len(elsewhere_b):
+        share = min(float(np.isin(prints_a, elsewhere_b).mean()), float(np.isin(prints_b, elsewhere_a).mean()))
+        if share > 0.9:
+            text = (
+                f"{common} of {n} samples are shared, the others come in the other run's other batches: the same samples in another order"
+            )
+            return Samples("other batches", text + indices, alike)
+        if share > 0.2:
+            text = f"{share:.0%} of the samples come in the other run at another place: another selection or order"
+            return Samples("other batches", text + indices, alike)
+    text = f"{common} of {n} samples are shared, and the others are not found in the other run's batches"
+    return Samples("other samples", text + indices, alike)
+
+
+def _of_step(s: Scene, side: int) -> tuple[Any, Any] | None:
+    """(fingerprints, indices) of the batch that the first divergence belongs to."""
+    trace = (s.pair.a, s.pair.b)[side]
+    align = (s.pair.align.a, s.pair.align.b)[side]
+    index = int(align[s.at])
+    label = trace.sites[trace.events[index]["site"]][0]
+    for k in range(index, max(index - 64, -1), -1):  # samples hang on the batch's first tensor
+        e = trace.events[k]
+        if e["kind"] == Kind.DATA and trace.sites[e["site"]][0] == label and (row := trace.samples(int(e["seq"]))) is not None:
+            return row
+    return None
+
+
+def _everything(s: Scene, side: int) -> Any:
+    """Fingerprints of the samples of every batch from the same source, bounded."""
+    import numpy as np
+
+    trace = (s.pair.a, s.pair.b)[side]
+    index = int((s.pair.align.a, s.pair.align.b)[side][s.at])
+    label = trace.sites[trace.events[index]["site"]][0]
+    places = np.array([site[0] == label for site in trace.sites])
+    events = trace.events
+    where = np.flatnonzero((events["kind"] == Kind.DATA) & places[events["site"]])
+    rows = []
+    for seq in events["seq"][where][: 8 * _BATCHES_SEARCHED].tolist():
+        row = trace.samples(int(seq))
+        if row is not None:
+            rows.append(row[0])
+        if len(rows) >= _BATCHES_SEARCHED:
+            break
+    return np.concatenate(rows) if rows else np.zeros(0, np.uint64)
+
+
+def short(path: str) -> str:
+    """A file's own name."""
+    return os.path.basename(path.rstrip("/")) or path

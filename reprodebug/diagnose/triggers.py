@@ -1,0 +1,77 @@
+"""Which of the things that the user gave the two runs could have led to the first divergence, and how likely.
+
+Owns the relevance of an option, a file, a package or a variable to a stage of a training step, by name.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from reprodebug.diagnose.scene import Scene
+from reprodebug.model.comparison import Difference
+
+_WORDS: dict[str, str] = {
+    "init": """init seed layer depth width hidden dim head arch model block embed vocab weight pretrain checkpoint ckpt resume tie
+        aux extra""",
+    "loaded": "weight pretrain checkpoint ckpt resume load ema init preempt restore",
+    "data": """data batch shuffle worker order sort augment aug crop flip noise sampl split fold drop_?last seq context block token
+        vocab image path file cache norm scale limit subset seed print log eval every resume preempt prefetch round size""",
+    "forward": """drop activation act norm eps precision amp fp16 bf16 half dtype autocast compile attn attention flash sdpa backend
+        layer head hidden dim arch model eval train mode scale temperature checkpoint round tie bias mkldnn onednn tf32 determin""",
+    "loss": "loss criterion smooth label weight reduction margin temperature aux lambda alpha beta gamma scale",
+    "backward": "loss scale accum clip checkpoint precision amp determin thread smooth weight micro",
+    "optimizer": """lr learning optim momentum decay beta eps sched warm anneal cosine clip accum fused foreach step gamma nesterov
+        ema scale wd resume""",
+}
+_PATTERNS = {stage: re.compile("|".join(words.split()), re.I) for stage, words in _WORDS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """One difference in what the runs were given."""
+
+    difference: Difference
+    weight: float
+    """0 to 1: how well it explains a divergence of this stage"""
+
+
+def triggers(s: Scene) -> list[Trigger]:
+    """Options, configuration keys, changed files, packages and variables that could have led to it, best first."""
+    found = []
+    for d in s.differences:
+        weight = _weight(s, d)
+        if weight > 0:
+            found.append(Trigger(d, weight))
+    return sorted(found, key=lambda t: -t.weight)
+
+
+def _weight(s: Scene, d: Difference) -> float:
+    critical = d.severity == "critical"
+    if d.section == "config":
+        if re.match(r"DataLoader#", d.key):
+            return 0.0  # the data rules read these
+        if d.key.startswith("optimizer#"):
+            return 0.0
+        if d.key.startswith("module "):
+            return 0.0
+        name = d.key.lstrip("-").rpartition(": ")[2]
+        related = bool(_PATTERNS[s.stage].search(name))
+        return (0.85 if related else 0.45) * (1.0 if critical else 0.7)
+    if d.section == "code":
+        if d.key.startswith("module "):
+            return 0.0
+        if d.key in ("commit", "uncommitted changes", "branch") or d.reason.startswith("untracked"):
+            return 0.25 if critical or d.severity == "notable" else 0.0
+        return 0.8 if critical else 0.35
+    return 0.0
+
+
+def best(s: Scene, pattern: str = "", most: int = 2) -> list[Difference]:
+    """The differences most likely behind a mechanism: those whose key matches, else the likeliest of all."""
+    found = [t.difference for t in triggers(s)]
+    if pattern:
+        wanted = re.compile(pattern, re.I)
+        matching = [d for d in found if wanted.search(d.key) or wanted.search(d.b) or wanted.search(d.a)]
+        found = matching or found
+    return found[:most]
