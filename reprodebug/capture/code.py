@@ -15,6 +15,8 @@ import time
 from typing import Any
 
 from reprodebug._base import redact
+from reprodebug.recorder.files import hash_file
+from reprodebug.recorder.fingerprint import hasher
 
 TIME_LIMIT_S = 10.0
 _MAX_PATCH = 1 << 20
@@ -26,6 +28,8 @@ _MAX_HASHED = 8 << 20
 """bytes of the largest untracked or named file that is hashed"""
 _MAX_TEXT = 64 << 10
 """bytes of the largest named configuration file whose text is kept"""
+_MAX_CONFIGURATIONS = 100
+_CONFIGURATION = (".yaml", ".yml", ".json", ".toml", ".cfg", ".ini", ".gin")
 _SOURCE = re.compile(
     r"(\.(py|pyi|pyx|pxd|ipynb|sh|bash|yaml|yml|json|toml|cfg|ini|conf|jsonnet|gin|sql|j2|c|cc|cpp|cxx|cu|cuh|h|hpp|rs|jl|r|lua)"
     r"|(^|/)(Makefile|Dockerfile|Snakefile)[^/]*|(^|/)(requirements|environment|constraints)[^/]*\.txt)$",
@@ -244,6 +248,29 @@ def _hashed(path: str) -> dict[str, object] | None:
         return {"size": None, "why": f"not readable: {error.strerror or error}"}
 
 
+def keep_configurations(data: dict[str, dict[str, object]], *, key: bytes | None = None) -> None:
+    """Add ``text`` to the records of small configuration files that the program read, where they are still what it read.
+
+    Secrets are masked. ``data`` is that of the manifest: path -> {"mode", "size", "hash"}.
+    """
+    key = redact.machine_key() if key is None else key
+    algorithm, _, new = hasher()
+    left = _MAX_CONFIGURATIONS
+    for path, entry in data.items():
+        size = entry.get("size")
+        if left <= 0 or entry.get("mode") != "read" or not path.endswith(_CONFIGURATION) or not isinstance(size, int) or size > _MAX_TEXT:
+            continue
+        try:
+            digest, _ = hash_file(path, size, algorithm, new)
+            if digest != entry.get("hash"):
+                continue
+            with open(path, "rb") as f:
+                entry["text"] = redact.redact_source(f.read(_MAX_TEXT).decode("utf-8", "replace"), key)
+        except OSError:
+            continue
+        left -= 1
+
+
 def _named(cwd: str, argv: list[str], key: bytes) -> dict[str, object]:
     """Files that the words of the command line name: ``train.py``, ``--config=base.yaml``, ``data=tiny.csv``."""
     found: dict[str, object] = {}
@@ -256,7 +283,7 @@ def _named(cwd: str, argv: list[str], key: bytes) -> dict[str, object]:
             if entry is None or name in found:
                 continue
             size = entry["size"]
-            if name.endswith((".yaml", ".yml", ".json", ".toml", ".cfg", ".ini", ".gin")) and isinstance(size, int) and size <= _MAX_TEXT:
+            if name.endswith(_CONFIGURATION) and isinstance(size, int) and size <= _MAX_TEXT:
                 with open(path, "rb") as f:
                     entry["text"] = redact.redact_source(f.read(_MAX_TEXT).decode("utf-8", "replace"), key)
             found[redact.redact_text(name, key)] = entry

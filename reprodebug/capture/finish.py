@@ -145,6 +145,9 @@ def finish(
         changes["environment"] = environment
         changes["code"].update(more)
         changes["data"].update(data)
+        from reprodebug.capture.code import keep_configurations
+
+        keep_configurations(changes["data"])
         if seen.error:
             notes.append(seen.error)
     else:

@@ -3,7 +3,8 @@
 Partners share rank, step, place (outermost module, module, tensor), kind and phase. Inside a step the order counts:
 where the two sequences are not the same, they are aligned first by place *and* shape *and* train/eval flag, and what
 is left between those anchors by place alone, so that an extra forward pass or an inserted layer costs a gap and not
-a thousand differences, and a call in the wrong mode still meets its partner.
+a thousand differences, and a call in the wrong mode still meets its partner. In the first step that such an alignment
+leaves unequal, records of equal bits are anchors before all others: an extra batch is then a gap where it came.
 
 The sequence alignment inside a step is Ratcliff and Obershelp's longest-matching-block recursion (Dr. Dobb's Journal,
 July 1988) as in ``difflib``; steps too long for it fall back to the k-th occurrence of each key, kept increasing
@@ -73,6 +74,7 @@ def align(a: Trace, b: Trace) -> Alignment:
     known: dict[tuple[bytes, bytes], tuple[Any, Any]] = {}
     out_a: list[Any] = []
     out_b: list[Any] = []
+    clean = True
     for step, (from_a, to_a) in bounds_a.items():
         if step not in bounds_b:
             continue
@@ -82,12 +84,17 @@ def align(a: Trace, b: Trace) -> Alignment:
             inside = np.arange(len(pa))
             out_a.append(from_a + inside)
             out_b.append(from_b + inside)
+            clean = clean and _equal(a, b, slice(from_a, to_a), slice(from_b, to_b))
             continue
         sa, sb = strict_a[from_a:to_a], strict_b[from_b:to_b]
         key = (sa.tobytes(), sb.tobytes())
         found = known.get(key)
         if found is None:
-            found = known[key] = _sequence(sa, sb, pa, pb)
+            found = known[key] = _sequence((sa, sb), (pa, pb))
+        if clean and not _equal(a, b, from_a + found[0], from_b + found[1]):
+            # the step in which the runs part: what is equal bit for bit belongs together before anything else does
+            found = _sequence((_bits(a, sa, from_a), _bits(b, sb, from_b)), (sa, sb), (pa, pb))
+            clean = False
         out_a.append(from_a + found[0])
         out_b.append(from_b + found[1])
     ia = np.concatenate(out_a) if out_a else empty
@@ -140,30 +147,51 @@ def _strict(a: Trace, b: Trace, place_a: Any, place_b: Any) -> tuple[Any, Any]:
     return columns[0], columns[1]
 
 
-def _sequence(sa: Any, sb: Any, pa: Any, pb: Any) -> tuple[Any, Any]:
-    """Partners inside one step: strict anchors, then the rest between them by place."""
+def _equal(a: Trace, b: Trace, in_a: Any, in_b: Any) -> bool:
+    """Whether the fingerprints of two stretches of partners are all equal."""
+    return bool((a.events["lo"][in_a] == b.events["lo"][in_b]).all())
+
+
+def _bits(trace: Trace, strict: Any, start: int) -> Any:
+    """The strict key and the fingerprint of each record of a step, as objects that can be compared."""
+    import numpy as np
+
+    rows = np.empty(len(strict), object)
+    rows[:] = list(zip(strict.tolist(), trace.events["lo"][start : start + len(strict)].tolist(), strict=True))
+    return rows
+
+
+def _sequence(*levels: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Partners inside one step: anchors by the first level's keys, then what is left between them by the next level's."""
     import numpy as np
 
     pairs: list[tuple[int, int]] = []
-    last_a = last_b = 0
-    for i, j, n in [*_matching(sa.tolist(), sb.tolist()), (len(sa), len(sb), 0)]:
-        if i > last_a and j > last_b:
-            for x, y, m in _matching(pa[last_a:i].tolist(), pb[last_b:j].tolist()):
-                pairs += [(last_a + x + k, last_b + y + k) for k in range(m)]
-        pairs += [(i + k, j + k) for k in range(n)]
-        last_a, last_b = i + n, j + n
+
+    def walk(level: int, from_a: int, to_a: int, from_b: int, to_b: int) -> None:
+        if level == len(levels) or from_a >= to_a or from_b >= to_b:
+            return
+        a, b = levels[level]
+        last_a, last_b = from_a, from_b
+        for i, j, n in _matching(a[from_a:to_a].tolist(), b[from_b:to_b].tolist()):
+            i, j = from_a + i, from_b + j
+            walk(level + 1, last_a, i, last_b, j)
+            pairs.extend((i + k, j + k) for k in range(n))
+            last_a, last_b = i + n, j + n
+        walk(level + 1, last_a, to_a, last_b, to_b)
+
+    walk(0, 0, len(levels[0][0]), 0, len(levels[0][1]))
     both = np.array(pairs, np.int64).reshape(-1, 2)
     return both[:, 0], both[:, 1]
 
 
-def _matching(a: list[int], b: list[int]) -> list[tuple[int, int, int]]:
+def _matching(a: list[Any], b: list[Any]) -> list[tuple[int, int, int]]:
     """Matching stretches ``(i, j, n)`` of two key sequences, increasing in both."""
     if len(a) + len(b) <= 2 * _LONG:
         return [(m.a, m.b, m.size) for m in SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks() if m.size]
-    where: dict[int, list[int]] = {}
+    where: dict[Any, list[int]] = {}
     for j, key in enumerate(b):
         where.setdefault(key, []).append(j)
-    taken: dict[int, int] = {}
+    taken: dict[Any, int] = {}
     candidates: list[tuple[int, int]] = []
     for i, key in enumerate(a):
         k = taken.get(key, 0)

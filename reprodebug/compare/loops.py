@@ -27,7 +27,7 @@ def loop_differences(pairs: list[Pair]) -> list[Difference]:
                     sides = (what, ABSENT) if number in a else (ABSENT, what)
                     rows[key] = Difference(section, key, *sides, "notable", f"only one run has this {kind}")
                     continue
-                for note_a, note_b in zip(a[number], b[number], strict=False):
+                for note_a, note_b in _together(kind, a[number], b[number]):
                     _walk(rows, section, _key(kind, number), kind, note_a, note_b)
     return list(rows.values())
 
@@ -37,6 +37,19 @@ def _notes(trace: Any, kind: str) -> dict[int, list[dict[str, Any]]]:
     for note in trace.notes_meta:
         if note.get("type") == kind and isinstance(note.get("number"), int):
             found.setdefault(note["number"], []).append(note)
+    return found
+
+
+def _together(kind: str, a: list[dict[str, Any]], b: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Notes that belong together: a loader's by order; an optimizer's by what holds at each step where either changed, up
+    to the last step at which both had said something or gone on."""
+    if kind == "loader":
+        return list(zip(a, b, strict=False))
+    found = []
+    for step in sorted({int(n.get("step", 0)) for n in (*a, *b)}):
+        now = [[n for n in notes if int(n.get("step", 0)) <= step] for notes in (a, b)]
+        if now[0] and now[1]:
+            found.append(({**now[0][-1], "step": step}, {**now[1][-1], "step": step}))
     return found
 
 

@@ -181,12 +181,12 @@ def _named(a: Mapping[str, Any], b: Mapping[str, Any], make: _Make) -> Iterator[
         x, y = left[name], right[name]
         if x.get("hash") == y.get("hash") or any(name == p or name.endswith("/" + p) for p in imported):
             continue
-        found = list(_configuration(name, x.get("text"), y.get("text"), make))
+        found = list(configuration(name, x.get("text"), y.get("text"), make))
         section = "config" if "text" in x or "text" in y else "code" if name.endswith((".py", ".sh")) else "data"
-        yield from found or [make(section, name, _short(x), _short(y), (CRITICAL, "a file that the command names has other content"))]
+        yield from found or [make(section, name, _short(x), _short(y), (CRITICAL, "a file that the run reads has other content"))]
 
 
-def _configuration(name: str, a: object, b: object, make: _Make) -> Iterator[Difference]:
+def configuration(name: str, a: object, b: object, make: _Make) -> Iterator[Difference]:
     """The keys in which two configuration files differ; JSON and TOML by value, others by line."""
     if not isinstance(a, str) or not isinstance(b, str):
         return
@@ -201,7 +201,7 @@ def _configuration(name: str, a: object, b: object, make: _Make) -> Iterator[Dif
             return
         gone, new = ([line for line in x if line not in set(y)] for x, y in ((lines_a, lines_b), (lines_b, lines_a)))
         shown = [" | ".join(s.strip() for s in lines[:6]) or ABSENT_LINES for lines in (gone, new)]
-        yield make("config", name, shown[0], shown[1], (CRITICAL, "a file that the command names has other content"))
+        yield make("config", name, shown[0], shown[1], (CRITICAL, "a file that the run reads has other content"))
     elif left == right:
         yield make("config", name, "as B", "as A", (HARMLESS, "the same values in another layout"))
     else:

@@ -21,6 +21,8 @@ NOT_RECORDED = "(not recorded)"
 _LIMIT = 200
 _MAX_LISTED = 200
 """differences of one kind that are listed; the rest is counted in one line"""
+_MAX_KEYS = 12
+"""a file read as JSON or YAML that differs in more places than these is data, not configuration"""
 _TORCH_ELSEWHERE = ("cuda_devices", "numpy", "cpu_capability", "intra_op_threads", "inter_op_threads")
 """said among hardware, packages and settings"""
 _Record = Mapping[str, Any]
@@ -321,7 +323,13 @@ def _data(a: Side, b: Side) -> list[Difference]:
             found.append(_difference("data", path, path, moved[path], (HARMLESS, "another path, the same content")))
         elif path not in moved.values():
             rated = rate.data(x, y)
-            if rated is not None:
+            if rated is not None and rated[0] == CRITICAL and x and y and isinstance(x.get("text"), str) and isinstance(y.get("text"), str):
+                from reprodebug.compare import sources
+
+                keys = list(sources.configuration(path, x["text"], y["text"], _difference))
+                few = 0 < len(keys) <= _MAX_KEYS and x["text"].lstrip()[:1] != "["
+                found += keys if few else [_difference("data", path, rate.data_text(x), rate.data_text(y), rated)]
+            elif rated is not None:
                 found.append(_difference("data", path, rate.data_text(x), rate.data_text(y), rated))
     return _capped(found, "files")
 

@@ -11,7 +11,8 @@ from reprodebug.diagnose.scene import Scene
 from reprodebug.model.comparison import Cause, Comparison
 
 _MOST = 10
-_LEAST = 0.03
+_LEAST = 0.08
+"""a further cause below this is not worth a line"""
 _MISSING = 0.75
 """what is left of a rule's strength for each thing it needs and does not find recorded"""
 
@@ -33,7 +34,7 @@ def causes(s: Scene) -> tuple[Cause, ...]:
         confidence = d.strength if n == 0 else min(d.strength, max(1 - best, 0.05) * 0.95)
         if n == 0 and len(ranked) > 1 and ranked[1].category != d.category:
             confidence *= 1 - 0.25 * max(0.0, ranked[1].strength - 0.5)
-        if confidence >= _LEAST:
+        if confidence >= _LEAST or n == 0:
             found.append(
                 Cause(
                     d.category,

@@ -72,6 +72,12 @@ def named(d: Difference) -> str:
     return f"{key} ({a} in A, {b} in B)"
 
 
+def belongs(path: str, package: str) -> bool:
+    """Whether a source file lies in the folder of an installed package."""
+    folder = package.partition(" ")[0].replace("-", "_").lower()
+    return f"/{folder}/" in f"/{path.lower()}" or path.lower().endswith(f"/{folder}.py")
+
+
 def listed(words: Iterable[str], most: int = 4) -> str:
     """``a, b and c``; what is beyond ``most`` is counted."""
     found = list(words)

@@ -66,6 +66,7 @@ class Scene:
         self.at = examined.at
         self.a, self.b = examined.a, examined.b
         self.sides = Side(examined.a.manifest), Side(examined.b.manifest)
+        self._apart: dict[str, tuple[int | None, Between | None]] = {}
         self.differences = [d for d in self.comparison.differences if d.severity != "harmless"]
 
     # where
@@ -155,10 +156,10 @@ class Scene:
 
     def apart(self, s: Story) -> tuple[int | None, Between | None]:
         """Draws by which B is ahead of A where their states part; (None, why) where that cannot be told."""
-        bodies = self.bodies(s)
-        if bodies is None:
-            return None, None
-        return apart(s.name, s.algorithm, *bodies)
+        if s.name not in self._apart:
+            bodies = self.bodies(s)
+            self._apart[s.name] = (None, None) if bodies is None else apart(s.name, s.algorithm, *bodies)
+        return self._apart[s.name]
 
     @cached_property
     def ledger(self) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
@@ -246,7 +247,7 @@ class Scene:
     @cached_property
     def alike(self) -> bool:
         """The two runs were launched alike: nothing that the user gives differs, and no machine, package or file."""
-        return not [d for d in self.differences if not _is_consequence(d)]
+        return not [d for d in self.differences if not is_consequence(d)]
 
     # sources
 
@@ -290,7 +291,7 @@ _CONSEQUENCE = re.compile(r"\.(base_seed|n_params)$|^listing of |^order of files
 _OWN_DOING = ("only one run has this", "each run wrote", "written and read")
 
 
-def _is_consequence(d: Difference) -> bool:
+def is_consequence(d: Difference) -> bool:
     """A difference that is a result of the run, or that lies between any two launches."""
     if d.section in ("random-state", "metrics", "tensors") or _CONSEQUENCE.search(d.key) or d.reason.startswith(_OWN_DOING):
         return True

@@ -12,6 +12,7 @@ import os
 import stat
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -87,7 +88,7 @@ class FileWatch:
     """Reports each file once per content: ``report`` gets plain records, on the thread that opens the file.
 
     A record has ``path`` (absolute) and ``mode``. ``read``: ``size``, ``hash`` (``sampled: true`` for a large file),
-    ``written: true`` where this process had written the file before, ``why`` instead of a hash that was not taken.
+    ``written: true`` where the file was written since this process began, ``why`` instead of a hash that was not taken.
     ``write``: ``existed``, whether there was such a file before; reported once per path. ``thread`` names the thread that
     read or wrote, where it is not the main one.
 
@@ -111,6 +112,7 @@ class FileWatch:
         self._bytes = limit_bytes
         self._files = limit_files
         self._names = LIMIT_NAMES
+        self._started = time.time_ns()
         self._seen: set[tuple[Any, ...]] = set()
         self._versions: dict[str, int] = {}
         self._written: set[str] = set()
@@ -209,8 +211,8 @@ class FileWatch:
     def _lists(self, path: Any = None, *_: Any) -> None:
         if path is None or path == "":
             path = "."
-        if isinstance(path, int):
-            return
+        if isinstance(path, int) or sys._getframe(2).f_code.co_filename.startswith("<frozen importlib"):
+            return  # a descriptor, or the search for a module
         path = os.path.abspath(os.fsdecode(path))
         if (path + os.sep).startswith((*self._own, *self._packages, *self._system)):
             return
@@ -250,7 +252,7 @@ class FileWatch:
         self._seen.add(key)
         self._names -= 1
         record: dict[str, Any] = {"path": path, "mode": "read", "size": size, **_thread_name()}
-        if path in self._written:
+        if path in self._written or s.st_ctime_ns > self._started:  # libraries that write by themselves raise no event
             record["written"] = True
         cost = size if size <= WHOLE_BYTES else _BLOCKS * _BLOCK_BYTES
         if path.endswith(_LOCKS):

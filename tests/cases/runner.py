@@ -37,10 +37,13 @@ class Result:
     first_right: bool
     seconds: float
     error: str = ""
+    causes: tuple[dict[str, Any], ...] = ()
+    category_right: bool = True
+    pinpoint_right: bool = True
 
     @property
     def right(self) -> bool:
-        return self.verdict_right and self.first_right and not self.error
+        return self.verdict_right and self.first_right and self.category_right and self.pinpoint_right and not self.error
 
 
 def folders() -> list[str]:
@@ -140,9 +143,24 @@ def first_is_right(found: dict[str, Any] | None, truth: dict[str, Any]) -> bool:
     return False
 
 
+def causes_are_right(causes: list[dict[str, Any]], case: dict[str, Any]) -> tuple[bool, bool]:
+    """(category, pinpoint): of the first cause where the runs differ; a control must have none that is more than a guess."""
+    truth = case["truth"]
+    if truth["verdict"] != "divergent":
+        calm = all(c["confidence"] <= 0.2 for c in causes)
+        return calm, calm
+    if not causes:
+        return False, False
+    first = causes[0]
+    text = " ".join([first["summary"], *first["evidence"], first["remedy"]]).lower()
+    groups = truth.get("pinpoint", [])
+    return first["category"] in case["accept"], not groups or any(all(word in text for word in group) for group in groups)
+
+
 def judge(case: str, runs: list[str], started: float) -> Result:
     """Compare the two runs headless, as a user would, and hold the answer against the truth."""
-    truth = load(case)["truth"]
+    whole = load(case)
+    truth = whole["truth"]
     done = subprocess.run(
         [sys.executable, "-m", "reprodebug", "compare", *runs, "--json", "-"], capture_output=True, text=True, cwd=ROOT, timeout=120
     )
@@ -151,9 +169,10 @@ def judge(case: str, runs: list[str], started: float) -> Result:
         return Result(name, "", truth["verdict"], None, False, False, time.time() - started, done.stderr[-1500:])
     found = json.loads(done.stdout)
     first = found["first_divergence"]
+    category, pinpoint = causes_are_right(found["causes"], whole)
     return Result(
         name, found["verdict"], truth["verdict"], first, found["verdict"] == truth["verdict"], first_is_right(first, truth),
-        time.time() - started,
+        time.time() - started, "", tuple(found["causes"]), category, pinpoint,
     )  # fmt: skip
 
 
@@ -171,15 +190,24 @@ def run_case(case: str) -> Result:
 def main(names: list[str]) -> int:
     chosen = [c for c in cases() if not names or any(n in os.path.basename(c) for n in names)]
     wrong = 0
-    print(f"{'case':28} {'verdict':12} {'first divergence':58} {'right':6} {'s':>5}")
+    print(f"{'case':26} {'verdict':10} {'first divergence':52} {'right':6} {'first cause':22} {'right':6} {'s':>5}")
+    bands: dict[str, list[bool]] = {}
     for case in chosen:
         r = run_case(case)
         f = r.first
         where = f"{f['kind']} step {f['step']} {f['phase']} {f['module'] or '(outermost)'} {f['tensor']}" if f else "-"
-        print(f"{r.name:28} {r.verdict or 'ERROR':12} {where[:58]:58} {'yes' if r.right else 'NO':6} {r.seconds:5.1f}", flush=True)
+        said = f"{r.causes[0]['confidence']:.2f} {r.causes[0]['category']}" if r.causes else "-"
+        located, explained = r.verdict_right and r.first_right, r.category_right and r.pinpoint_right
+        marks = ["yes" if ok else "NO" for ok in (located, explained)]
+        print(f"{r.name:26} {r.verdict or 'ERROR':10} {where[:52]:52} {marks[0]:6} {said:22} {marks[1]:6} {r.seconds:5.1f}", flush=True)
+        if r.causes:
+            bands.setdefault(f"{int(r.causes[0]['confidence'] * 10) / 10:.1f}", []).append(explained)
         if r.error:
             print("   " + r.error.replace("\n", "\n   "))
         wrong += not r.right
+    for band in sorted(bands, reverse=True):
+        hits = bands[band]
+        print(f"first causes with confidence {band} to {float(band) + 0.1:.1f}: {sum(hits)} of {len(hits)} right")
     print(f"{len(chosen) - wrong} of {len(chosen)} right")
     return 1 if wrong else 0
 

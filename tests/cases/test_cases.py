@@ -18,6 +18,8 @@ def check(case: str) -> None:
     assert not result.error, result.error
     assert result.verdict == result.expected
     assert result.first_right, result.first
+    assert result.category_right, result.causes[:2]
+    assert result.pinpoint_right, result.causes[:2]
 
 
 @pytest.mark.parametrize("case", OWN, ids=os.path.basename)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from reprodebug.diagnose.rule import Draft, listed, named, rule, said
+from reprodebug.diagnose.rule import Draft, belongs, listed, named, rule, said
 from reprodebug.diagnose.scene import Scene
 from reprodebug.diagnose.triggers import best, triggers
 from reprodebug.model.comparison import Difference
@@ -41,7 +41,9 @@ def mode(s: Scene) -> Iterator[Draft]:
 @rule("changed code", "code")
 def changed_code(s: Scene) -> Iterator[Draft]:
     """Files that the program imports, or its own module structure, differ."""
-    found = [t for t in triggers(s) if t.difference.section == "code"]
+    other_versions = {**s.sides[0].part("packages"), **s.sides[1].part("packages")}
+    upgraded = [d.key for d in s.find(r".", "environment") if d.key in other_versions]
+    found = [t for t in triggers(s) if t.difference.section == "code" and not any(belongs(t.difference.key, p) for p in upgraded)]
     modules = s.one_sided_modules
     other = [t for t in triggers(s) if t.difference.section == "config" and t.difference.severity == "critical"]
     machine = s.find(r".", "hardware")

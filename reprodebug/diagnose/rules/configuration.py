@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from reprodebug.diagnose.rule import Draft, listed, named, rule, said
-from reprodebug.diagnose.scene import Scene
+from reprodebug.diagnose.scene import Scene, is_consequence
 from reprodebug.diagnose.triggers import best, triggers
 
 _IMPLEMENTATION = re.compile(r"\.(fused|foreach|capturable|differentiable)$")
@@ -81,6 +81,9 @@ def options(s: Scene) -> Iterator[Draft]:
     top = critical[0].weight
     chosen = [t.difference for t in critical if t.weight >= top - 0.05][:4]
     strength = top * (1.0 if len(critical) == 1 else 0.85)
+    given = {d.key for d in s.differences if not is_consequence(d) and d.section != "random-state"}
+    if given <= {t.difference.key for t in critical}:
+        strength = max(strength, 0.85)  # nothing else that the user gave differs
     if s.find(r".", "code"):
         strength *= 0.8
     if s.find(r".", "hardware") and s.numeric:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from reprodebug.diagnose.rule import Draft, listed, named, rule, said
+from reprodebug.diagnose.rule import Draft, belongs, listed, named, rule, said
 from reprodebug.diagnose.scene import Scene
 from reprodebug.model.comparison import Difference
 
@@ -62,13 +62,14 @@ def packages(s: Scene) -> Iterator[Draft]:
         )
     if not found:
         return
-    weights = [(_fit(s, d), d) for d in found]
+    edited_files = [d for d in s.find(r".", "code") if any(belongs(d.key, p.key) for p in found)]
+    weights = [(0.92 if any(belongs(f.key, d.key) for f in edited_files) else _fit(s, d), d) for d in found]
     weights.sort(key=lambda x: -x[0])
     top = weights[0][0]
     likely = [d for w, d in weights if w >= top - 0.15]
     strength = top if len(likely) == 1 else top * 0.8
     summary = f"the package{'s' if len(likely) > 1 else ''} {listed((named(d) for d in likely), 3)} {'are' if len(likely) > 1 else 'is'} of another version"
-    evidence = [*(said(d) for d in likely[:5])]
+    evidence = [*(said(d) for d in likely[:5]), *(said(d) for d in edited_files[:3])]
     if s.stage == "data":
         evidence.append(s.samples.text)
     remedy = (
@@ -76,7 +77,7 @@ def packages(s: Scene) -> Iterator[Draft]:
         + " ".join(f"{d.key}=={d.a}" for d in likely[:4] if d.a[:1].isdigit())
         + "; or let `reprodebug bisect A B --axis packages` find the guilty one."
     )
-    yield Draft("environment", summary, tuple(evidence), remedy, strength, frozenset(d.key for d in found))
+    yield Draft("environment", summary, tuple(evidence), remedy, strength, frozenset(d.key for d in [*found, *edited_files]))
 
 
 def _is_package(s: Scene, d: Difference) -> bool:

@@ -62,7 +62,7 @@ def processor(s: Scene) -> Iterator[Draft]:
         f"other vector instructions are used ({listed((named(d) for d in chosen), 3)}): kernels sum in another order and round otherwise"
     )
     remedy = "Pin the instruction set (ATEN_CPU_CAPABILITY=default or avx2; ONEDNN_MAX_CPU_ISA, MKL_CBWR=COMPATIBLE for the libraries), or compare with a tolerance."
-    yield Draft("hardware", summary, tuple([*(said(x) for x in found[:4]), *_before(s)]), remedy, likely, frozenset(x.key for x in found))
+    yield Draft("hardware", summary, (*(said(x) for x in found[:4]), *_before(s)), remedy, likely, frozenset(x.key for x in found))
 
 
 @rule("graphics processor", "hardware")
@@ -79,7 +79,7 @@ def gpu(s: Scene) -> Iterator[Draft]:
     yield Draft(
         "hardware",
         summary,
-        tuple([*(said(x) for x in found[:4]), *_before(s)]),
+        (*(said(x) for x in found[:4]), *_before(s)),
         "Run both on the same GPU model, driver and CUDA libraries, or compare with a tolerance.",
         likely,
         frozenset(x.key for x in found),

@@ -56,7 +56,7 @@ def reduced(s: Scene) -> Iterator[Draft]:
     if not found or (s.first.dtype_b is not None and s.first.dtype_b != s.first.dtype):
         return
     device = str(s.pair.a.metas[s.events[0]["meta"]][2])
-    fits = [x for x in found if ("mkldnn" in x.key or "cuda" not in x.key and "cudnn" not in x.key) or device.startswith("cuda")]
+    fits = [x for x in found if ("mkldnn" in x.key or ("cuda" not in x.key and "cudnn" not in x.key)) or device.startswith("cuda")]
     likely = {"forward": 0.92, "loss": 0.9, "backward": 0.9, "optimizer": 0.6, "init": 0.4, "data": 0.2, "loaded": 0.3}[s.stage] * (
         1 if fits else 0.15
     )

@@ -136,7 +136,7 @@ def extra_draws(s: Scene) -> Iterator[Draft]:
             why = f" (how many draws lie between them cannot be told: {between.reason})" if between is not None and between.reason else ""
         else:
             side, other = ("B", "A") if n > 0 else ("A", "B")
-            how = f"{side} has drawn {abs(n):,} more {unit} from {story.name} than {other} by step {step}"
+            how = f"{side} is {abs(n):,} draws ({unit}) of {story.name} ahead of {other} at step {step}"
             why = ""
         alone = [x for x in s.alone if x.step <= s.first.step and x.kind in ("activation", "parameter", "data")]
         near = [x for x in alone if x.step == step] or alone
@@ -156,6 +156,8 @@ def extra_draws(s: Scene) -> Iterator[Draft]:
             evidence += [said(d) for d in trigger]
         remedy = "Give whatever draws in between a generator of its own (`torch.Generator().manual_seed(...)`), or save and restore the state around it (`torch.random.fork_rng()`)."
         strength = 0.8 + 0.06 * (n is not None) + 0.07 * bool(names or trigger)
+        if s.find(r"^DataLoader#\d+\.(sampler|batch_sampler|batch_size|drop_last|size|generator)$"):
+            strength *= 0.6  # another number of batches: the loader's draws follow from that
         if s.stage == "forward" and not RANDOM_MODULES.search(s.first.module_type) and s.first.module and s.inputs_equal:
             strength *= 0.6
         yield Draft("random-state", summary, tuple(evidence), remedy, strength, frozenset({story.name} | {d.key for d in trigger}))

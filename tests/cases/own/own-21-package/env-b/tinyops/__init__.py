@@ -1,0 +1,3 @@
+def normalise(x):
+    """Zero mean, unit variance."""
+    return (x - x.mean()) / x.std(unbiased=False)
