@@ -44,16 +44,16 @@ def open_run(path: str) -> StoredRun:
     return opened(path)
 
 
-def compare(a: str, b: str, *, tolerance: Tolerance | None = None) -> Comparison:
-    """Compare two runs by path, and say why they differ. Raises RunUnreadable, SchemaTooNew or NothingComparable."""
+def compare(a: str, b: str, *, tolerance: Tolerance | None = None, noise: Sequence[str] = ()) -> Comparison:
+    """Compare two runs by path, and say why they differ.
+
+    ``noise`` are further recordings of A or of B: what a run differs by from itself is the yardstick then. Raises
+    RunUnreadable, SchemaTooNew or NothingComparable.
+    """
     from reprodebug.compare.runs import examine
+    from reprodebug.diagnose.noise import with_noise
 
-    examined = examine(open_run(a), open_run(b), tolerance)
-    if examined.pair is None:
-        return examined.comparison
-    from reprodebug.diagnose.ranking import diagnose
-
-    return diagnose(examined)
+    return with_noise(examine(open_run(a), open_run(b), tolerance), [open_run(path) for path in noise])
 
 
 class record:

@@ -46,6 +46,9 @@ def parser() -> Parser:
     p.add_argument("--rtol", type=_positive, default=0.0, metavar="R", help="relative tolerance, |a-b| <= A + R*|b|")
     p.add_argument("--atol", type=_positive, default=0.0, metavar="A", help="absolute tolerance")
     p.add_argument("--ulps", type=_ulps, default=0, metavar="N", help="tolerance in units in the last place")
+    p.add_argument(
+        "--noise", action="append", default=[], metavar="RUN", help="a further recording of A or of B: its own noise is the yardstick"
+    )
     p.add_argument("--verbose", action="store_true", help="list harmless differences too")
     add_color(p)
     return p
@@ -58,7 +61,7 @@ def run(words: list[str]) -> int:
     from reprodebug import api
 
     def load() -> Comparison:
-        return api.compare(arguments.a, arguments.b, tolerance=tolerance)
+        return api.compare(arguments.a, arguments.b, tolerance=tolerance, noise=arguments.noise)
 
     headless = arguments.headless or arguments.markdown or arguments.json
     if not headless and sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM") not in (None, "", "dumb"):

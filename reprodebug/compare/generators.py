@@ -99,6 +99,8 @@ def random_state_differences(pairs: list[Pair], located: list[tuple[Divergence, 
                 severity, reason = "harmless", "it reached no tensor"
             elif int(s.row_a["seq"]) > limit:
                 severity, reason = "harmless", "it parts only after the first divergence"
+            elif not s.name.startswith("torch") and not (s.used_a or s.used_b):
+                severity, reason = "harmless", "neither run was seen to draw from it"
             elif s.name.startswith("torch"):
                 severity, reason = "critical", "it was different before the first divergence"
             else:

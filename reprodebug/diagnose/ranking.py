@@ -6,23 +6,35 @@ import dataclasses
 
 from reprodebug._base.text import visible
 from reprodebug.compare.runs import Examined
+from reprodebug.diagnose.levels import levels
+from reprodebug.diagnose.nature import nature
+from reprodebug.diagnose.roles import roles
 from reprodebug.diagnose.rule import RULES, Draft
 from reprodebug.diagnose.scene import Scene
 from reprodebug.model.comparison import Cause, Comparison
 
 _MOST = 10
+_EXCLUDED = 0.1
+"""what is left of a cause inside the program where a run is known to repeat itself"""
 _LEAST = 0.08
 """a further cause below this is not worth a line"""
 _MISSING = 0.75
 """what is left of a rule's strength for each thing it needs and does not find recorded"""
 
 
-def diagnose(examined: Examined) -> Comparison:
-    """The comparison with its causes; unchanged where nothing differs."""
+def diagnose(examined: Examined, *, repeats: bool | None = None) -> Comparison:
+    """The comparison with its causes, the roles of what differs, the nature of the difference, and the levels that hold.
+
+    ``repeats``: whether a run is known to repeat itself; None where that was not tried.
+    """
     c = examined.comparison
     if c.first is None or examined.pair is None or c.verdict not in ("divergent", "equivalent"):
-        return c
-    return dataclasses.replace(c, causes=causes(Scene(examined)))
+        return dataclasses.replace(c, levels=levels(c))
+    s = Scene(examined, repeats)
+    layers, counts = roles(s)
+    c = s.comparison = dataclasses.replace(c, layers=layers, roles=counts)
+    c = s.comparison = dataclasses.replace(c, nature=nature(s), levels=levels(c))
+    return dataclasses.replace(c, causes=causes(s))
 
 
 def causes(s: Scene) -> tuple[Cause, ...]:
@@ -41,7 +53,7 @@ def causes(s: Scene) -> tuple[Cause, ...]:
                     visible(d.summary, 600),
                     tuple(visible(e, 600) for e in d.evidence if e),
                     d.remedy,
-                    round(min(confidence, 0.97), 2),
+                    round(min(confidence, 0.97), 2), d.rule,
                 )
             )
     if not found or found[0].confidence < 0.3:
@@ -58,6 +70,8 @@ def drafts(s: Scene) -> list[Draft]:
         missing = [s.missing[need] for need in r.needs if need in s.missing]
         for d in r.find(s):
             strength = d.strength * _MISSING ** len(missing) * _trust(s)
+            if d.within and s.repeats:
+                strength *= _EXCLUDED
             found.append(
                 dataclasses.replace(d, strength=strength, rule=r.name, evidence=(*d.evidence, *(f"less sure: {m}" for m in missing)))
             )

@@ -29,6 +29,8 @@ class Draft:
     """0 to 1: how sure, if nothing else explained the divergence as well"""
     uses: frozenset[str] = frozenset()
     """keys of the differences that it explains the divergence by"""
+    within: bool = False
+    """it would make the same program differ from itself at every launch"""
     rule: str = ""
 
 

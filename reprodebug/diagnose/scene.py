@@ -58,7 +58,7 @@ class Alone:
 class Scene:
     """What is known about one first divergence."""
 
-    def __init__(self, examined: Examined) -> None:
+    def __init__(self, examined: Examined, repeats: bool | None = None) -> None:
         assert examined.comparison.first is not None and examined.pair is not None
         self.comparison = examined.comparison
         self.first: Divergence = examined.comparison.first
@@ -66,6 +66,8 @@ class Scene:
         self.at = examined.at
         self.a, self.b = examined.a, examined.b
         self.sides = Side(examined.a.manifest), Side(examined.b.manifest)
+        self.repeats = repeats
+        """whether one of the runs is known to repeat itself bit for bit; None where that was not tried"""
         self._apart: dict[str, tuple[int | None, Between | None]] = {}
         self.differences = [d for d in self.comparison.differences if d.severity != "harmless"]
 

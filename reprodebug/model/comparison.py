@@ -87,6 +87,8 @@ class LayerDifference:
     """records compared"""
     root: str = ""
     """label of the outermost module, e.g. ``MicroResNet``"""
+    role: str = ""
+    """of its first differing record: ``source`` (all that went in was equal), ``carrier`` or ``unexplained``"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,28 @@ class Cause:
     evidence: tuple[str, ...]
     remedy: str
     confidence: float
+    rule: str = ""
+    """name of the rule that found it"""
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """How many differing records brought a difference in, passed it on, or could not be judged."""
+
+    source: int = 0
+    carrier: int = 0
+    unexplained: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One level of reproducibility."""
+
+    name: str
+    """``code``, ``results``, ``inference`` or ``training``"""
+    state: str
+    """``holds``, ``fails`` or ``unknown``"""
+    evidence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +227,11 @@ class Comparison:
     steps_differing: tuple[tuple[int, int, int], ...] = ()
     """(step, differing records, compared records), in order"""
     causes: tuple[Cause, ...] = ()
+    nature: tuple[str, ...] = ()
+    """statements about the size and the growth of the difference, each with its numbers"""
+    roles: Roles = Roles()
+    levels: tuple[Level, ...] = ()
+    """which levels of reproducibility hold"""
     smallest_tolerance: Numbers | None = None
     """the least ``max_abs``, ``max_rel``, ``max_ulp`` that would have passed; None unless every difference has numbers"""
 
@@ -230,12 +259,15 @@ class Comparison:
             },
             "not_recorded": list(self.not_recorded),
             "equal_before": list(self.equal_before),
+            "nature": list(self.nature),
+            "roles": dataclasses.asdict(self.roles),
+            "reproducibility": {x.name: {"state": x.state, "evidence": x.evidence} for x in self.levels},
             "first_by_rank": [divergence_json(d) for d in self.first_by_rank],
             "counts": dataclasses.asdict(self.counts),
             "layers": [
                 {"module": x.first.module, "module_type": x.first.module_type, "kind": x.first.kind, "tensor": x.first.tensor,
                  "first_step": x.first.step, "phase": x.first.phase, "rank": x.first.rank,
-                 "differing": x.differing, "compared": x.compared}
+                 "differing": x.differing, "compared": x.compared, "role": x.role}
                 for x in self.layers
             ],
         }  # fmt: skip

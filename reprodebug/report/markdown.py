@@ -30,6 +30,9 @@ def render(comparison: Comparison) -> str:
     curves = words.loss_curves(c)
     if curves:
         out += ["## Loss", "", "```text", *curves, "```", ""]
+    if c.levels:
+        out += ["## Reproducibility", "", "| level | state | evidence |", "|---|---|---|"]
+        out += [*(f"| {x.name} | {x.state} | {markdown(x.evidence, 300)} |" for x in c.levels), ""]
     out += _coverage(c)
     if c.not_recorded:
         out += ["## Not recorded", "", *(f"- {markdown(row, 400)}" for row in c.not_recorded), ""]
@@ -60,6 +63,8 @@ def _first(c: Comparison, d: Divergence) -> list[str]:
     out.append("")
     if c.equal_before:
         out += ["Just before it:", "", *(f"- {markdown(row, 300)}" for row in c.equal_before), ""]
+    if c.nature:
+        out += ["Size and growth:", "", *(f"- {markdown(row, 400)}" for row in c.nature), ""]
     if len(c.first_by_rank) > 1:
         out += ["First on each rank:", ""]
         out += [f"- rank {x.rank}: step {x.step}, {x.phase}, {code(words.place(x))} {code(x.tensor)}" for x in c.first_by_rank]
@@ -70,12 +75,14 @@ def _first(c: Comparison, d: Divergence) -> list[str]:
 def _layers(c: Comparison) -> list[str]:
     if not c.layers:
         return []
-    out = ["## What differs, in order of its first difference", "", "| step | phase | kind | module and tensor | differing | size |"]
-    out.append("|---:|---|---|---|---:|---|")
+    out = ["## What differs, in order of its first difference", "", "| step | phase | kind | module and tensor | role | differing | size |"]
+    out.append("|---:|---|---|---|---|---:|---|")
     for x in c.layers[:_LAYERS]:
         step, phase, kind, name, share = words.layer_row(x)
         known = x.first.numbers.max_abs is not None
-        out.append(f"| {step} | {phase} | {kind} | {code(name)} | {share} | {markdown(words.size(x.first), 200) if known else ''} |")
+        out.append(
+            f"| {step} | {phase} | {kind} | {code(name)} | {x.role} | {share} | {markdown(words.size(x.first), 200) if known else ''} |"
+        )
     if len(c.layers) > _LAYERS:
         out += ["", f"… and {len(c.layers) - _LAYERS:,} more places."]
     return [*out, ""]

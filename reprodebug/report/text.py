@@ -66,14 +66,19 @@ def render(comparison: Comparison, *, color: bool = False, width: int = 80, verb
     _runs(page, c)
     if c.first is not None:
         _first(page, c, c.first)
-    _layers(page, c, verbose)
     _causes(page, c)
+    if c.nature:
+        page.title("Size and growth")
+        for row in c.nature:
+            page.line("- " + visible(row, 400))
+    _layers(page, c, verbose)
     _gaps(page, c)
     _differences(page, c, verbose)
     curves = words.loss_curves(c, page.width - 10)
     if curves:
         page.title("Loss")
         page.lines += ["  " + line for line in curves]
+    _levels(page, c)
     _coverage(page, c)
     if c.not_recorded:
         page.title("Not recorded")
@@ -128,6 +133,13 @@ def _causes(page: _Page, c: Comparison) -> None:
             for fact in cause.evidence:
                 page.line("- " + visible(fact, 300), indent=5)
             page.line("remedy: " + visible(cause.remedy, 400), indent=5)
+
+
+def _levels(page: _Page, c: Comparison) -> None:
+    if c.levels:
+        page.title("Reproducibility")
+        for x in c.levels:
+            page.line(f"- {x.name} {x.state}: {visible(x.evidence, 300)}")
 
 
 def _gaps(page: _Page, c: Comparison) -> None:

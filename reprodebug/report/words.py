@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shlex
+from collections.abc import Sequence
 
 from reprodebug._base.text import visible
 from reprodebug.model.comparison import Comparison, Difference, Divergence, LayerDifference
@@ -103,4 +105,16 @@ def loss_curves(c: Comparison, width: int = 60) -> list[str]:
     parted = next((s for s, a, b in rows if a is not None and b is not None and a != b), None)
     if parted is not None:
         lines.append(f"       the recorded losses differ from step {parted} on")
+        lines += _gap_curve(at)
     return lines
+
+
+def _gap_curve(rows: Sequence[tuple[int, float | None, float | None]]) -> list[str]:
+    """How far the losses are apart, on a logarithmic scale."""
+    gaps = [abs(a - b) if a is not None and b is not None else None for _, a, b in rows]
+    logs = [math.log10(g) if g is not None and 0 < g < math.inf else None for g in gaps]
+    known = [v for v in logs if v is not None]
+    if len(known) < 2:
+        return []
+    low, high = min(known), max(known)
+    return [f"|A-B|  {sparkline(logs, low, high)}", f"       {10**low:.1g} to {10**high:.1g}, logarithmic"]

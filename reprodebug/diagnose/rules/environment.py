@@ -42,7 +42,7 @@ def hash_order(s: Scene) -> Iterator[Draft]:
         f"PYTHONHASHSEED {how} (hash randomisation): the iteration order of a set of strings, or hash(), decides what the model sees{where}"
     )
     remedy = "Iterate over sorted(...) instead of the set; or start Python with PYTHONHASHSEED=0."
-    yield Draft("environment", summary, tuple(evidence), remedy, strength, frozenset({d.key}))
+    yield Draft("environment", summary, tuple(evidence), remedy, strength, frozenset({d.key}), within=not fixed)
 
 
 @rule("packages", "packages")

@@ -51,7 +51,7 @@ def uninitialised(s: Scene) -> Iterator[Draft]:
     else:
         return
     remedy = "Use torch.zeros or fill the tensor; to find such places run with torch.use_deterministic_algorithms(True), which fills fresh memory with NaN."
-    yield Draft("implicit-state", summary, tuple(evidence), remedy, strength)
+    yield Draft("implicit-state", summary, tuple(evidence), remedy, strength, within=True)
 
 
 @rule("optimizer state not restored", "code")
@@ -98,4 +98,6 @@ def clock(s: Scene) -> Iterator[Draft]:
         return
     evidence = [f"differs at every launch: {h.place}" for h in lines[:4]]
     summary = f"a value made anew at each launch (clock, process id, system randomness) may reach the computation: {lines[0].file}:{lines[0].line}"
-    yield Draft("implicit-state", summary, tuple(evidence), "Pass the value as an argument, or keep it out of what is computed.", 0.4)
+    yield Draft(
+        "implicit-state", summary, tuple(evidence), "Pass the value as an argument, or keep it out of what is computed.", 0.4, within=True
+    )

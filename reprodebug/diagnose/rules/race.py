@@ -49,7 +49,7 @@ def arrival(s: Scene) -> Iterator[Draft]:
         + ", so the batches come in another order in each run"
     )
     remedy = "Take the results in the order in which they were asked for (executor.map, a list of futures), or sort them by key before use."
-    yield Draft("race", summary, tuple(evidence), remedy, strength)
+    yield Draft("race", summary, tuple(evidence), remedy, strength, within=True)
 
 
 @rule("nondeterministic kernel", "settings")
@@ -79,4 +79,4 @@ def kernel(s: Scene) -> Iterator[Draft]:
     evidence.append(f"deterministic_algorithms is {'on' if all(deterministic) else 'off'}")
     summary = f"a nondeterministic operation (a race or atomic additions) in the {s.first.phase} of {where}: it gave another result from equal inputs"
     remedy = "Run with torch.use_deterministic_algorithms(True) (and CUBLAS_WORKSPACE_CONFIG=:4096:8 on CUDA): it names the operation or replaces it."
-    yield Draft("race", summary, tuple(evidence), remedy, strength)
+    yield Draft("race", summary, tuple(evidence), remedy, strength, within=True)

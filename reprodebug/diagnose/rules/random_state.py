@@ -134,6 +134,9 @@ def extra_draws(s: Scene) -> Iterator[Draft]:
         if n is None:
             how = f"the states of {story.name} part at step {step}"
             why = f" (how many draws lie between them cannot be told: {between.reason})" if between is not None and between.reason else ""
+        elif n == 0:
+            how = f"the states of {story.name} part at step {step}"
+            why = f" ({between.reason})" if between is not None and between.reason else ""
         else:
             side, other = ("B", "A") if n > 0 else ("A", "B")
             how = f"{side} is {abs(n):,} draws ({unit}) of {story.name} ahead of {other} at step {step}"

@@ -1,0 +1,132 @@
+"""Source, carrier, unexplained: whether a differing record brought the difference in, or only passed it on.
+
+A record is a *source* where all that went into it was compared and equal, a *carrier* where something that went in
+differed already, *unexplained* where something that went in was not observed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from reprodebug.diagnose.scene import RANDOM_MODULES, Scene
+from reprodebug.model.comparison import LayerDifference, Roles
+from reprodebug.model.events import Flag, Kind, Phase
+
+_MOST = 4000
+"""differing places that are judged one by one; those after them come late and are counted as carriers"""
+
+
+def roles(s: Scene) -> tuple[tuple[LayerDifference, ...], Roles]:
+    """The differing places of the comparison with their role, and the number of differing records of each role.
+
+    Judged is the first differing record of each place; its later ones are carriers: by then parameters differ.
+    """
+    judge = _Judge(s)
+    rows: list[LayerDifference] = []
+    counts = {"source": 0, "carrier": 0, "unexplained": 0}
+    for n, row in enumerate(s.comparison.layers):
+        role = "carrier" if row.first.rank != s.first.rank or n >= _MOST else judge(row)
+        counts[role] += 1
+        counts["carrier"] += row.differing - 1
+        rows.append(dataclasses.replace(row, role=role))
+    return tuple(rows), Roles(**counts)
+
+
+class _Judge:
+    """Looks at the records that went into one."""
+
+    def __init__(self, s: Scene) -> None:
+        import numpy as np
+
+        self._s = s
+        pair = s.pair
+        self._wrong = set(pair.align.a[pair.mismatch].tolist())
+        """A's positions of records that differ"""
+        self._partnered = np.zeros(len(pair.a.events), bool)
+        self._partnered[pair.align.a] = True
+        self._events = pair.a.events
+        self._sites = pair.a.sites
+        self._step = pair.align.step_a
+        self._first_by_step: dict[int, int] = {}
+        for index in pair.align.a[pair.mismatch].tolist():
+            self._first_by_step.setdefault(int(self._step[index]), index)
+        kinds = self._events["kind"]
+        parameters = pair.align.a[pair.mismatch]
+        changed = parameters[kinds[parameters] == Kind.PARAMETER]
+        self._parameters_from = int(changed[0]) if len(changed) else len(self._events)
+        """from this record on parameters differ"""
+
+    def __call__(self, row: LayerDifference) -> str:
+        index = row.first.index_a
+        e = self._events[index]
+        kind, phase = int(e["kind"]), int(e["phase"])
+        earlier = self._first_by_step.get(int(self._step[index]), index) < index
+        carried = earlier or self._parameters_from < index
+        if kind == Kind.PARAMETER and phase == Phase.INIT:
+            return "carrier" if self._parted(index, "torch") else "source"
+        if kind == Kind.DATA and phase == Phase.DATA:
+            return "carrier" if self._parted(index, "torch") or self._same_batch(index) else "source"
+        if kind == Kind.DATA:
+            return "carrier" if self._parted(index, "torch") or self._data_before(index) else "source"
+        if kind == Kind.ACTIVATION:
+            return self._activation(index, e, carried)
+        if kind in (Kind.LOSS, Kind.GRADIENT):
+            return "carrier" if carried else "source"
+        return self._update(index, e)
+
+    def _parted(self, index: int, family: str) -> bool:
+        align = self._s.pair.align.a
+        return any(n.startswith(family) and x.at >= 0 and int(align[x.at]) <= index for n, x in self._s.generators.items())
+
+    def _same_batch(self, index: int) -> bool:
+        before = self._events[index - 1] if index else None
+        same = before is not None and before["site"] != self._events[index]["site"] and before["kind"] == Kind.DATA
+        return bool(same and index - 1 in self._wrong)
+
+    def _data_before(self, index: int) -> bool:
+        first = self._first_by_step.get(int(self._step[index]), index)
+        return first < index and int(self._events[first]["kind"]) == Kind.DATA
+
+    def _activation(self, index: int, e: Any, carried: bool) -> str:
+        """Its inputs of the same call, its own parameters and what ran inside it."""
+        root, module, kind, _ = self._sites[e["site"]]
+        prefix = f"{module}." if module else ""
+        if e["flags"] & Flag.INPUT:
+            return "carrier" if carried else "unexplained"
+        if self._parameters_from < index or (RANDOM_MODULES.search(kind) and self._parted(index, "torch")):
+            return "carrier"
+        seen = False
+        for k in range(index - 1, max(index - 2000, -1), -1):
+            other = self._events[k]
+            if other["step"] != e["step"]:
+                break
+            site = self._sites[other["site"]]
+            if site[0] != root:
+                continue
+            if site[1] == module and other["flags"] & Flag.INPUT and other["call"] == e["call"]:
+                seen = seen or bool(self._partnered[k])
+                if k in self._wrong:
+                    return "carrier"
+                break
+            if site[1] != module and site[1].startswith(prefix) and k in self._wrong:
+                return "carrier"
+        return "source" if seen else "carrier" if carried else "unexplained"
+
+    def _update(self, index: int, e: Any) -> str:
+        """A parameter after a step, or an optimizer's state: its gradient in this step, and what it was before."""
+        root, module, _, tensor = self._sites[e["site"]]
+        name = tensor.removesuffix(".state")
+        seen = False
+        for k in range(index - 1, max(index - 20000, -1), -1):
+            other = self._events[k]
+            site = self._sites[other["site"]]
+            if site[:2] == (root, module) and site[3] == f"{name}.grad":
+                seen = bool(self._partnered[k])
+                if k in self._wrong:
+                    return "carrier"
+            if int(other["step"]) < int(e["step"]):
+                break
+        if self._parameters_from < index and self._first_by_step.get(int(self._step[index]), index) < index and not seen:
+            return "carrier"
+        return "source" if seen else "unexplained"

@@ -1,0 +1,124 @@
+"""What a reader is, and what it says.
+
+A reader is a module with
+
+- ``NAME``: the system's name as people write it, e.g. ``"Weights & Biases"``;
+- ``find(tree) -> list[str]``: the places (relative paths of files or directories in the tree, ``""`` for the tree itself) that
+  this reader can read; looks at names first, at content only where names do not decide; cheap;
+- ``read(tree, place) -> Record``: what stands there. Raises ``Unreadable`` where nothing can be had; says in
+  ``Record.notes`` what was cut, missing, or needs an extra.
+
+Keys: ``environment``: ``python``, ``package/<name>`` (PEP 503), ``env/<VARIABLE>``, ``executable``, ``cuda``, ``driver`` ...;
+``config``: dotted path of the leaf (``optimizer.lr``); ``data``: path or name of the data; ``code``: ``git_commit``,
+``git_diff``, ``git_branch``, ``args``, ``untracked``; ``metrics``: name of the series (by ``Record.point``); ``container``:
+``base``, ``from/<stage>``, ``env/<NAME>``, ``label/<name>``, ``package/<name>`` ...; ``random-state``: generator.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from reprodebug._base import redact
+from reprodebug._base.errors import ReprodebugError
+from reprodebug.foreign.tree import Tree
+from reprodebug.model.comparison import SECTIONS
+
+MAX_FACTS = 200_000
+MAX_POINTS = 4_000_000
+_MAX_TEXT = 20_000
+"""characters kept of one value"""
+
+
+class Unreadable(ReprodebugError):
+    """A place that looked like a record of this system cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing that a system recorded."""
+
+    section: str
+    key: str
+    value: Any
+    """a JSON value: text, number, bool, None, list or mapping; secrets masked"""
+    source: str
+    """relative path of the file that says so"""
+    derived: str = ""
+    """key of the fact that this one follows from (an interpolation, a file made from another)"""
+
+
+@dataclass(slots=True)
+class Record:
+    """What one system says about one run or project."""
+
+    system: str
+    place: str
+    facts: dict[tuple[str, str], Fact] = field(default_factory=dict)
+    series: dict[str, dict[int, float]] = field(default_factory=dict)
+    """metric -> step -> value, the last value where a step was written twice"""
+    single: bool = False
+    """its metrics are 32-bit floats: compared with a relative tolerance of 1e-6"""
+    notes: list[str] = field(default_factory=list)
+    """what was cut, not recorded, or needs an extra; one sentence each"""
+    _points: int = 0
+
+    def add(self, section: str, key: str, value: Any, source: str, *, derived: str = "") -> None:
+        """Add one fact; a later one of the same key replaces an earlier. The value is masked by the name of its key."""
+        if section not in SECTIONS:
+            raise ValueError(f"no section {section!r}")
+        if len(self.facts) >= MAX_FACTS:
+            if not self.notes or "more facts" not in self.notes[-1]:
+                self.notes.append(f"more facts than {MAX_FACTS:,}: the rest was not read")
+            return
+        self.facts[section, key] = Fact(section, key, masked(key, value), source, derived)
+
+    def package(self, name: str, version: str | None, source: str) -> None:
+        """One installed or pinned package."""
+        self.add("environment", f"package/{normal_name(name)}", version, source)
+
+    def point(self, name: str, step: int, value: float) -> None:
+        """One value of a metric."""
+        if self._points < MAX_POINTS:
+            self._points += 1
+            self.series.setdefault(name, {})[step] = value
+
+    def leaves(self, section: str, prefix: str, value: Any, source: str) -> None:
+        """Every leaf of nested mappings, by dotted path; a list is one value."""
+        stack: list[tuple[str, Any, int]] = [(prefix, value, 0)]
+        while stack:
+            path, node, depth = stack.pop()
+            if isinstance(node, dict) and node and depth < 64:
+                stack += [(f"{path}.{k}" if path else str(k), v, depth + 1) for k, v in reversed(list(node.items()))]
+            else:
+                self.add(section, path or "(root)", node, source)
+
+
+class Reader(Protocol):
+    """One system's reader: a module."""
+
+    NAME: str
+
+    def find(self, tree: Tree) -> list[str]: ...
+
+    def read(self, tree: Tree, place: str) -> Record: ...
+
+
+def normal_name(name: str) -> str:
+    """A package's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).strip().lower()
+
+
+def masked(key: str, value: Any) -> Any:
+    """``value`` with secrets masked, by the last part of its key and by the form of its text; nested values too."""
+    name = re.split(r"[./]", key)[-1]
+    if isinstance(value, str):
+        return redact.redact_value(name, value[:_MAX_TEXT], redact.machine_key())
+    if isinstance(value, dict):
+        return {str(k)[:500]: masked(str(k), v) for k, v in list(value.items())[:10_000]}
+    if isinstance(value, (list, tuple)):
+        return [masked(key, v) for v in value[:10_000]]
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    return str(value)[:_MAX_TEXT]

@@ -1,0 +1,98 @@
+"""A directory as readers see it: names first, bytes on demand, nothing outside it, nothing written."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import stat
+from collections.abc import Iterator
+from functools import cached_property
+
+MAX_ENTRIES = 200_000
+MAX_BYTES = 256 << 20
+"""of one file read whole"""
+_SKIPPED = frozenset({"__pycache__", "node_modules", ".mypy_cache", ".ruff_cache", ".pytest_cache"})
+
+
+class Tree:
+    """A directory (or one file, then its folder is the root and only that file is seen)."""
+
+    def __init__(self, path: str) -> None:
+        self.single = os.path.isfile(path)
+        self.root = os.path.dirname(os.path.abspath(path)) if self.single else os.path.abspath(path)
+        self._only = os.path.basename(path) if self.single else ""
+        self.cut = False
+        """there are more entries than were looked at"""
+
+    @cached_property
+    def files(self) -> list[str]:
+        """Relative paths of all regular files, ``/`` between parts, sorted; links to directories are not followed, links
+        that lead out of the root are left out."""
+        if self.single:
+            return [self._only]
+        found: list[str] = []
+        seen = 0
+        for folder, folders, names in os.walk(self.root):
+            folders[:] = sorted(f for f in folders if f not in _SKIPPED)
+            for name in sorted(names):
+                seen += 1
+                if seen > MAX_ENTRIES:
+                    self.cut = True
+                    return sorted(found)
+                path = os.path.join(folder, name)
+                if self._inside(path):
+                    found.append(os.path.relpath(path, self.root).replace(os.sep, "/"))
+        return sorted(found)
+
+    @cached_property
+    def folders(self) -> list[str]:
+        """Relative paths of every folder that holds a file, directly or below; without the root."""
+        found: set[str] = set()
+        for name in self.files:
+            parts = name.split("/")[:-1]
+            found.update("/".join(parts[: n + 1]) for n in range(len(parts)))
+        return sorted(found)
+
+    def match(self, *patterns: str) -> list[str]:
+        """Files whose relative path or own name matches one of the shell patterns."""
+        return [f for f in self.files if any(fnmatch.fnmatch(f, p) or fnmatch.fnmatch(f.rsplit("/", 1)[-1], p) for p in patterns)]
+
+    def below(self, folder: str) -> list[str]:
+        """Files below a folder (``""``: all)."""
+        prefix = folder.rstrip("/") + "/" if folder else ""
+        return [f for f in self.files if f.startswith(prefix)]
+
+    def exists(self, name: str) -> bool:
+        return self._inside(self.path(name))
+
+    def path(self, name: str) -> str:
+        """The absolute path of a relative one. For libraries that open by path; readers check ``exists`` first."""
+        return os.path.join(self.root, *name.split("/")) if name else self.root
+
+    def size(self, name: str) -> int:
+        return os.stat(self.path(name)).st_size
+
+    def read(self, name: str, limit: int = MAX_BYTES) -> bytes:
+        """The first ``limit`` bytes of a file. Raises OSError, and FileNotFoundError for a path that leads out."""
+        path = self.path(name)
+        if not self._inside(path):
+            raise FileNotFoundError(name)
+        with open(path, "rb") as f:
+            return f.read(limit)
+
+    def text(self, name: str, limit: int = 16 << 20) -> str:
+        """The same as text: UTF-8, a byte-order mark dropped, what is no UTF-8 replaced."""
+        return self.read(name, limit).decode("utf-8-sig", "replace")
+
+    def lines(self, name: str) -> Iterator[str]:
+        """Lines of a text file."""
+        yield from self.text(name).splitlines()
+
+    def _inside(self, path: str) -> bool:
+        try:
+            real = os.path.realpath(path)
+            if real != os.path.join(os.path.realpath(self.root), "") and not real.startswith(os.path.join(os.path.realpath(self.root), "")):
+                return False
+            return stat.S_ISREG(os.stat(real).st_mode)
+        except (OSError, ValueError):
+            return False
