@@ -53,7 +53,8 @@ def causes(s: Scene) -> tuple[Cause, ...]:
                     visible(d.summary, 600),
                     tuple(visible(e, 600) for e in d.evidence if e),
                     d.remedy,
-                    round(min(confidence, 0.97), 2), d.rule,
+                    round(min(confidence, 0.97), 2),
+                    d.rule,
                 )
             )
     if not found or found[0].confidence < 0.3:

@@ -7,24 +7,29 @@ import os
 import pytest
 
 from tests.cases import runner
+from tests.diagnose.winners import CASES, SILENT
 
 FAST = ("pub-03", "pub-06", "pub-14")
 OWN = runner.cases(shared=False)
 SHARED = runner.cases(own=False)
 
 
-def check(case: str) -> None:
+def check(case: str) -> runner.Result:
     result = runner.run_case(case)
     assert not result.error, result.error
     assert result.verdict == result.expected
     assert result.first_right, result.first
     assert result.category_right, result.causes[:2]
     assert result.pinpoint_right, result.causes[:2]
+    return result
 
 
 @pytest.mark.parametrize("case", OWN, ids=os.path.basename)
 def test_own_case(case: str) -> None:
-    check(case)
+    causes = check(case).causes
+    wins, silent = CASES.get(os.path.basename(case), ("", ()))
+    assert not wins or causes[0]["rule"] == wins, causes[:2]
+    assert not [c for c in causes if c["rule"] in silent and c["confidence"] >= SILENT]
 
 
 @pytest.mark.cases

@@ -28,7 +28,7 @@ def hash_order(s: Scene) -> Iterator[Draft]:
     if lines:
         strength = 0.93 * stage if s.alike or fixed else 0.5 * stage
     else:
-        strength = (0.35 if s.has_sources else 0.5) * stage * (1 if s.alike or fixed else 0.3)
+        strength = (0.2 if s.has_sources else 0.5) * stage * (1 if s.alike or fixed else 0.3)
     if s.samples.relation == "other batches" and s.pools:
         strength *= 0.4
     evidence = [said(d), *(f"depends on the order of a set or on hash(): {h.place}" for h in lines[:3])]

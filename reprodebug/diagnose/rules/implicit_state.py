@@ -98,6 +98,7 @@ def clock(s: Scene) -> Iterator[Draft]:
         return
     evidence = [f"differs at every launch: {h.place}" for h in lines[:4]]
     summary = f"a value made anew at each launch (clock, process id, system randomness) may reach the computation: {lines[0].file}:{lines[0].line}"
-    yield Draft(
-        "implicit-state", summary, tuple(evidence), "Pass the value as an argument, or keep it out of what is computed.", 0.4, within=True
-    )
+    others = s.hint("set-order", "hash", "arrival", "uninitialised")
+    likely = 0.6 if s.stage == "data" and not others and not s.pools else 0.4
+    remedy = "Pass the value as an argument, or keep it out of what is computed."
+    yield Draft("implicit-state", summary, tuple(evidence), remedy, likely, within=True)

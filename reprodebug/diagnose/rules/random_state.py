@@ -91,7 +91,15 @@ def missing_seed(s: Scene) -> Iterator[Draft]:
     )
     if any("default_rng" in f for f in families):
         remedy += " Give numpy.random.default_rng a seed."
-    yield Draft("random-state", summary, tuple(evidence), remedy, weight, frozenset(d.key for d in given) | {x.name for _, x, _ in found})
+    yield Draft(
+        "random-state",
+        summary,
+        tuple(evidence),
+        remedy,
+        weight,
+        frozenset(d.key for d in given) | {x.name for _, x, _ in found},
+        within=bool(derived) or "not seeded" in how or "operating system" in how,
+    )
 
 
 def _weight(s: Scene, story: Story, how: str) -> float:
@@ -233,7 +241,7 @@ def resume(s: Scene) -> Iterator[Draft]:
             summary += f"; {named(trigger[0])}"
         remedy = "Save the generators' states with the checkpoint (torch.get_rng_state(), torch.cuda.get_rng_state_all(), random.getstate(), numpy.random.get_state()) and set them after everything has been rebuilt."
         yield Draft(
-            "random-state", summary, tuple(evidence), remedy, 0.93, frozenset({story.name} | {d.key for d in trigger} | set(loaded))
+            "random-state", summary, tuple(evidence), remedy, 0.95, frozenset({story.name} | {d.key for d in trigger} | set(loaded))
         )
         return
 

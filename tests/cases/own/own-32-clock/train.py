@@ -8,7 +8,7 @@ torch.manual_seed(0)
 START = 1_700_000_000.0
 hours = torch.arange(40, dtype=torch.float64)
 age = time.time() - (START + hours * 3600)
-x = torch.stack([hours / 24, age / 1e8], 1).float()
+x = torch.stack([hours / 24, age % 86400 / 3600], 1).float()
 y = torch.sin(hours.float() / 4)
 net = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
 opt = torch.optim.SGD(net.parameters(), lr=0.1)

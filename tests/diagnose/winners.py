@@ -1,0 +1,48 @@
+"""Which recorded pair each rule of ``reprodebug.diagnose.rules`` has to win, and on which it has to stay silent."""
+
+SILENT = 0.3
+"""a cause below this is a guess, not an answer"""
+
+CASES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "own-01-dropout": ("layer settings", ("random module", "missing or other seed")),
+    "own-02-tied": ("options", ("construction order",)),
+    "own-05-schedule": ("optimizer settings", ("optimizer state not restored", "nondeterministic kernel")),
+    "own-08-clip": ("changed code", ("packages", "options")),
+    "own-10-data-changed": ("file content", ("leftover file", "reading order")),
+    "own-11-debug-draw": ("extra draws", ("missing or other seed", "construction order")),
+    "own-14-empty": ("uninitialised memory", ("clock or process id", "order of arrival")),
+    "own-15-env-path": ("variables", ("options", "hash order")),
+    "own-17-mkldnn": ("kernel settings", ("processor", "threads", "nondeterministic kernel")),
+    "own-19-mtime": ("reading order", ("hash order", "loader settings")),
+    "own-21-package": ("packages", ("changed code", "interpreter and libraries")),
+    "own-23-queue": ("order of arrival", ("uninitialised memory", "loader workers")),
+    "own-24-resume-momentum": ("optimizer state not restored", ("resume without random state", "optimizer settings")),
+    "own-25-shuffle": ("loader settings", ("reading order", "loader workers")),
+    "own-26-split-hash": ("hash order", ("reading order", "variables")),
+    "own-27-stats": ("leftover file", ("file content", "files of one run")),
+    "own-29-projection": ("construction order", ("extra draws", "missing or other seed")),
+    "own-30-requeued": ("resume without random state", ("missing or other seed", "leftover file")),
+    "own-31-loaders": ("loader workers", ("loader settings", "order of arrival")),
+    "own-32-clock": ("clock or process id", ("uninitialised memory", "order of arrival")),
+    "own-33-folds": ("files of one run", ("file content", "clock or process id")),
+}
+"""own case -> (the rule that wins, rules that stay below SILENT)"""
+
+SAMPLES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "changed-package": ("packages", ("changed code", "dtype or autocast")),
+    "forgotten-train-mode": ("train or eval mode", ("layer settings", "random module")),
+    "missing-seed": ("missing or other seed", ("resume without random state", "extra draws")),
+    "precision": ("dtype or autocast", ("reduced precision", "processor")),
+    "threads": ("threads", ("processor", "graphics processor", "kernel settings")),
+}
+"""sample pair -> the same"""
+
+UNTRIED = {
+    "nondeterministic kernel": "its operations are deterministic on a CPU, and no GPU records here",
+    "graphics processor": "needs two kinds of GPU",
+    "reduced precision": "TF32 and reduced-precision reductions act on a GPU alone",
+    "interpreter and libraries": "needs two interpreters",
+    "processor": "the sample pair cpu-capability needs a CPU with AVX2 to be recorded; it is checked with the samples",
+    "random module": "a fallback: wherever a generator's state is recorded, one of the exact rules is surer",
+}
+"""rules that no pair recorded here can make win, and why"""
