@@ -10,13 +10,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reprodebug.bisect.drive import Question
     from reprodebug.capture.launch import Recording
     from reprodebug.model.comparison import Comparison, Tolerance
+    from reprodebug.model.experiment import Bisection
     from reprodebug.store.run import StoredRun
 
 
@@ -54,6 +56,19 @@ def compare(a: str, b: str, *, tolerance: Tolerance | None = None, noise: Sequen
     from reprodebug.diagnose.noise import with_noise
 
     return with_noise(examine(open_run(a), open_run(b), tolerance), [open_run(path) for path in noise])
+
+
+def bisect(question: Question, *, resume: bool = False, say: Callable[[str], None] = lambda text: None) -> Bisection:
+    """Answer a question by experiment: run the program again under mixtures of two circumstances.
+
+    ``resume`` goes on with the newest session of the same question; ``say`` gets progress, a line at a time. Raises
+    UsageError for a question that makes no sense; KeyboardInterrupt leaves a session that can be resumed.
+    """
+    import os
+
+    from reprodebug.bisect.drive import bisect as search
+
+    return search(question, cwd=os.getcwd(), environment=os.environ, resume=resume, say=say)
 
 
 class record:

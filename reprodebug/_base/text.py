@@ -7,6 +7,7 @@ Refuses to guess at markup: callers hand the result to sinks as plain text (``ri
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 
 # Cc control, Cf format (bidi, zero width), Zl/Zp line and paragraph separators, Cs surrogates, Co private use
 _UNSAFE = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"})
@@ -71,3 +72,9 @@ def plural(n: int, noun: str) -> str:
     if n == 1:
         return f"1 {noun}"
     return f"{n:,} {noun}{'es' if noun.endswith(('s', 'x', 'ch', 'sh')) else 's'}"
+
+
+def listed_words(words: Iterable[str]) -> str:
+    """``a, b and c``."""
+    found = list(words)
+    return ", ".join(found[:-1]) + (" and " if len(found) > 1 else "") + found[-1] if found else ""

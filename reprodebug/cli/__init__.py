@@ -25,6 +25,9 @@ reprodebug: find the first thing that differs between two machine-learning runs,
 
   reprodebug capture [-o RUN] -- COMMAND...   record a run; COMMAND is run exactly as typed
   reprodebug compare A B                      the first divergence of two runs (TUI in a terminal)
+  reprodebug bisect --good REV --bad REV -- COMMAND...   find the commit, by running COMMAND at some of them
+  reprodebug bisect A B                       find which of the differences between two runs is the cause, by experiment
+  reprodebug check -- COMMAND...              does COMMAND repeat itself, bit for bit?
   reprodebug show RUN                         what one run recorded
 
 Start with:   reprodebug capture -o runs/a -- python train.py
@@ -35,10 +38,8 @@ Start with:   reprodebug capture -o runs/a -- python train.py
 printed as plain text, which is also the form for screen readers.
 """
 
-COMMANDS = ("capture", "compare", "show")
+COMMANDS = ("capture", "compare", "bisect", "check", "show")
 PLANNED = {
-    "bisect": "bisect is not part of this version yet: compare the two runs to find where they part",
-    "check": "check is not part of this version yet: capture the command twice and compare the two runs",
     "zoom": "zoom is not part of this version yet: record both runs with --level full and compare them",
 }
 

@@ -52,7 +52,8 @@ def steps(trace: Trace) -> np.ndarray[Any, Any]:
     import numpy as np
 
     events = trace.events
-    if len(events) == 0 or events["step"].max() > 0 or (events["kind"] == Kind.OPTIMIZER).any():
+    stepped = any(note.get("type") == "optimizer" for note in trace.notes_meta)  # SGD leaves no state, and may have been cut after one step
+    if len(events) == 0 or stepped or events["step"].max() > 0 or (events["kind"] == Kind.OPTIMIZER).any():
         return events["step"]
     turn = events["turn"].astype(np.int64)
     wraps = np.cumsum(np.diff(turn, prepend=turn[:1]) < 0)

@@ -192,6 +192,9 @@ class Calls:
         if outermost:
             if info.slots_below:
                 self._guest.turn = (self._guest.turn + 1) & 0xFFFF
+                turns = self._guest.options.turns
+                if turns and self._guest.turn >= turns and not self._guest.optimizers.known:
+                    self._guest.leave()
             self._guest.boundary()
 
     def _output(self, t: Any, site: int, flags: int, call: int, outermost: bool, thread: ThreadState) -> None:

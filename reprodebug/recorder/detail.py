@@ -26,19 +26,25 @@ _UNOBSERVED = int(Flag.UNOBSERVED)
 class Options:
     """What ``capture`` asked for, handed over in one environment variable."""
 
-    __slots__ = ("budget", "level", "modules", "steps")
+    __slots__ = ("budget", "level", "modules", "steps", "turns", "until")
     VARIABLE = "REPRODEBUG_OPTIONS"
 
     def __init__(
-        self, level: str = "fingerprint", steps: tuple[int, int] | None = None, modules: str = "", budget: int = DEFAULT_BUDGET
-    ) -> None:
+        self, level: str = "fingerprint", steps: tuple[int, int] | None = None, modules: str = "", budget: int = DEFAULT_BUDGET,
+        until: int = 0, turns: int = 0,
+    ) -> None:  # fmt: skip
         self.level = level
         self.steps = steps
         self.modules = modules
         self.budget = budget
+        self.until = until
+        """a trial ends once this many steps are finished; 0: at the program's own end"""
+        self.turns = turns
+        """the same in calls of outermost modules, for a program without optimizer"""
 
     def to_json(self) -> str:
-        return json.dumps({"level": self.level, "steps": self.steps, "modules": self.modules, "budget": self.budget})
+        return json.dumps({"level": self.level, "steps": self.steps, "modules": self.modules, "budget": self.budget, "until": self.until,
+                           "turns": self.turns})  # fmt: skip
 
     @classmethod
     def from_environment(cls) -> Options:
@@ -49,6 +55,8 @@ class Options:
             tuple(steps) if steps else None,  # type: ignore[arg-type]
             found.get("modules", ""),
             found.get("budget", DEFAULT_BUDGET),
+            found.get("until", 0),
+            found.get("turns", 0),
         )
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from reprodebug._base.redact import machine_key, redact_argv
 from reprodebug.model.events import EVENT
+from reprodebug.recorder import imposed
 from reprodebug.recorder.calls import Calls, PerThread, ThreadState
 from reprodebug.recorder.detail import Detail, Options
 from reprodebug.recorder.fingerprint import Fingerprinter
@@ -106,8 +107,11 @@ class Guest:
 
     def install(self) -> None:
         """Announce this process in the journal and connect every hook."""
+        unknown = imposed.at_torch(self.torch, imposed.imposed())
         self._announce("main")
         torch = self.torch
+        if unknown:
+            self.writer.meta_event({"type": "not-imposed", "names": unknown})
         from torch.nn.modules import module as m
         from torch.optim import optimizer as o
 
@@ -364,3 +368,19 @@ class Guest:
         self.step += 1
         self.calls.step_done()
         self.boundary()
+        if self.options.until and self.step >= self.options.until:
+            self.leave()
+
+    def leave(self) -> None:
+        """A trial has seen what it was made for: the process ends here, at once, with what it recorded written down."""
+        if self.off or os.getpid() != self.pid or self.forked:
+            return
+        self.end()
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except Exception:  # whatever the program made of it
+                pass
+        with open(os.path.join(self.run, "journal", f"stopped-{self.pid}"), "w") as f:
+            f.write(str(self.step or self.turn))
+        os._exit(0)

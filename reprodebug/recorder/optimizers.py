@@ -40,6 +40,11 @@ class Optimizers:
         self._count = 0
         self._meta = -1
 
+    @property
+    def known(self) -> bool:
+        """Whether the program has an optimizer that stepped."""
+        return self._count > 0
+
     def reset(self) -> None:
         """After a fork."""
         self.__init__(self.guest)  # type: ignore[misc]

@@ -12,14 +12,15 @@ if TYPE_CHECKING:
 
 def render(comparison: Comparison) -> str:
     """The document, pure ASCII; a number that JSON cannot hold becomes a string."""
-    return json.dumps(_plain(comparison.to_json()), indent=2, ensure_ascii=True, allow_nan=False)
+    return json.dumps(plain(comparison.to_json()), indent=2, ensure_ascii=True, allow_nan=False)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A JSON value: numbers that JSON cannot hold as text."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     return value

@@ -69,6 +69,13 @@ class _TorchFinder:
 def _guest():
     """reprodebug.recorder.guest, from this very installation, whatever environment the program runs in."""
     import importlib
+
+    _package()
+    return importlib.import_module("reprodebug.recorder.guest")
+
+
+def _package():
+    """The package reprodebug of this very installation."""
     import importlib.util
 
     home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -80,7 +87,6 @@ def _guest():
         package = importlib.util.module_from_spec(spec)
         sys.modules["reprodebug"] = package
         spec.loader.exec_module(package)
-    return importlib.import_module("reprodebug.recorder.guest")
 
 
 def _chain():
@@ -98,6 +104,20 @@ def _chain():
     # `import` ends by looking the module up under its name
 
 
+def _impose():
+    """What a trial of an experiment asks for before the program's first line; nothing in a recording."""
+    import importlib
+
+    try:
+        _package()
+        imposed = importlib.import_module("reprodebug.recorder.imposed")
+        imposed.at_start(imposed.imposed())
+    except Exception as error:
+        _failed(os.environ["REPRODEBUG_RUN"], error)
+
+
 if os.environ.get("REPRODEBUG_RUN"):
     sys.meta_path.insert(0, _TorchFinder())
+    if os.environ.get("REPRODEBUG_IMPOSE"):
+        _impose()
 _chain()

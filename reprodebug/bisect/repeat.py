@@ -1,0 +1,202 @@
+"""Does a command repeat itself, and if not: under which smallest set of settings does it?
+
+A set is tried by running the command until enough runs agreed: how many are needed follows from how often plain runs
+differed. The runs of one set are compared with the first of that set, never with those of another.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from reprodebug._base.text import listed_words, plural
+from reprodebug.bisect import settings as catalogue
+from reprodebug.bisect.commits import moved, moved_environment
+from reprodebug.bisect.lab import End, Lab
+from reprodebug.bisect.places import Snapshot
+from reprodebug.bisect.search.noise import runs_needed
+from reprodebug.bisect.search.sets import solve
+from reprodebug.bisect.trial import Candidate, Horizon, Untestable
+from reprodebug.model.experiment import FOUND, INCONCLUSIVE, NOT_FOUND, SAME_AS_A, UNTESTABLE, Bisection, Culprit, Trial
+from reprodebug.store.run import open_run
+
+_LONG_S = 60.0
+"""runs longer than this are cut a while after the step where plain runs parted"""
+
+
+@dataclass(slots=True)
+class Command:
+    """What is repeated."""
+
+    words: list[str]
+    cwd: str
+    environment: Mapping[str, str]
+    place: Snapshot | None = None
+    """gives a fresh copy of the project for each run; None: in ``cwd``"""
+
+
+@dataclass(slots=True)
+class Repeats:
+    """How a command did under one set of settings."""
+
+    trials: list[Trial] = field(default_factory=list)
+
+    @property
+    def differing(self) -> Trial | None:
+        return next((t for t in self.trials if t.bad), None)
+
+
+def candidate(command: Command, values: Mapping[str, Any], key: str, text: str) -> Candidate:
+    """The command under settings."""
+    environment = dict(command.environment)
+    guest = catalogue.enter(values, environment)
+    check = (lambda run: catalogue.not_taken(run, values)) if values else None
+    cwd, words = command.cwd, list(command.words)
+    if command.place is not None:
+        root, cwd = command.place.enter()
+        environment = moved_environment(environment, command.place.root, root, cwd)
+        words = [moved(w, command.place.root, root) for w in words]
+    return Candidate(key, text, tuple(words), cwd, environment, guest, check)
+
+
+def repeat(lab: Lab, command: Command, values: Mapping[str, Any], runs: int, *, patient: bool = False) -> Repeats:
+    """Run the command ``runs`` times under settings, each compared with the first; ends at the first that differs unless
+    ``patient``. Raises Untestable where the first cannot be run."""
+    text = "with " + listed_words(sorted(values)) if values else "as it is"
+    key = "repeat:" + ",".join(sorted(values))
+    end = End(key, text, lambda: candidate(command, values, key, text))
+    found = Repeats()
+    first = lab.try_(key, text, end.make, judge=lab._as_reference)
+    found.trials.append(first)
+    if first.verdict == UNTESTABLE:
+        raise Untestable(first.reason)
+    end.trial = first
+    lab._refer(end)
+    lab.other = ""
+    for n in range(1, runs):
+        trial = lab.try_(key, text, end.make, n)
+        found.trials.append(trial)
+        if trial.bad and not patient:
+            break
+    return found
+
+
+def minimize(
+    lab: Lab, command: Command, *, suspects: Callable[[str, str], Mapping[str, float]] | None = None
+) -> Bisection:  # fmt: skip
+    """The smallest set of settings of the catalogue under which the command repeats.
+
+    ``suspects``: given the directories of two runs that differ, settings -> weight: those to be tried first.
+    """
+    try:
+        plain = repeat(lab, command, {}, 3)
+    except Untestable as error:
+        return _done(lab, INCONCLUSIVE, f"the command cannot be run: {error.message}")
+    counted = [t for t in plain.trials[1:] if t.verdict != UNTESTABLE]
+    different = plain.differing
+    if different is None:
+        if not counted:
+            return _done(lab, INCONCLUSIVE, f"the command could not be repeated: {plain.trials[-1].reason}")
+        return _done(lab, NOT_FOUND, f"the command repeats itself as it is: {plural(len(plain.trials), 'run')} were equal bit for bit")
+    where = different.first
+    share = sum(bool(t.bad) for t in counted) / len(counted)
+    needed = 1 + runs_needed(min(0.9, share), 0.85)
+    sure = 1 + runs_needed(min(0.9, share), 0.99)
+    if where is not None and plain.trials[0].seconds > _LONG_S:
+        steps = where.step * 4 + 8
+        lab.horizon = Horizon(steps, steps * 16)
+    a = open_run(os.path.join(lab.session.path, plain.trials[0].path))
+    names = [s.name for s in catalogue.CATALOGUE if not s.gpu or catalogue.uses_gpu(a)]
+    weights = {s.name: s.prior for s in catalogue.CATALOGUE}
+    if suspects is not None:
+        given = suspects(a.path, os.path.join(lab.session.path, different.path))
+        weights = {n: w * (1 + 40 * given.get(n, 0.0)) for n, w in weights.items()}
+    seconds = [t.seconds for t in plain.trials if t.bad is not None]
+
+    def under(chosen: frozenset[str], runs: int = needed) -> bool | None:
+        try:
+            found = repeat(lab, command, {n: catalogue.BY_NAME[n].cure for n in names if n in chosen}, runs)
+        except Untestable:
+            return None
+        said = [t.bad for t in found.trials[1:]]
+        return None if None in said else not any(said)
+
+    everything, dropped = _whole(under, names)
+    notes = [f"{n} could not be imposed on this program" for n in dropped]
+    bound = f"log2 of {plural(len(names), 'setting')}, one of them: {math.log2(len(names)):.1f}"
+    if everything is not True:
+        names = [n for n in names if n not in dropped]
+        best = _each(under, names, weights) if everything is None else None
+        if best is None:
+            return _done(
+                lab, NOT_FOUND, "no setting of the catalogue makes the command repeat itself: what varies lies in the program or its data",
+                notes=notes, first=where, bound=bound,
+            )  # fmt: skip
+        chosen: tuple[str, ...] = (best,)
+    else:
+        names = [n for n in names if n not in dropped]
+        for runs in (needed, needed + 2, sure + 4):
+            chosen = solve(names, weights, partial(under, runs=runs)).items
+            if under(frozenset(chosen), max(sure, runs + 1)):
+                break
+    confirmed = under(frozenset(chosen), max(sure, needed + 1))
+    if confirmed is not True:
+        return _done(
+            lab,
+            INCONCLUSIVE,
+            f"{listed_words(chosen)} made the command repeat, and then not any more",
+            notes=notes,
+            first=where,
+            bound=bound,
+        )
+    text = "with " + listed_words(sorted(chosen))
+    slower = [t.seconds for t in lab.made if t.candidate == text and t.bad is not None]
+    factor = (sum(slower) / len(slower)) / max(1e-9, sum(seconds) / len(seconds))
+    notes.append(f"with it the command takes {factor:.2f} times as long ({plural(len(slower), 'run')} against {len(seconds)})")
+    cures = [f"{n}: {catalogue.BY_NAME[n].remedy}" for n in chosen]
+    agreed = sum(t.verdict == SAME_AS_A for t in lab.made if t.candidate == text) - 1
+    confidence = 1 - (1 - min(0.9, share)) ** max(1, agreed)
+    culprit = Culprit(settings={n: {"a": catalogue.BY_NAME[n].cure, "b": _plain_value(a, n)} for n in chosen})
+    return replace(
+        _done(lab, FOUND, f"the command repeats itself with {listed_words(chosen)}, and not without", notes=notes, first=where, bound=bound),
+        culprit=culprit, confidence=round(min(0.99, confidence), 4), proof=tuple(cures),
+    )  # fmt: skip
+
+
+def _whole(under: Callable[..., bool | None], names: list[str]) -> tuple[bool | None, list[str]]:
+    """Whether everything together cures; where it cannot be run, settings are left out until it can. (answer, left out)"""
+    said = under(frozenset(names))
+    if said is not None:
+        return said, []
+    dropped: list[str] = []
+    for risky in ("inter_op_threads", "cpu_capability", "fill_uninitialized_memory", "autocast", "dataloader_workers", "fused_optimizer",
+                  "mkldnn", "compile", "intra_op_threads"):  # fmt: skip
+        if risky in names:
+            dropped.append(risky)
+            said = under(frozenset(names) - set(dropped))
+            if said is not None:
+                return said, dropped
+    return None, dropped
+
+
+def _each(under: Callable[..., bool | None], names: list[str], weights: Mapping[str, float]) -> str | None:
+    return next((n for n in sorted(names, key=lambda n: -weights[n]) if under(frozenset([n]))), None)
+
+
+def _plain_value(run: Any, name: str) -> Any:
+    """What a setting was in the plain run, as far as it shows."""
+    setting = catalogue.BY_NAME[name]
+    seen = catalogue.facts(run)
+    return next((seen[k] for k in setting.seen if k in seen), None)
+
+
+def _done(lab: Lab, outcome: str, reason: str, *, notes: list[str] | None = None, first: Any = None, bound: str = "") -> Bisection:
+    return Bisection(
+        outcome, "settings", reason, first=first, bound=bound, trials=tuple(lab.made), wall_seconds=round(time.monotonic() - lab.started, 3),
+        notes=tuple(notes or ()), session=lab.session.path,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Searching, knowing nothing of git, processes or files: questions out, answers in."""

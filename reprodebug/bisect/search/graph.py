@@ -1,0 +1,232 @@
+"""The first bad commit of a graph, by asking about as few commits as possible.
+
+A candidate is bad when it differs from the good end. Bad is inherited by every descendant, as in ``git bisect``. Answers
+may be missing (untestable) and may be wrong (noise): the search keeps one weight per candidate, the probability that it is
+the first bad one, and asks for the candidate whose ancestors hold about half of it. Without noise that is halving (the
+answer then contradicts nothing); with noise it is the posterior-median search of Burnashev and Zigangirov (1974), on a
+graph instead of a line.
+
+Beside untestable candidates the question is moved to where an answer is likely: the edge of a block of untestable ones is
+taken as equally likely anywhere between a known testable and a known untestable candidate. When only the inside of such a
+block is left, the search ends and says the whole range.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+_INSIDE_ASKED = 16
+"""untestable blocks with at most this many unasked candidates are asked through, as git does; larger ones are not"""
+
+
+@dataclass(slots=True)
+class GraphSearch:
+    """The state of one search.
+
+    ``order``: candidates in topological order, ancestors first; the last one is the bad end. ``parents``: candidate ->
+    its parents (those that are not candidates are left out). ``false_bad`` and ``false_good``: the probabilities that a
+    good candidate shows as bad and a bad one as good, per trial; both 0 without noise. ``enough``: the probability at
+    which an answer counts as found.
+    """
+
+    order: Sequence[str]
+    parents: Mapping[str, Sequence[str]]
+    false_bad: float = 0.0
+    false_good: float = 0.0
+    enough: float = 0.99
+    answers: dict[str, list[bool]] = field(default_factory=dict)
+    """candidate -> what its trials said: True for bad"""
+    untestable: set[str] = field(default_factory=set)
+    _reach: list[int] = field(default_factory=list)
+    _position: dict[str, int] = field(default_factory=dict)
+    _matrix: Any = None
+
+    def __post_init__(self) -> None:
+        self._position = {c: n for n, c in enumerate(self.order)}
+        self._reach = []
+        for n, candidate in enumerate(self.order):
+            bits = 1 << n
+            for parent in self.parents.get(candidate, ()):
+                at = self._position.get(parent)
+                if at is not None:
+                    if at >= n:
+                        raise ValueError("the order is not topological")
+                    bits |= self._reach[at]
+            self._reach.append(bits)
+
+    @property
+    def noisy(self) -> bool:
+        return self.false_bad > 0 or self.false_good > 0
+
+    def ancestors(self, candidate: str) -> list[str]:
+        """The candidate and everything it descends from, among the candidates."""
+        bits = self._reach[self._position[candidate]]
+        return [c for n, c in enumerate(self.order) if bits >> n & 1]
+
+    def answer(self, candidate: str, bad: bool | None) -> None:
+        """What a trial said; None: untestable."""
+        if bad is None:
+            self.untestable.add(candidate)
+        else:
+            self.answers.setdefault(candidate, []).append(bad)
+
+    def weights(self) -> list[float]:
+        """Probability of each candidate, in ``order``, of being the first bad one; all 0 where the answers contradict."""
+        import numpy as np
+
+        logs = np.zeros(len(self.order))
+        for candidate, said in self.answers.items():
+            bads = sum(said)
+            goods = len(said) - bads
+            inside = _log(1 - self.false_good, bads) + _log(self.false_good, goods)
+            outside = _log(self.false_bad, bads) + _log(1 - self.false_bad, goods)
+            logs += np.where(self._row(self._position[candidate]), inside, outside)
+        top = logs.max()
+        if top == -math.inf:
+            return [0.0] * len(self.order)
+        found = np.exp(logs - top)
+        return list((found / found.sum()).tolist())
+
+    def _row(self, at: int) -> Any:
+        """bool[n]: which candidates the one at ``at`` descends from, itself included."""
+        import numpy as np
+
+        raw = self._reach[at].to_bytes(len(self.order) // 8 + 1, "little")
+        return np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little")[: len(self.order)].astype(bool)
+
+    @property
+    def contradicted(self) -> bool:
+        """No candidate explains every answer: there is noise, or the history is not monotone."""
+        return not any(self.weights())
+
+    def remaining(self) -> list[str]:
+        """Candidates that may be the first bad one, with the weight of noise left out."""
+        weights = self.weights()
+        least = max(weights) * 1e-3 if self.noisy else 0.0
+        return [c for c, w in zip(self.order, weights, strict=True) if w > least]
+
+    def next(self) -> str | None:
+        """The candidate to try next; None when the search has ended."""
+        weights = self.weights()
+        if not any(weights):
+            return None
+        if self.noisy:
+            return self._next_noisy(weights)
+        left = [n for n, w in enumerate(weights) if w > 0]
+        if len(left) == 1:
+            return None
+        mask = sum(1 << n for n in left)
+        end = left[-1] if self._reach[left[-1]] & mask == mask else -1
+        open_ = [n for n in left if n != end and self.order[n] not in self.untestable]
+        if not open_:
+            return None
+        counts = {n: (self._reach[n] & mask).bit_count() for n in left}
+        chance = self._chances(left, counts)
+        asked_through = sum(1 for n in open_ if chance[n] <= 0.05) <= _INSIDE_ASKED
+        best, value = None, 0.0
+        for n in open_:
+            p = chance[n] if chance[n] > 0.05 or asked_through else 0.0
+            worth = _entropy(counts[n] / len(left)) * p + (_entropy(p) if p > 0.05 else 0.0)
+            if worth > value * (1 + 1e-9):
+                best, value = n, worth
+        return None if best is None else self.order[best]
+
+    def _next_noisy(self, weights: list[float]) -> str | None:
+        leader = max(range(len(weights)), key=weights.__getitem__)
+        if weights[leader] >= self.enough:
+            return None
+        hidden = sum(weights[n] for n, c in enumerate(self.order) if c in self.untestable)
+        if hidden and hidden + weights[leader] >= self.enough and self.order[leader] in self.untestable:
+            return None
+        import numpy as np
+
+        if self._matrix is None:
+            self._matrix = np.stack([self._row(n) for n in range(len(self.order))]).astype(np.float32)
+        masses = (self._matrix @ np.array(weights, np.float32)).tolist()
+        best, value = None, 0.0
+        for n, candidate in enumerate(self.order):
+            if candidate in self.untestable or n == len(self.order) - 1:
+                continue
+            worth = self._information(min(1.0, masses[n]))
+            if worth > value * (1 + 1e-9):
+                best, value = n, worth
+        return None if best is None else self.order[best]
+
+    def _information(self, mass: float) -> float:
+        """Bits that one trial is expected to tell, of a candidate whose ancestors hold ``mass``."""
+        says_bad = mass * (1 - self.false_good) + (1 - mass) * self.false_bad
+        return _entropy(says_bad) - mass * _entropy(self.false_good) - (1 - mass) * _entropy(self.false_bad)
+
+    def _chances(self, left: list[int], counts: dict[int, int]) -> dict[int, float]:
+        """Probability that each candidate can be tested, from its neighbours in the order that are known."""
+        blocked = sorted(counts[n] for n in left if self.order[n] in self.untestable)
+        if not blocked:
+            return dict.fromkeys(left, 1.0)
+        tested = sorted({0, len(left)} | {counts[n] for n in left if self.order[n] in self.answers})
+        found = {}
+        for n in left:
+            at = counts[n]
+            if self.order[n] in self.untestable:
+                found[n] = 0.0
+                continue
+            below_blocked = max((b for b in blocked if b <= at), default=None)
+            above_blocked = min((b for b in blocked if b >= at), default=None)
+            below_tested = max(t for t in tested if t <= at)
+            above_tested = min(t for t in tested if t >= at)
+            if below_blocked is not None and (below_blocked >= below_tested or above_blocked is None) and above_blocked is None:
+                found[n] = _share(at - below_blocked, above_tested - at)
+            elif above_blocked is not None and below_blocked is None:
+                found[n] = _share(above_blocked - at, at - below_tested)
+            elif below_blocked is not None and above_blocked is not None:
+                between = [t for t in tested if below_blocked < t < above_blocked]
+                if not between:
+                    found[n] = 0.04
+                elif at <= between[0]:
+                    found[n] = _share(at - below_blocked, between[0] - at)
+                elif at >= between[-1]:
+                    found[n] = _share(above_blocked - at, at - between[-1])
+                else:
+                    found[n] = 1.0
+            else:
+                found[n] = 1.0
+        return found
+
+    def result(self) -> tuple[list[str], float]:
+        """(candidates of which one is the first bad one, probability that it is among them).
+
+        One candidate where it is known; several where untestable ones hide which; none where the answers contradict.
+        """
+        weights = self.weights()
+        if not any(weights):
+            return [], 0.0
+        if not self.noisy:
+            return self.remaining(), 1.0
+        leader = max(range(len(weights)), key=weights.__getitem__)
+        chosen = [leader]
+        if self.order[leader] in self.untestable or any(p in self.untestable for p in self.parents.get(self.order[leader], ())):
+            for n in sorted(range(len(weights)), key=lambda k: -weights[k]):
+                if sum(weights[k] for k in chosen) >= self.enough:
+                    break
+                if n not in chosen:
+                    chosen.append(n)
+        return [self.order[n] for n in sorted(chosen)], sum(weights[n] for n in chosen)
+
+
+def _share(near: int, far: int) -> float:
+    """Where an edge lies equally likely anywhere between: the probability of being on the testable side."""
+    return near / (near + far) if near + far else 0.0
+
+
+def _log(p: float, times: int) -> float:
+    if times == 0:
+        return 0.0
+    return -math.inf if p <= 0 else math.log(p) * times
+
+
+def _entropy(p: float) -> float:
+    if p <= 0 or p >= 1:
+        return 0.0
+    return -p * math.log2(p) - (1 - p) * math.log2(1 - p)

@@ -1,0 +1,84 @@
+"""The smallest set of items that makes a run bad, by asking about few sets.
+
+Items are put in order of suspicion. The shortest bad prefix is found by halving; its last item is necessary; with that item
+kept, the same is asked of what stands before it, until what was kept is bad alone. For k items out of n that takes about
+k (log2 n + 1) questions; where the suspicion is right the first question answers. Holds where adding an item to a bad set
+keeps it bad; the caller confirms the answer by trying it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Smallest:
+    """The answer of :func:`smallest_set`."""
+
+    items: tuple[str, ...]
+    together: tuple[tuple[str, ...], ...] = ()
+    """groups of items that could not be told apart, because no set between could be tested"""
+
+
+def smallest_set(items: Sequence[str], suspicion: Mapping[str, float] | None = None) -> Generator[frozenset[str], bool | None, Smallest]:
+    """A generator of questions: it yields a set of items, and is sent whether that set is bad (None: untestable).
+
+    It takes for granted that all items together are bad and that none is not. ``suspicion``: item -> a positive weight,
+    1 where not given. Returns the smallest set by ``StopIteration.value``.
+    """
+    weight = {i: max(1e-6, (suspicion or {}).get(i, 1.0)) for i in items}
+    rest = sorted(items, key=lambda i: -weight[i])
+    kept: list[str] = []
+    together: list[tuple[str, ...]] = []
+    while True:
+        if kept and (yield frozenset(kept)):
+            break
+        good, bad = 0, len(rest)
+        blocked: set[int] = set()
+        while True:
+            middle = _split([weight[i] for i in rest], good, bad, blocked)
+            if middle is None:
+                break
+            said = yield frozenset([*kept, *rest[:middle]])
+            if said is None:
+                blocked.add(middle)
+            elif said:
+                bad = middle
+            else:
+                good = middle
+        group = rest[good:bad]
+        kept += group
+        if len(group) > 1:
+            together.append(tuple(group))
+        rest = rest[:good]
+        if not rest:
+            break
+    return Smallest(tuple(i for i in items if i in kept), tuple(together))
+
+
+def _split(weights: Sequence[float], good: int, bad: int, blocked: set[int]) -> int | None:
+    """The length between ``good`` and ``bad`` that halves the weight between them and is not blocked."""
+    inner = [n for n in range(good + 1, bad) if n not in blocked]
+    if not inner:
+        return None
+    total = sum(weights[good:bad])
+    running, best, distance = 0.0, inner[0], float("inf")
+    for n in range(good + 1, bad):
+        running += weights[n - 1]
+        if n not in blocked and abs(running - total / 2) < distance:
+            best, distance = n, abs(running - total / 2)
+    return best
+
+
+def solve(items: Sequence[str], suspicion: Mapping[str, float] | None, bad: Callable[[frozenset[str]], bool | None]) -> Smallest:
+    """:func:`smallest_set` with its questions answered by ``bad``."""
+    search = smallest_set(items, suspicion)
+    answer: bool | None = None
+    started = False
+    while True:
+        try:
+            question = search.send(answer) if started else next(search)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        started, answer = True, bad(question)

@@ -1,0 +1,117 @@
+"""``reprodebug bisect``: find the cause by experiment."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+
+from reprodebug._base.errors import UsageError
+from reprodebug._base.text import plural, visible
+from reprodebug.cli.arguments import Parser, write_result
+
+EXIT_CODES = {"found": 0, "not-found": 1, "ends-do-not-reproduce": 1, "inconclusive": 3}
+
+
+def _seconds(word: str) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{word!r} is no number of seconds")
+    return value
+
+
+def parser() -> Parser:
+    p = Parser(
+        prog="reprodebug bisect",
+        usage="reprodebug bisect [A B] [--axis AXIS[,AXIS]] [--good REV --bad REV] [options] [-- COMMAND...]",
+        description="Run the program again under mixtures of two circumstances until the smallest cause of their difference is proved.",
+    )
+    p.add_argument("runs", nargs="*", metavar="A B", help="two recorded runs")
+    p.add_argument("--axis", default="", metavar="AXIS[,AXIS]", help="commits, settings, packages, env, config (default: all that differ)")
+    p.add_argument(
+        "--good", action="append", default=[], metavar="REV", help='a commit that is right, or pins: "numpy==1.26.4 pillow==10.0"'
+    )
+    p.add_argument("--bad", action="append", default=[], metavar="REV", help="a commit that is wrong, or pins")
+    p.add_argument("--repo", default="", metavar="DIR", help="the repository to search (default: the one around this directory)")
+    p.add_argument("--probe", metavar="SCRIPT", help="a script that decides, with the exit codes of `git bisect run`")
+    p.add_argument("--first-parent", action="store_true", help="follow merges along their first parent only")
+    p.add_argument("--path", action="append", default=[], metavar="PATH", help="only commits that touch this path (repeatable)")
+    p.add_argument("--find-links", action="append", default=[], metavar="DIR", help="a folder or page with wheels (repeatable)")
+    p.add_argument("--timeout", type=_seconds, metavar="S", help="seconds that a trial may take (default: six times the longer end)")
+    p.add_argument("--resume", action="store_true", help="go on with the same search where it was interrupted")
+    p.add_argument("--list", action="store_true", help="list the sessions that there are")
+    p.add_argument("--clean", action="store_true", help="remove every session that is not running")
+    p.add_argument("--headless", action="store_true", help="print plain text")
+    p.add_argument("--markdown", metavar="FILE", help="write the result as Markdown (- for stdout)")
+    p.add_argument("--json", metavar="FILE", help="write the result as JSON (- for stdout)")
+    p.add_argument("--log", metavar="FILE", help="write the search in the form of `git bisect log` (- for stdout)")
+    return p
+
+
+def run(words: list[str]) -> int:
+    """Parse, search, present; returns the exit code of the outcome."""
+    at = words.index("--") if "--" in words else len(words)
+    arguments = parser().parse_args(words[:at])
+    command = tuple(words[at + 1 :])
+    if arguments.list or arguments.clean:
+        return _sessions(arguments)
+    if len(arguments.runs) not in (0, 2):
+        stray = arguments.runs[0]
+        hint = "give both runs: reprodebug bisect A B" if os.path.isdir(stray) else "the command must stand behind `--`"
+        raise UsageError(f"{plural(len(arguments.runs), 'run')} given, two are needed", hint=hint)
+    from reprodebug import api
+    from reprodebug.bisect.drive import Question
+
+    a, b = (os.path.abspath(r) for r in arguments.runs) if arguments.runs else ("", "")
+    probe = tuple(shlex.split(arguments.probe)) if arguments.probe else ()
+    if probe and os.path.exists(probe[0]):
+        probe = (os.path.abspath(probe[0]), *probe[1:])
+        if not os.access(probe[0], os.X_OK):
+            raise UsageError(f"the probe {arguments.probe} is not executable", hint=f"chmod +x {probe[0]}")
+    question = Question(
+        a, b, tuple(x for x in arguments.axis.split(",") if x), tuple(arguments.good), tuple(arguments.bad), command, arguments.repo, probe,
+        arguments.first_parent, tuple(arguments.path), tuple(os.path.abspath(x) if os.path.isdir(x) else x for x in arguments.find_links),
+        arguments.timeout,
+    )  # fmt: skip
+    try:
+        result = api.bisect(question, resume=arguments.resume, say=_say)
+    except KeyboardInterrupt:
+        print("reprodebug: interrupted; `reprodebug bisect --resume` with the same words goes on", file=sys.stderr)
+        raise
+    from reprodebug.report import bisection
+
+    if arguments.markdown:
+        write_result(arguments.markdown, bisection.to_markdown(result))
+    if arguments.json:
+        write_result(arguments.json, bisection.to_json(result))
+    if arguments.log:
+        from reprodebug.bisect.commits import git_log
+
+        write_result(arguments.log, git_log(result, " ".join(arguments.good), " ".join(arguments.bad)))
+    if "-" not in (arguments.markdown, arguments.json, arguments.log):
+        import shutil
+
+        write_result("-", bisection.to_text(result, min(shutil.get_terminal_size((100, 24)).columns, 120)))
+    return EXIT_CODES[result.outcome]
+
+
+def _say(text: str) -> None:
+    print(visible(text, 400), file=sys.stderr, flush=True)
+
+
+def _sessions(arguments: argparse.Namespace) -> int:
+    from reprodebug.bisect import session
+
+    if arguments.clean:
+        print(f"{plural(session.clean(), 'session')} removed from {visible(session.home())}")
+        return 0
+    found = session.known()
+    for s in found:
+        print(f"{os.path.basename(s.path)}  {s.state:22} {plural(s.trials, 'trial'):>10}  {visible(s.what, 120)}")
+    if not found:
+        print(f"no session in {visible(session.home())}")
+    return 0

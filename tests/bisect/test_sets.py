@@ -1,0 +1,77 @@
+"""The search over sets: exact on monotone questions, few questions, honest where sets cannot be tried."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reprodebug.bisect.search.noise import decided, rate, runs_needed
+from reprodebug.bisect.search.sets import solve
+
+
+@given(st.integers(1, 30), st.data())
+@settings(max_examples=200, deadline=None)
+def test_the_smallest_set_is_found(n: int, data: st.DataObject) -> None:
+    items = [f"i{k}" for k in range(n)]
+    culprits = data.draw(st.sets(st.sampled_from(items), min_size=1, max_size=4))
+    weights = data.draw(st.dictionaries(st.sampled_from(items), st.floats(0.01, 50)))
+    asked = []
+
+    def bad(chosen: frozenset[str]) -> bool:
+        asked.append(chosen)
+        return culprits <= chosen
+
+    assert set(solve(items, weights, bad).items) == culprits
+    assert frozenset() not in asked
+
+
+@pytest.mark.parametrize(("n", "k", "most"), [(20, 3, 18), (200, 3, 30), (23, 1, 6), (3, 1, 3)])
+def test_questions_stay_few(n: int, k: int, most: int) -> None:
+    rng = random.Random(n)
+    items = [str(i) for i in range(n)]
+    for _ in range(300):
+        culprits, asked = set(rng.sample(items, k)), []
+        solve(items, None, lambda chosen, c=culprits, a=asked: a.append(1) or c <= chosen)  # type: ignore[misc,func-returns-value]
+        assert len(asked) <= most
+        assert len(asked) + 2 <= 1.6 * math.log2(math.comb(n, k)) + 5 or n == 20
+
+
+def test_a_right_suspicion_takes_one_question() -> None:
+    items = [str(i) for i in range(16)]
+    asked: list[frozenset[str]] = []
+
+    def bad(chosen: frozenset[str]) -> bool:
+        asked.append(chosen)
+        return "11" in chosen
+
+    assert solve(items, {"11": 100.0}, bad).items == ("11",)
+    assert asked == [frozenset({"11"})]
+
+
+def test_items_that_cannot_be_tried_apart_are_named_together() -> None:
+    def bad(chosen: frozenset[str]) -> bool | None:
+        return None if ("b" in chosen) != ("c" in chosen) else "c" in chosen
+
+    found = solve(["a", "b", "c", "d"], None, bad)
+    assert set(found.items) == {"b", "c"}
+    assert found.together == (("b", "c"),)
+
+
+def test_a_sequential_test_decides_only_when_it_may() -> None:
+    assert decided(1, 0, 0.0, 0.0) is True
+    assert decided(0, 1, 0.0, 0.5) is None
+    assert decided(0, 8, 0.02, 0.5) is False
+    assert decided(1, 0, 0.05, 0.05) is None
+    assert decided(2, 0, 0.05, 0.05) is True
+
+
+def test_rates_and_runs() -> None:
+    assert 0 < rate(0, 5) < 0.1
+    assert rate(5, 5) > 0.9
+    assert runs_needed(1.0) == 1
+    assert runs_needed(0.5, 0.99) == 7
+    assert runs_needed(0.0) == 12
