@@ -47,15 +47,21 @@ def open_run(path: str) -> StoredRun:
 
 
 def compare(a: str, b: str, *, tolerance: Tolerance | None = None, noise: Sequence[str] = ()) -> Comparison:
-    """Compare two runs by path, and say why they differ.
+    """Compare two runs by path, and say why they differ: run directories, records of other systems, or tensor files, in any mix.
 
     ``noise`` are further recordings of A or of B: what a run differs by from itself is the yardstick then. Raises
     RunUnreadable, SchemaTooNew or NothingComparable.
     """
-    from reprodebug.compare.runs import examine
-    from reprodebug.diagnose.noise import with_noise
+    from reprodebug.store.run import is_run
 
-    return with_noise(examine(open_run(a), open_run(b), tolerance), [open_run(path) for path in noise])
+    if is_run(a) and is_run(b):
+        from reprodebug.compare.runs import examine
+        from reprodebug.diagnose.noise import with_noise
+
+        return with_noise(examine(open_run(a), open_run(b), tolerance), [open_run(path) for path in noise])
+    from reprodebug.mixed import compare_mixed
+
+    return compare_mixed(a, b, tolerance)
 
 
 def bisect(question: Question, *, resume: bool = False, say: Callable[[str], None] = lambda text: None) -> Bisection:

@@ -15,6 +15,7 @@ from reprodebug.compare.before import equal_before
 from reprodebug.compare.generators import random_state_differences
 from reprodebug.compare.history import history_differences
 from reprodebug.compare.loops import loop_differences
+from reprodebug.compare.losses import loss_values
 from reprodebug.compare.surroundings import surroundings
 from reprodebug.model.comparison import (
     Comparison,
@@ -464,20 +465,7 @@ def _not_recorded(a: StoredRun, b: StoredRun, pairs: list[Pair], first: Divergen
 
 def _losses(pair: Pair) -> tuple[tuple[int, float | None, float | None], ...]:
     """(step, A, B) of the last loss of each step, thinned to 2,000 steps."""
-    import numpy as np
-
-    series: list[dict[int, float]] = []
-    for trace, step in ((pair.a, pair.align.step_a), (pair.b, pair.align.step_b)):
-        at = np.flatnonzero(trace.events["kind"] == Kind.LOSS)
-        values: dict[int, float] = {}
-        if len(at) and len(trace.stats):
-            where = np.searchsorted(trace.stats["seq"], trace.events["seq"][at])
-            where = np.minimum(where, len(trace.stats) - 1)
-            hit = trace.stats["seq"][where] == trace.events["seq"][at]
-            for s, v in zip(step[at[hit]].tolist(), trace.stats["value"][where[hit]].tolist(), strict=True):
-                if v == v:
-                    values[s] = v
-        series.append(values)
+    series = [loss_values(pair.a, pair.align.step_a), loss_values(pair.b, pair.align.step_b)]
     both = sorted(set(series[0]) | set(series[1]))
     if len(both) > 2000:
         both = both[:: len(both) // 2000 + 1]

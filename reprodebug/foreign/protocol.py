@@ -58,8 +58,16 @@ class Record:
     facts: dict[tuple[str, str], Fact] = field(default_factory=dict)
     series: dict[str, dict[int, float]] = field(default_factory=dict)
     """metric -> step -> value, the last value where a step was written twice"""
+    prefix: str = ""
+    """of the keys of its configuration, where another record of the same side has the same key"""
+    rank: int = 2
+    """how complete its list of packages is: 3 what is installed, 2 what a lock file fixes, 1 what is asked for"""
     single: bool = False
     """its metrics are 32-bit floats: compared with a relative tolerance of 1e-6"""
+    doubles: set[str] = field(default_factory=set)
+    """metrics of a ``single`` record that are wider than 32 bits"""
+    summary: set[str] = field(default_factory=set)
+    """metrics of which only the last value is known, not its step"""
     notes: list[str] = field(default_factory=list)
     """what was cut, not recorded, or needs an extra; one sentence each"""
     _points: int = 0

@@ -250,7 +250,7 @@ class Comparison:
             "first_divergence": divergence_json(self.first) if self.first else None,
             "causes": [dataclasses.asdict(c) for c in self.causes[:10]],
             "differences": [
-                {"section": d.section, "key": d.key, "a": d.a, "b": d.b, "severity": d.severity, "reason": d.reason}
+                {"section": d.section, "key": d.key, "a": _json_value(d.a), "b": _json_value(d.b), "severity": d.severity, "reason": d.reason}
                 for d in self.differences
             ],
             "coverage": {
@@ -271,6 +271,10 @@ class Comparison:
                 for x in self.layers
             ],
         }  # fmt: skip
+
+
+def _json_value(text: str) -> str | None:
+    return None if text == "(absent)" else text
 
 
 def divergence_json(d: Divergence) -> dict[str, object]:

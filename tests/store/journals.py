@@ -220,7 +220,7 @@ def build_run(
     if manifest:
         write_manifest(
             path,
-            Manifest(("python", "train.py"), "/project", "2026-01-01T00:00:00.000+00:00", level="full" if more.get("extras") else "fingerprint",  # noqa: E501
+            Manifest(("python", "train.py"), "/project", "2026-01-01T00:00:00.000+00:00", level="full" if more.get("extras") else "fingerprint",
                      label=os.path.basename(path)),
         )  # fmt: skip
     if form == "trace":

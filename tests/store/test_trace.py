@@ -368,7 +368,7 @@ def test_other_forms_are_refused(tmp_path: Path) -> None:
         ("tables", {"data": np.frombuffer(b"[1]", np.uint8)}),
         ("tables", {"data": np.frombuffer(b"\xff\xfe", np.uint8)}),
         ("tables", {"data": np.frombuffer(b"[" * 100_000, np.uint8)}),
-        ("tables", {"data": np.frombuffer(json.dumps({"sites": [], "metas": [[[1e999], "", "", "", ""]], "generators": [], "notes": []}).encode(),  # noqa: E501
+        ("tables", {"data": np.frombuffer(json.dumps({"sites": [], "metas": [[[1e999], "", "", "", ""]], "generators": [], "notes": []}).encode(),
                                           np.uint8)}),
         ("samples/rows", {"data": np.array([2**63, 2**63, 2**63], "<u8")}),
         ("samples/rows", {"data": np.array([1, 2], "<u8")}),

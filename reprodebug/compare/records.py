@@ -1,0 +1,351 @@
+"""What two sides recorded in other systems' files, joined by meaning: one list of differences and one verdict.
+
+A package of a lock file meets the same package of a W&B record. What one side's systems could not know is not a difference; a
+fact that follows from another stands behind it; values are compared as what they mean (``0.001`` and ``1e-3``, a short commit and its long
+form), not as text.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reprodebug._base.text import listed_words, plural, visible
+from reprodebug.compare import importance
+from reprodebug.foreign.protocol import Fact, Record
+from reprodebug.model.comparison import Comparison, Counts, Coverage, Difference, RunSide
+
+ABSENT = "(absent)"
+_SINGLE = 1e-6
+"""relative tolerance where one side keeps 32-bit numbers"""
+_ORDER = {"critical": 0, "notable": 1, "harmless": 2}
+_PRESENT = re.compile(r"^(package|package-build|package-commit|env|metrics)/")
+
+
+@dataclass(slots=True)
+class Joined:
+    """Everything that one side's records say."""
+
+    path: str
+    facts: dict[tuple[str, str], tuple[Fact, int, str]] = field(default_factory=dict)
+    """(section, key) -> (fact, rank of its record, system)"""
+    series: dict[str, dict[int, float]] = field(default_factory=dict)
+    single: set[str] = field(default_factory=set)
+    summary: set[str] = field(default_factory=set)
+    ranks: dict[tuple[str, str], int] = field(default_factory=dict)
+    """(section, group) -> the most complete rank that speaks of it"""
+    systems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def join(path: str, records: Sequence[Record], *, prefixed: bool = False) -> Joined:
+    """One side's records as one; ``prefixed``: configuration files keep their name in front of their keys."""
+    found = Joined(path)
+    for record in sorted(records, key=lambda r: r.rank):
+        if (record.facts or record.series) and record.system not in found.systems:
+            found.systems.append(record.system)
+        found.notes += [n for n in record.notes if n not in found.notes]
+        for (section, key), fact in record.facts.items():
+            if prefixed and record.prefix and section == "config":
+                key = f"{record.prefix}:{key}"
+            group = (section, key.partition("/")[0] if _PRESENT.match(key) else "")
+            found.ranks[group] = max(found.ranks.get(group, 0), record.rank)
+            known = found.facts.get((section, key))
+            if known is None or known[1] <= record.rank:
+                found.facts[section, key] = (fact, record.rank, record.system)
+        for name, points in record.series.items():
+            if name not in found.series or len(points) > len(found.series[name]):
+                found.series[name] = points
+                if record.single and name not in record.doubles:
+                    found.single.add(name)
+                if name in record.summary:
+                    found.summary.add(name)
+    return found
+
+
+def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> Comparison:
+    """The comparison of two sides. ``extra``: differences found elsewhere (tensors)."""
+    facts, compared = _facts(a, b)
+    metrics, points, first = _metrics(a, b)
+    differences = sorted([*extra, *facts, *metrics], key=lambda d: (_ORDER[d.severity], d.reason.startswith("follows")))
+    real = [d for d in differences if d.severity != "harmless"]
+    total = compared + points
+    sides = [RunSide(j.path, j.path, True, notes=tuple(j.notes[:20]), level="foreign") for j in (a, b)]
+    if not total and not extra:
+        verdict = "incomparable"
+        held = [f"{x} holds {listed_words(j.systems) or 'nothing that is read'}" for x, j in (("A", a), ("B", b))]
+        reason = f"the two sides have nothing in common: {'; '.join(held)}"
+    elif real:
+        verdict = "divergent"
+        causes = [d for d in real if d.section != "metrics" and not d.reason.startswith("follows")]
+        effect = f"the metric {visible(first[0], 80)} differs first, at step {first[1]}" if first else ""
+        named = (
+            f"{plural(len(causes), 'recorded fact')} differ{'s' if len(causes) == 1 else ''}" if causes else "no recorded fact explains it"
+        )
+        reason = "; ".join(x for x in (effect, named) if x)
+    else:
+        verdict = "identical"
+        said = [plural(compared, "recorded fact")] if compared else []
+        said += [plural(points, "metric value")] if points else []
+        reason = f"{listed_words(said)} are equal ({listed_words(dict.fromkeys(a.systems + b.systems))}); no tensor was recorded by them"
+    return Comparison(
+        verdict, reason, sides[0], sides[1], None, differences=tuple(differences), counts=Counts(compared=total, differing=len(real)),
+        coverage=Coverage(0.0), not_recorded=_not_recorded(a, b),
+        losses=_losses(a, b),
+    )  # fmt: skip
+
+
+def _not_recorded(a: Joined, b: Joined) -> tuple[str, ...]:
+    found = [f"A: {n}" for n in a.notes] + [f"B: {n}" for n in b.notes]
+    for group, what in ((("environment", "package"), "packages"), (("config", ""), "configuration"), (("code", ""), "code")):
+        have = [group in j.ranks for j in (a, b)]
+        if have[0] != have[1]:
+            found.append(f"{what}: recorded by {'A' if have[0] else 'B'} alone, so not compared")
+        elif not any(have):
+            found.append(f"{what}: recorded by neither side")
+    return tuple(found[:60])
+
+
+# facts
+
+
+def _facts(a: Joined, b: Joined) -> tuple[list[Difference], int]:
+    found: list[Difference] = []
+    compared = 0
+    for section, key in dict.fromkeys([*a.facts, *b.facts]):
+        left, right = a.facts.get((section, key)), b.facts.get((section, key))
+        if left is not None and right is not None:
+            compared += 1
+            if same(section, key, left[0].value, right[0].value, min(left[1], right[1])):
+                continue
+        elif not _known_to_be_absent(section, key, left, right, a, b):
+            continue
+        if key.startswith(("package-build/", "package-hash/", "package-origin/")) and _other_version(key, a, b):
+            continue  # comes with another version of the package
+        severity, reason = _rated(section, key, left, right, a, b)
+        x, y = (ABSENT if side is None else shown(side[0].value) for side in (left, right))
+        found.append(Difference(section, key, x, y, severity, reason))
+    return found, compared
+
+
+def _known_to_be_absent(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) -> bool:
+    """Whether a fact that one side has alone is a difference: the other side's systems would have recorded it."""
+    here, other = (left, b) if left is not None else (right, a)
+    if section in ("hardware",) or key in ("python", "executable", "requires-python", "git_branch", "git_remote", "program", "image"):
+        return False
+    group = (section, key.partition("/")[0] if _PRESENT.match(key) else "")
+    if key.startswith(("package-", "package-origin")):
+        return ("environment", f"package/{key.partition('/')[2]}") in other.facts and here[2] in other.systems
+    if group not in other.ranks:
+        return section == "code" and key in ("git_diff", "untracked") and ("code", "git_commit") in other.facts and here[2] in other.systems
+    if key.startswith("package/"):
+        return bool(other.ranks[group] >= here[1])
+    return here[2] in other.systems
+
+
+def same(section: str, key: str, x: Any, y: Any, rank: int = 2) -> bool:
+    """Whether two recorded values mean the same."""
+    if x == y:
+        return True
+    if section == "code" and key == "git_commit":
+        p, q = str(x).lower(), str(y).lower()
+        return min(len(p), len(q)) >= 7 and (p.startswith(q) or q.startswith(p))
+    if key.startswith("package/") or key in ("python", "cuda", "cudnn", "driver"):
+        return _same_version(str(x), str(y), prefix=key == "python" or rank < 2)
+    return _same_value(x, y, 0)
+
+
+def _same_version(x: str, y: str, *, prefix: bool) -> bool:
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        p, q = Version(x), Version(y)
+    except InvalidVersion:
+        for spec, version in ((x, y), (y, x)):
+            if prefix and re.match(r"^[<>=!~]", spec):
+                try:
+                    return SpecifierSet(spec).contains(Version(version), prereleases=True)
+                except (InvalidSpecifier, InvalidVersion):
+                    continue
+        return x == y or (prefix and "any" in (x, y))
+    if p == q:
+        return True
+    short, long = sorted((p, q), key=lambda v: len(v.release))
+    return (
+        prefix and len(short.release) < 3 and len(short.release) < len(long.release) and long.release[: len(short.release)] == short.release
+    )
+
+
+def _same_value(x: Any, y: Any, depth: int) -> bool:
+    if depth > 32:
+        return False
+    x, y = _meant(x), _meant(y)
+    if isinstance(x, bool) or isinstance(y, bool):
+        other = y if isinstance(x, bool) else x
+        return x == y and (isinstance(other, bool) or other in (0.0, 1.0))
+    if isinstance(x, float) and isinstance(y, float):
+        return x == y or (math.isnan(x) and math.isnan(y)) or math.isclose(x, y, rel_tol=1e-12)
+    if isinstance(x, list) and isinstance(y, list):
+        return len(x) == len(y) and all(_same_value(p, q, depth + 1) for p, q in zip(x, y, strict=True))
+    if isinstance(x, dict) and isinstance(y, dict):
+        return x.keys() == y.keys() and all(_same_value(x[k], y[k], depth + 1) for k in x)
+    return type(x) is type(y) and x == y
+
+
+def _meant(value: Any) -> Any:
+    """A value in one form: numbers as float, text that is a number, a bool, a list or a mapping as that."""
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, (int, float)):
+        return float(value) if abs(value) < 2**53 else value
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, str):
+        text = value.strip()
+        lower = text.lower()
+        if lower in ("true", "false"):
+            return lower == "true"
+        if lower in ("none", "null", "~"):
+            return None
+        if lower in ("nan", ".nan"):
+            return math.nan
+        if re.fullmatch(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?", text):
+            number = float(text.replace("_", ""))
+            return number if abs(number) < 2**53 else text
+        if text[:1] in "[{" or re.fullmatch(r"\(.*,.*\)", text, re.S):
+            try:
+                return json.loads(re.sub(r"^\((.*?),?\s*\)$", r"[\1]", text, flags=re.S).replace("'", '"'))
+            except (ValueError, RecursionError):
+                return text
+        return text
+    return value
+
+
+def shown(value: Any) -> str:
+    """A fact's value for a report."""
+    if isinstance(value, str):
+        return value[:4000]
+    if value is None:
+        return "None"
+    return json.dumps(value, ensure_ascii=False, default=str)[:4000]
+
+
+def _other_version(key: str, a: Joined, b: Joined) -> bool:
+    package = ("environment", f"package/{key.partition('/')[2]}")
+    return package in a.facts and package in b.facts and not same(*package, a.facts[package][0].value, b.facts[package][0].value)
+
+
+def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) -> tuple[str, str]:
+    sources = " and ".join(dict.fromkeys(side[2] for side in (left, right) if side is not None))
+    for follower in (left, right):
+        derived = follower[0].derived if follower is not None else ""
+        if derived and _differs(section, derived, a, b):
+            return "notable", f"follows from {visible(derived, 100)}"
+    if key.startswith(("package-build/", "package-channel/", "package-hash/", "package-origin/")):
+        if key.startswith("package-channel/"):
+            return "harmless", f"the same version from elsewhere ({sources})"
+        return (
+            "critical" if re.search(r"blas|mkl|cuda|cudnn|torch|numpy|mkl", key) else "notable"
+        ), f"the same version, built otherwise ({sources})"
+    if section == "environment" and key.startswith("package/"):
+        rated = importance.package(key.partition("/")[2].split(" ")[0], None)
+        return (rated[0] if rated[0] != "harmless" else "notable"), f"{rated[1]} ({sources})"
+    if section == "environment" and key.startswith("env/"):
+        rated = importance.variable(key[4:])
+        return rated[0], f"{rated[1]} ({sources})"
+    if key.startswith("installer/") or key in ("executable", "platform", "git_branch", "git_remote", "program", "requires-python"):
+        return "harmless", f"a place or a name, no input of the computation ({sources})"
+    if key == "python":
+        return importance.interpreter("version", str(left[0].value) if left else "", str(right[0].value) if right else "")
+    if section == "config":
+        rated = importance.option(key.rpartition(".")[2].rpartition(":")[2])
+        if rated[0] == "harmless" and "." in key.rpartition(":")[2]:
+            return "notable", f"a name inside the configuration may choose what is computed ({sources})"
+        return rated[0], f"{rated[1]} ({sources})"
+    if section == "code" and key in ("args", "overrides"):
+        return "notable", f"the command line ({sources})"
+    if section in ("data", "random-state"):
+        return "critical", f"an input of the computation ({sources})"
+    if section == "code":
+        return ("critical" if key.startswith(("git_", "untracked", "file/")) else "notable"), f"what ran ({sources})"
+    return "notable", f"recorded by {sources}"
+
+
+def _differs(section: str, target: str, a: Joined, b: Joined) -> bool:
+    """Whether what a fact follows from differs: a fact by its key, or a stage by any of the data before it."""
+    if target.startswith("stage "):
+        return True
+    for own in {section, "config", "data", "code"}:
+        left, right = a.facts.get((own, target)), b.facts.get((own, target))
+        if left is not None and right is not None and not same(own, target, left[0].value, right[0].value):
+            return True
+    return False
+
+
+# metrics
+
+
+def _metrics(a: Joined, b: Joined) -> tuple[list[Difference], int, tuple[str, int] | None]:
+    found: list[Difference] = []
+    points = 0
+    first: tuple[str, int] | None = None
+    for name in dict.fromkeys([*a.series, *b.series]):
+        x, y = a.series.get(name), b.series.get(name)
+        if x is None or y is None:
+            if a.series and b.series and set(a.systems) & set(b.systems):
+                left, right = (ABSENT if s is None else repr(s[max(s)]) for s in (x, y))
+                found.append(Difference("metrics", name, left, right, "notable", "logged by one run alone"))
+            continue
+        tolerance = _SINGLE if name in a.single | b.single else 0.0
+        if name in a.summary | b.summary:
+            at = _unequal({0: x[max(x)]}, {0: y[max(y)]}, tolerance)
+            points += 1
+        else:
+            at = _unequal(x, y, tolerance)
+            points += len(x.keys() & y.keys())
+        if at is None and (name in a.summary | b.summary or max(x) == max(y)):
+            continue
+        last = repr(x[max(x)]), repr(y[max(y)])
+        if at is None:
+            reason = f"equal as far as both go; A ends at step {max(x)}, B at step {max(y)}"
+        else:
+            reason = f"first differs at step {at}" if name not in a.summary | b.summary else "the last value differs"
+            if first is None or at < first[1]:
+                first = (name, at)
+        found.append(Difference("metrics", name, last[0], last[1], "notable", reason))
+    return found, points, first
+
+
+def _unequal(x: Mapping[int, float], y: Mapping[int, float], tolerance: float) -> int | None:
+    """The first common step at which two series differ; None where none does."""
+    if len(x) > 1000:
+        import numpy as np
+
+        steps = np.intersect1d(np.fromiter(x, np.int64, len(x)), np.fromiter(y, np.int64, len(y)))
+        p, q = (np.fromiter((s[n] for n in steps.tolist()), float, len(steps)) for s in (x, y))
+        with np.errstate(invalid="ignore"):
+            equal = (p == q) | (np.isnan(p) & np.isnan(q)) | (np.abs(p - q) <= tolerance * np.maximum(np.abs(p), np.abs(q)))
+        wrong = np.flatnonzero(~equal)
+        return int(steps[wrong[0]]) if len(wrong) else None
+    for step in sorted(x.keys() & y.keys()):
+        left, right = x[step], y[step]
+        both_nan = math.isnan(left) and math.isnan(right)
+        if left != right and not both_nan and not abs(left - right) <= tolerance * max(abs(left), abs(right)):
+            return step
+    return None
+
+
+def _losses(a: Joined, b: Joined) -> tuple[tuple[int, float | None, float | None], ...]:
+    """The series that looks most like a training loss, for the sparkline."""
+    common = [n for n in a.series if n in b.series and "loss" in n.lower() and n not in a.summary | b.summary]
+    if not common:
+        return ()
+    name = min(common, key=lambda n: (("train" not in n.lower()), len(n)))
+    x, y = a.series[name], b.series[name]
+    steps = sorted({*x, *y})[:10_000]
+    return tuple((s, x.get(s), y.get(s)) for s in steps)

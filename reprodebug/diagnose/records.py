@@ -1,0 +1,68 @@
+"""Causes where only other systems' records are there: what differs is ranked by how often it is the reason, and nothing is proved.
+
+Records say what differed around a run, not where it parted: confidence stays moderate, and less the more there is that differs.
+"""
+
+from __future__ import annotations
+
+import re
+
+from reprodebug._base.text import visible
+from reprodebug.diagnose.rule import named
+from reprodebug.model.comparison import Cause, Comparison, Difference
+
+_MOST = 10
+_HYPER = re.compile(
+    r"(^|[._/:])(lr|learning_rate|seed|batch(_size)?|epochs?|steps?|momentum|weight_decay|dropout|hidden|width|optimizer|warmup|wd|precision|dtype)s?$",
+    re.I,
+)
+_REMEDY = {
+    "config": "Run both with one value, or search with `reprodebug bisect` over recorded runs.",
+    "environment": "Install one version on both sides, or let `reprodebug bisect --axis packages --good PINS --bad PINS -- COMMAND` decide.",
+    "code": "Compare the two states of the code (`git diff A B`), or let `reprodebug bisect --good REV --bad REV -- COMMAND` decide.",
+    "data": "Use one version of the data on both sides, and compare again.",
+    "container": "Pin the image by its digest on both sides.",
+    "hardware": "Run both on one machine to see whether it matters.",
+    "random-state": "Restore the generators from one checkpoint on both sides.",
+}
+_CATEGORY = {"config": "configuration", "environment": "environment", "code": "code", "data": "data", "container": "environment",
+             "hardware": "hardware", "random-state": "random-state"}  # fmt: skip
+
+
+def causes_of_records(c: Comparison) -> tuple[Cause, ...]:
+    """Ranked causes of a comparison of records; none where nothing but metrics or nothing at all differs."""
+    weighed = [(w, d) for d in c.differences if (w := _weight(d)) > 0]
+    if not weighed:
+        return ()
+    effect = [d for d in c.differences if d.section == "metrics"]
+    total = sum(w for w, _ in weighed) + (0.25 if effect else 0.6)
+    found = []
+    for weight, d in sorted(weighed, key=lambda x: -x[0])[:_MOST]:
+        category = "random-state" if d.key.startswith("rng/") else _CATEGORY[d.section]
+        evidence = [f"{visible(d.section)}: {named(d)} ({visible(d.reason, 200)})"]
+        evidence += [f"{visible(e.key, 80)}: {visible(e.a, 40)} in A, {visible(e.b, 40)} in B, {e.reason}" for e in effect[:2]]
+        confidence = round(min(0.85, weight / total), 2)
+        remedy = _REMEDY[d.section]
+        found.append(Cause(category, f"{_noun(d)} {named(d)} differs", tuple(evidence), remedy, confidence, "recorded difference"))
+    return tuple(found)
+
+
+def _noun(d: Difference) -> str:
+    if d.key.startswith("package/"):
+        return "the package"
+    return {"config": "the setting", "data": "the data", "code": "the code:", "container": "the container's"}.get(
+        d.section, "the environment's"
+    )
+
+
+def _weight(d: Difference) -> float:
+    if d.severity == "harmless" or d.section in ("metrics", "tensors") or d.reason.startswith("follows"):
+        return 0.0
+    if d.section == "code" and d.key in ("args", "overrides"):
+        return 0.05  # says in other words what the configuration says
+    base = {"config": 0.7, "data": 0.9, "code": 0.8, "environment": 0.4, "container": 0.4, "hardware": 0.2, "random-state": 0.9}[d.section]
+    if d.section == "config" and _HYPER.search(d.key):
+        base = 1.0
+    if d.key.startswith("rng/"):
+        base = 0.9
+    return base if d.severity == "critical" else base * 0.6

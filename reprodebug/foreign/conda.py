@@ -1,0 +1,200 @@
+"""conda and mamba: ``environment.yml``, explicit lists, ``conda-meta/*.json``, ``conda-lock.yml``, ``pixi.lock``, ``conda list`` text.
+
+Owns name, version, build and channel of packages. Equal versions with other builds are told apart under ``package-build/<name>``:
+BLAS and CUDA variants live there. Formats: conda's "Managing environments", conda-lock 1 and 2, pixi.lock 4 to 6.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from typing import Any
+
+from reprodebug.foreign import _yaml
+from reprodebug.foreign.pip import requirement
+from reprodebug.foreign.protocol import Record, Unreadable, normal_name
+from reprodebug.foreign.tree import Tree
+
+NAME = "conda"
+_URL = re.compile(
+    r"^(?:(?P<channel>\S*?)/)?(?P<subdir>linux-[\w]+|osx-[\w]+|win-[\w]+|noarch)/(?P<file>[^/\s#]+?)(?:\.tar\.bz2|\.conda)(?:#(?P<hash>\S+))?$"
+)
+_SPEC = re.compile(r"^(?:(?P<channel>[\w./:-]+?)::?)?(?P<name>[A-Za-z0-9_][\w.-]*)\s*(?P<rest>.*)$")
+
+
+def find(tree: Tree) -> list[str]:
+    """Environment folders, files and lists."""
+    found = []
+    metas = {posixpath.dirname(f) for f in tree.files if "conda-meta/" in f and f.endswith(".json")}
+    found += sorted(m for m in metas if posixpath.basename(m) == "conda-meta")
+    for f in tree.files:
+        name = f.rsplit("/", 1)[-1]
+        if (
+            name in ("conda-lock.yml", "pixi.lock")
+            or (re.match(r"^(environment|conda|env)[\w.-]*\.ya?ml$", name) and "artifacts/" not in f)
+            or (name.endswith(".txt") and ("conda" in name or "explicit" in name or "spec" in name) and _listed(tree, f))
+        ):
+            found.append(f)
+    return [f for f in found if not re.search(r"(^|/)(mlruns|wandb|site-packages)/", f)]
+
+
+def _listed(tree: Tree, name: str) -> bool:
+    head = tree.read(name, 4096)
+    return b"@EXPLICIT" in head or b"# packages in environment" in head or b"conda create --name" in head
+
+
+def read(tree: Tree, place: str) -> Record:
+    """The packages of one environment. Raises Unreadable."""
+    record = Record(NAME, place)
+    name = place.rsplit("/", 1)[-1]
+    if name == "conda-meta":
+        _installed(tree, place, record)
+    elif place.endswith(".txt"):
+        _list(tree, place, record)
+    elif name == "pixi.lock":
+        _pixi(tree, place, record)
+    else:
+        _yml(tree, place, record)
+    return record
+
+
+def package(record: Record, name: str, version: str | None, build: str | None, source: str, channel: str = "") -> None:
+    """One conda package; python itself is the interpreter."""
+    if name == "python":
+        record.add("environment", "python", version, source)
+    record.package(name, version, source)
+    if build:
+        record.add("environment", f"package-build/{normal_name(name)}", build, source)
+    if channel:
+        record.add("environment", f"package-channel/{normal_name(name)}", _channel(channel), source)
+
+
+def _channel(text: str) -> str:
+    """``conda-forge`` of whatever address: a mirror is the same channel."""
+    parts = [
+        p
+        for p in re.split(r"/", text.split("://")[-1])
+        if p and p not in ("linux-64", "noarch", "osx-64", "osx-arm64", "win-64", "linux-aarch64")
+    ]
+    return parts[-1] if parts else text
+
+
+def _installed(tree: Tree, place: str, record: Record) -> None:
+    record.rank = 3
+    for path in tree.below(place):
+        if not path.endswith(".json") or posixpath.dirname(path) != place:
+            continue
+        try:
+            row = json.loads(tree.text(path, 64 << 20))
+        except (ValueError, RecursionError):
+            record.notes.append(f"{path} is cut or no JSON")
+            continue
+        if isinstance(row, dict) and isinstance(row.get("name"), str):
+            package(
+                record,
+                row["name"],
+                str(row.get("version")),
+                str(row.get("build") or row.get("build_string") or ""),
+                path,
+                str(row.get("channel") or ""),
+            )
+            digest = row.get("sha256") or row.get("md5")
+            del digest  # another file of the same build is a mirror's repacking
+
+
+def _list(tree: Tree, place: str, record: Record) -> None:
+    record.rank = 3
+    for line in tree.lines(place):
+        line = line.strip()
+        if not line or line.startswith("#") or line == "@EXPLICIT":
+            continue
+        url = _URL.match(line)
+        if url:
+            parts = url["file"].rsplit("-", 2)
+            if len(parts) == 3:
+                package(record, parts[0], parts[1], parts[2], place, url["channel"] or "")
+            continue
+        words = line.split()
+        if "=" in words[0] and len(words) == 1:
+            parts = line.split("=")
+            package(record, parts[0], parts[1], parts[2] if len(parts) > 2 else "", place)
+        elif len(words) >= 3 and words[2] in ("pypi", "pypi_0", "<pip>"):
+            record.package(words[0], words[1], place)
+        elif len(words) >= 3:
+            package(record, words[0], words[1], words[2], place, words[3] if len(words) > 3 and words[3] != "pypi" else "")
+
+
+def _yml(tree: Tree, place: str, record: Record) -> None:
+    try:
+        found = _yaml.load(tree.text(place))
+    except _yaml.BadYaml as error:
+        raise Unreadable(f"{place}: {error.message}") from error
+    if isinstance(found, dict) and isinstance(found.get("package"), list):
+        return _conda_lock(found["package"], place, record)
+    if not isinstance(found, dict) or not isinstance(found.get("dependencies"), list):
+        raise Unreadable(f"{place} is no conda environment: it has no dependencies")
+    exact = 0
+    for spec in found["dependencies"]:
+        if isinstance(spec, dict):
+            for line in spec.get("pip") or ():
+                if isinstance(line, str) and not line.startswith("-r"):
+                    requirement(record, line.removeprefix("-e ").strip(), place, editable=line.startswith("-e "))
+        elif isinstance(spec, str):
+            exact += _dependency(record, spec, place)
+    record.rank = 2 if exact else 1
+    if isinstance(found.get("channels"), list):
+        record.add("environment", "conda/channels", [_channel(str(c)) for c in found["channels"]], place)
+    if isinstance(found.get("variables"), dict):
+        for key, value in found["variables"].items():
+            record.add("environment", f"env/{key}", str(value), place)
+
+
+def _dependency(record: Record, spec: str, place: str) -> int:
+    """``channel::name=1.2=build``; returns 1 for an exact version."""
+    match = _SPEC.match(spec.strip())
+    if match is None:
+        return 0
+    rest = match["rest"].strip()
+    pin = re.match(r"^={1,2}\s*([\w.!+*]+?)(?:=([\w.*]+))?$", rest)
+    if pin and "*" not in pin[1]:
+        package(record, match["name"], pin[1], (pin[2] or "").replace("*", ""), place, match["channel"] or "")
+        return 1
+    words = re.match(r"^([\d][\w.!+]*)\s+([\w]+)$", rest)
+    if words:
+        package(record, match["name"], words[1], words[2], place, match["channel"] or "")
+        return 1
+    package(record, match["name"], rest or "any", None, place, match["channel"] or "")
+    return 0
+
+
+def _conda_lock(rows: list[Any], place: str, record: Record) -> None:
+    platforms = sorted({str(r.get("platform")) for r in rows if isinstance(r, dict)})
+    for row in rows:
+        if not isinstance(row, dict) or not isinstance(row.get("name"), str):
+            continue
+        where = "" if len(platforms) == 1 or row.get("platform") == "linux-64" else f" ({row.get('platform')})"
+        url = _URL.match(str(row.get("url") or ""))
+        build = url["file"].rsplit("-", 2)[-1] if url else ""
+        if where:
+            record.add("environment", f"package/{normal_name(row['name'])}{where}", row.get("version"), place)
+        elif row.get("manager") == "pip":
+            record.package(row["name"], str(row.get("version")), place)
+        else:
+            package(record, row["name"], str(row.get("version")), build, place)
+
+
+def _pixi(tree: Tree, place: str, record: Record) -> None:
+    try:
+        found = _yaml.load(tree.text(place))
+    except _yaml.BadYaml as error:
+        raise Unreadable(f"{place}: {error.message}") from error
+    for row in found.get("packages") or () if isinstance(found, dict) else ():
+        if not isinstance(row, dict):
+            continue
+        url = _URL.match(str(row.get("conda") or row.get("url") or ""))
+        if row.get("pypi") or row.get("kind") == "pypi":
+            record.package(str(row.get("name")), str(row.get("version")), place)
+        elif url and url["subdir"] in ("linux-64", "noarch"):
+            name, version, build = ([*url["file"].rsplit("-", 2), "", ""])[:3]
+            package(record, str(row.get("name") or name), str(row.get("version") or version), str(row.get("build") or build), place)

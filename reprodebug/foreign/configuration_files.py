@@ -1,0 +1,149 @@
+"""Configuration files of a project: OmegaConf, YACS and detectron2, Pydantic, ml_collections as text or JSON, and any other.
+
+Owns YAML, JSON and TOML files whose names say that they configure (``config*``, ``params*``, ``settings*``, ``hparams*``, ``*.cfg`` ...,
+folders ``conf/`` and ``configs/``), ``.env`` files, and the ``_BASE_`` of YACS. Files that a more specific reader knows, lock files, model weights'
+indices and listings of data are left out. References are followed as in OmegaConf; tuples and lists are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+import tomllib
+from typing import Any
+
+from reprodebug.foreign import _yaml
+from reprodebug.foreign.hydra import configuration
+from reprodebug.foreign.protocol import Record, Unreadable
+from reprodebug.foreign.tree import Tree
+
+NAME = "configuration"
+_NAME = re.compile(
+    r"(^|/)((?:[\w.-]*[_.-])?(?:config|configuration|cfg|conf|settings|params|parameters|hparams|hyperparameters|args|arguments|options|opts?|train|training"
+    r"|experiment|exp|run|model|schema|default)s?(?:[_.-][\w.-]*)?)\.(ya?ml|json|toml)$|(^|/)(conf|configs?|cfgs?|experiments?)/[^?]*\.(ya?ml|json|toml)$",
+    re.I,
+)
+_DOTENV = re.compile(r"(^|/)\.env(\.[\w-]+)?$")
+_NOT = re.compile(
+    r"(^|/)(\.git|\.hydra|\.dvc|\.neptune|wandb|mlruns|\.aim|node_modules|site-packages|conda-meta|_delta_log|\.venv|exports|\.github|__pycache__"
+    r"|checkpoints?|artifacts|journal)/|(^|/)(package(-lock)?|tsconfig|pyproject|dvc|metadata|compose|docker-compose[\w.-]*|environment|conda-lock|multirun"
+    r"|pnpm-lock|mkdocs|\.pre-commit-config|\.readthedocs|codecov|tokenizer[\w.-]*|special_tokens_map|vocab|[\w.-]*\.index|[\w.-]*\.lock"
+    r"|MLmodel|wandb-[\w-]+|pylock[\w.-]*|EXPECTED|MUST_NOT|trainer_state)\.(ya?ml|json|toml)$|(^|/)(run|task)\.json$",
+    re.I,
+)
+_MOST, _LARGEST = 200, 1 << 20
+
+
+def find(tree: Tree) -> list[str]:
+    """The files, in order of their names."""
+    if tree.single:
+        name = tree.files[0]
+        own = name.endswith((".yaml", ".yml", ".json", ".toml")) or _DOTENV.search(name)
+        return [name] if own and not _NOT.search(name) and not _elsewhere(tree, name) else []
+    found = [f for f in tree.files if (_NAME.search(f) or _DOTENV.search(f)) and not _NOT.search(f) and tree.size(f) <= _LARGEST]
+    return [f for f in found if not _elsewhere(tree, f)][:_MOST]
+
+
+def _elsewhere(tree: Tree, name: str) -> bool:
+    """Whether another reader knows this file, or it is no configuration."""
+    head = tree.read(name, 1 << 16)
+    if b"ml_collections.config_dict" in head or (b"lakefs://" in head and b"at_head" in head):
+        return True
+    folder = posixpath.dirname(name)
+    if posixpath.basename(name) == "params.yaml" and (
+        tree.exists(posixpath.join(folder, "dvc.yaml")) or tree.exists(posixpath.join(folder, "dvc.lock"))
+    ):
+        return True
+    if name.endswith((".yaml", ".yml")) and (
+        re.search(rb"^pipeline:|^apiVersion:|^outs:|^services:|^dependencies:\s*$", head, re.M) is not None
+    ):
+        return re.search(rb"^(services|outs|apiVersion|dependencies):", head, re.M) is not None or b"transform" in head
+    if posixpath.basename(name) in ("config.yaml", "overrides.yaml", "hydra.yaml") and posixpath.basename(folder) == ".hydra":
+        return True
+    if name.endswith(".json"):
+        beside = [f"{name[:-5]}.yaml", f"{name[:-5]}.yml"]
+        if any(tree.exists(b) and b"ml_collections.config_dict" in tree.read(b, 1 << 16) for b in beside):
+            return True  # the same configuration, written twice
+        if b'"pipeline"' in head and (b'"transform"' in head or b'"input"' in head):
+            return True
+    return False
+
+
+def read(tree: Tree, place: str) -> Record:
+    """One file. Raises Unreadable."""
+    record = Record(NAME, place)
+    if _DOTENV.search(place):
+        for name, value in dotenv(tree.text(place, _LARGEST)).items():
+            record.add("environment", f"env/{name}", value, place)
+        return record
+    found = _load(tree, place)
+    if isinstance(found, dict):
+        found = _with_base(tree, place, found, 0)
+        if isinstance(found.get("properties"), dict) and ("$defs" in found or "$schema" in found or found.get("type") == "object"):
+            found = {"schema": found}
+        several = len(find(tree)) > 1
+        # files of one project are told apart by their name only where a key stands in several of them
+        record.prefix = posixpath.splitext(place)[0] if several else ""
+        configuration(record, _lists(found), place)
+    elif found is not None:
+        raise Unreadable(f"{place} holds no mapping")
+    return record
+
+
+def _load(tree: Tree, place: str) -> Any:
+    text = tree.text(place, _LARGEST)
+    try:
+        if place.endswith(".json"):
+            return json.loads(text)
+        if place.endswith(".toml"):
+            return tomllib.loads(text)
+        return _yaml.load(text)
+    except (ValueError, RecursionError, _yaml.BadYaml) as error:
+        raise Unreadable(f"{place} cannot be parsed: {str(error)[:120]}") from error
+
+
+def _with_base(tree: Tree, place: str, found: dict[str, Any], depth: int) -> dict[str, Any]:
+    """YACS: what ``_BASE_`` names comes first."""
+    base = found.get("_BASE_")
+    if not isinstance(base, str) or depth > 8:
+        return found
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(place), base))
+    rest = {k: v for k, v in found.items() if k != "_BASE_"}
+    try:
+        below = _load(tree, path)
+    except (OSError, Unreadable):
+        return found
+    return _merged(_with_base(tree, path, below, depth + 1), rest) if isinstance(below, dict) else rest
+
+
+def _merged(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+    out = dict(a)
+    for key, value in b.items():
+        old = out.get(key)
+        out[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return out
+
+
+def _lists(node: Any, depth: int = 0) -> Any:
+    """YACS writes tuples as text: ``(1, 2)`` is the list."""
+    if depth > 64:
+        return node
+    if isinstance(node, dict):
+        return {k: _lists(v, depth + 1) for k, v in node.items()}
+    if isinstance(node, str) and re.match(r"^\([^()]*\)$", node) and "," in node:
+        try:
+            return json.loads("[" + node[1:-1].rstrip(", ").replace("'", '"') + "]")
+        except ValueError:
+            return node
+    return node
+
+
+def dotenv(text: str) -> dict[str, str]:
+    """Variables of a ``.env`` file."""
+    found = {}
+    for line in text.splitlines():
+        match = re.match(r"""^\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([^#\n]*?))\s*(?:\s#.*)?$""", line)
+        if match:
+            found[match[1]] = next(x for x in (match[2], match[3], match[4]) if x is not None)
+    return found

@@ -1,0 +1,181 @@
+"""DVC: ``dvc.lock``, ``*.dvc``, ``params.yaml``, metrics, and the directory listings in its cache.
+
+Owns checksums of data, parameters of stages and metrics. An output of a stage is marked as following from the stage's changed inputs. Where the cache
+holds the listing of a directory, the files inside are named.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from typing import Any
+
+from reprodebug.foreign import _yaml
+from reprodebug.foreign.protocol import Fact, Record
+from reprodebug.foreign.tree import Tree
+
+NAME = "DVC"
+
+
+def find(tree: Tree) -> list[str]:
+    """The root of each DVC project: where a lock, a pipeline, or the first tracked file lies."""
+    roots = {posixpath.dirname(f) for f in tree.match("dvc.lock", "dvc.yaml")}
+    tracked = [f for f in tree.files if f.endswith(".dvc") and "/.dvc/" not in f"/{f}"]
+    if tracked and not roots:
+        roots = {
+            posixpath.commonpath([posixpath.dirname(f) or "." for f in tracked]).replace(".", "", 1)
+            if len(tracked) > 1
+            else posixpath.dirname(tracked[0])
+        }
+    return sorted(roots)
+
+
+def read(tree: Tree, place: str) -> Record:
+    """One project. Broken files are notes."""
+    record = Record(NAME, place)
+    prefix = f"{place}/" if place else ""
+    metric_files: set[str] = set()
+    for name in tree.below(place):
+        if name.endswith(".dvc") and f"/{prefix}.dvc/" not in f"/{name}" and "/.dvc/" not in f"/{name}":
+            _tracked(tree, record, name, prefix)
+    pipeline = _load(tree, record, f"{prefix}dvc.yaml")
+    for stage in (pipeline.get("stages") or {}).values() if isinstance(pipeline, dict) else ():
+        if isinstance(stage, dict):
+            for row in _rows(stage.get("metrics")):
+                metric_files.add(prefix + row)
+    lock = _load(tree, record, f"{prefix}dvc.lock")
+    made: dict[str, str] = {}
+    if isinstance(lock, dict):
+        stages = lock.get("stages", lock)
+        for name, stage in stages.items() if isinstance(stages, dict) else ():
+            if isinstance(stage, dict):
+                _stage(tree, record, str(name), stage, f"{prefix}dvc.lock", made, metric_files, prefix)
+    params = _load(tree, record, f"{prefix}params.yaml")
+    if isinstance(params, dict):
+        record.leaves("config", "", params, f"{prefix}params.yaml")
+    if isinstance(pipeline, dict):
+        for row in _rows(pipeline.get("metrics")):
+            metric_files.add(prefix + row)
+    if tree.exists(f"{prefix}metrics.json"):
+        metric_files.add(f"{prefix}metrics.json")
+    for name in sorted(metric_files):
+        _metrics(tree, record, name)
+    return record
+
+
+def _load(tree: Tree, record: Record, name: str) -> Any:
+    if not tree.exists(name):
+        return None
+    try:
+        return _yaml.load(tree.text(name))
+    except (_yaml.BadYaml, OSError) as error:
+        record.notes.append(f"{name} cannot be read: {error}")
+        return None
+
+
+def _rows(rows: Any) -> list[str]:
+    found = []
+    for row in rows if isinstance(rows, list) else ():
+        found += [str(k) for k in row] if isinstance(row, dict) else [str(row)]
+    return found
+
+
+def _digest(row: dict[str, Any]) -> str | None:
+    kind = str(row.get("hash") or "md5")
+    value = row.get(kind) or row.get("md5") or row.get("etag") or row.get("checksum") or row.get("version_id")
+    return str(value) if value is not None else None
+
+
+def _tracked(tree: Tree, record: Record, name: str, prefix: str) -> None:
+    found = _load(tree, record, name)
+    if not isinstance(found, dict):
+        return
+    folder = posixpath.dirname(name)
+    for row in found.get("outs") or ():
+        if isinstance(row, dict):
+            path = posixpath.normpath(posixpath.join(folder, str(found.get("wdir", ".")), str(row.get("path"))))
+            _data(tree, record, path, row, name, "")
+    for row in found.get("deps") or ():
+        repo = row.get("repo") if isinstance(row, dict) else None
+        path = f"{name.removesuffix('.dvc')}"
+        if isinstance(repo, dict):
+            for key in ("url", "rev", "rev_lock"):
+                if repo.get(key):
+                    record.add("data", f"{path}/import.{key}", repo[key], name)
+        elif isinstance(row, dict) and _digest(row):
+            record.add("data", f"{path}/source {row.get('path')}", _digest(row), name)
+
+
+def _data(tree: Tree, record: Record, path: str, row: dict[str, Any], source: str, derived: str) -> None:
+    digest = _digest(row)
+    if digest is None and isinstance(row.get("files"), list):
+        for one in row["files"]:
+            if isinstance(one, dict):
+                record.add("data", posixpath.join(path, str(one.get("relpath"))), _digest(one), source, derived=derived)
+        return
+    record.add("data", path, digest, source, derived=derived)
+    if digest and digest.endswith(".dir"):
+        plain = digest.removesuffix(".dir")
+        for listing in (f".dvc/cache/files/md5/{plain[:2]}/{plain[2:]}.dir", f".dvc/cache/{plain[:2]}/{plain[2:]}.dir"):
+            if tree.exists(listing):
+                try:
+                    rows = json.loads(tree.text(listing, 64 << 20))
+                except (ValueError, RecursionError):
+                    record.notes.append(f"{listing} is no listing")
+                    return
+                for one in rows if isinstance(rows, list) else ():
+                    if isinstance(one, dict) and isinstance(one.get("relpath"), str):
+                        record.add("data", f"{path}/{one['relpath']}", _digest(one), listing, derived=derived)
+                return
+
+
+def _stage(
+    tree: Tree, record: Record, name: str, stage: dict[str, Any], source: str, made: dict[str, str], metric_files: set[str], prefix: str
+) -> None:  # fmt: skip
+    if stage.get("cmd"):
+        record.add("code", f"stage {name}/cmd", stage["cmd"], source)
+    inputs = []
+    for row in stage.get("deps") or ():
+        if isinstance(row, dict):
+            path = posixpath.normpath(posixpath.join(prefix, str(row.get("path"))))
+            inputs.append(path)
+            if re.search(r"\.(py|sh|ipynb|r|jl|yaml|yml|toml|cfg)$", path, re.I):
+                record.add("code", path, _digest(row), source)
+            elif path not in made and ("data", path) not in record.facts:
+                _data(tree, record, path, row, source, "")
+    for file, values in (stage.get("params") or {}).items() if isinstance(stage.get("params"), dict) else ():
+        where = "" if file == "params.yaml" else f"{file}:"
+        for key, value in values.items() if isinstance(values, dict) else ():
+            record.leaves("config", f"{where}{key}", value, source)
+    for row in stage.get("outs") or ():
+        if isinstance(row, dict):
+            path = posixpath.normpath(posixpath.join(prefix, str(row.get("path"))))
+            made[path] = name
+            if path in metric_files or re.search(r"(^|/)metrics?[\w.-]*\.(json|ya?ml|toml)$", path):
+                metric_files.add(path)
+                continue
+            derived = f"stage {name}"
+            if ("data", path) in record.facts:
+                old = record.facts["data", path]
+                record.facts["data", path] = Fact(old.section, old.key, _digest(row), source, derived)
+            else:
+                _data(tree, record, path, row, source, derived)
+
+
+def _metrics(tree: Tree, record: Record, name: str) -> None:
+    if not tree.exists(name):
+        return
+    try:
+        found = json.loads(tree.text(name)) if name.endswith(".json") else _yaml.load(tree.text(name))
+    except (ValueError, RecursionError, _yaml.BadYaml):
+        record.notes.append(f"{name} cannot be read")
+        return
+    stack: list[tuple[str, Any]] = [("", found)]
+    while stack:
+        path, node = stack.pop()
+        if isinstance(node, dict):
+            stack += [(f"{path}.{k}" if path else str(k), v) for k, v in node.items()]
+        elif isinstance(node, (int, float)) and not isinstance(node, bool) and path:
+            record.point(path, 0, float(node))
+            record.summary.add(path)

@@ -1,0 +1,92 @@
+"""Hydra: ``.hydra/{config,hydra,overrides}.yaml`` of a job, single or of a multirun.
+
+Owns the composed configuration with its references followed, the overrides, and the choices of configuration groups. Output
+directories and dates are identity.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import Any
+
+from reprodebug.foreign import _interpolation, _yaml
+from reprodebug.foreign.protocol import Record, Unreadable
+from reprodebug.foreign.tree import Tree
+
+NAME = "Hydra"
+
+
+def find(tree: Tree) -> list[str]:
+    """The newest job of each output tree; every job of the newest multirun."""
+    jobs = sorted({posixpath.dirname(f) for f in tree.files if re.search(r"(^|/)\.hydra/config\.yaml$", f)} | (
+        {""} if tree.exists("config.yaml") and tree.exists("overrides.yaml") else set()))  # fmt: skip
+    if not jobs:
+        return []
+    multi = [j for j in jobs if _sweep(tree, j)]
+    if multi:
+        newest = posixpath.dirname(posixpath.dirname(multi[-1]))
+        return sorted((j for j in multi if posixpath.dirname(posixpath.dirname(j)) == newest), key=_number)
+    return jobs[-1:]
+
+
+def _sweep(tree: Tree, job: str) -> bool:
+    return tree.exists(posixpath.join(posixpath.dirname(posixpath.dirname(job)), "multirun.yaml"))
+
+
+def _number(job: str) -> tuple[int, str]:
+    own = posixpath.basename(posixpath.dirname(job))
+    return (int(own) if own.isdigit() else 0, own)
+
+
+def read(tree: Tree, place: str) -> Record:
+    """One job. Raises Unreadable."""
+    record = Record(NAME, place)
+    prefix = f"{place}/" if place else ""
+    # jobs of a sweep are told apart by their number; a single one has plain keys
+    several = len(find(tree)) > 1 and _sweep(tree, place)
+    job = f"{_number(place)[1]}/" if several else ""
+    try:
+        config = _yaml.load(tree.text(f"{prefix}config.yaml"))
+    except (OSError, _yaml.BadYaml) as error:
+        raise Unreadable(f"{prefix}config.yaml cannot be read: {error}") from error
+    configuration(record, config, f"{prefix}config.yaml", job)
+    hydra: Any = None
+    for name in ("overrides", "hydra"):
+        try:
+            found = _yaml.load(tree.text(f"{prefix}{name}.yaml"))
+        except (OSError, _yaml.BadYaml):
+            record.notes.append(f"{prefix}{name}.yaml is missing or damaged")
+            continue
+        if name == "overrides":
+            record.add("code", f"{job}overrides", " ".join(str(x) for x in found or ()), f"{prefix}overrides.yaml")
+        else:
+            hydra = (found or {}).get("hydra", found) if isinstance(found, dict) else None
+    runtime = hydra.get("runtime") if isinstance(hydra, dict) else None
+    if isinstance(runtime, dict):
+        if runtime.get("version"):
+            record.package("hydra-core", str(runtime["version"]), f"{prefix}hydra.yaml")
+        for group, choice in (runtime.get("choices") or {}).items():
+            if not str(group).startswith("hydra/"):
+                record.add("config", f"{job}choice/{group}", choice, f"{prefix}hydra.yaml")
+    return record
+
+
+def configuration(record: Record, config: Any, source: str, prefix: str = "") -> None:
+    """The leaves of a configuration with references followed; a leaf that follows from another says so."""
+    resolved, follows, open_ = _interpolation.resolve(config)
+    plain: dict[tuple[str, str], str] = {}
+    if not isinstance(resolved, dict):
+        return
+    before = set(record.facts)
+    record.leaves("config", prefix.rstrip("/"), resolved, source)
+    start = f"{prefix.rstrip('/')}." if prefix else ""
+    for key, target in follows.items():
+        for fact in [k for k in record.facts if k not in before or k in record.facts]:
+            if fact == ("config", start + key) or (fact[0] == "config" and fact[1].startswith(f"{start}{key}.")):
+                plain[fact] = start + target + fact[1][len(start + key) :]
+    for fact, target in plain.items():
+        old = record.facts[fact]
+        record.facts[fact] = type(old)(old.section, old.key, old.value, old.source, target)
+    if open_:
+        record.notes.append(f"{source}: {', '.join(open_[:5])} depends on the environment or on code: compared as written")

@@ -1,0 +1,178 @@
+"""pip and pip-tools: ``requirements*.txt``, ``pip freeze``, compiled requirements with hashes, ``pip inspect`` JSON.
+
+Owns the requirement lines of pip (continuation, comments, ``-r``/``-c``/``-e``, ``--hash``, ``name @ url``) and the installation
+report. Refuses to follow a file out of the directory. Format: pip's "Requirements File Format" and PEP 508, 610.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Iterator
+
+from reprodebug.foreign.protocol import Record, Unreadable, normal_name
+from reprodebug.foreign.tree import Tree
+
+NAME = "pip"
+_NAMES = re.compile(
+    r"(^|/)([\w.-]*requirements[\w.-]*\.txt|[\w.-]*requirements/[\w.-]+\.txt|(pip[-_]?)?freeze[\w.-]*\.txt|pip[-_]list\.txt|constraints[\w.-]*\.txt"
+    r"|requirements\.lock)$",
+    re.I,
+)
+_INSPECT = re.compile(r"(^|/)(pip[-_.]?inspect|inspect|pip[-_.]report)[\w.-]*\.json$", re.I)
+_ELSEWHERE = re.compile(r"(^|/)(wandb|mlruns|\.neptune|node_modules|site-packages|upload_path|\.aim|exports)/")
+_MOST_FILES = 40
+
+
+def find(tree: Tree) -> list[str]:
+    """Requirement files of the project itself; those inside a tracker's record belong to its reader."""
+    named = [f for f in tree.files if _NAMES.search(f) and (tree.single or not _ELSEWHERE.search(f))]
+    reports = [
+        f
+        for f in tree.files
+        if _INSPECT.search(f) and (tree.single or not _ELSEWHERE.search(f)) and b'"installed"' in tree.read(f, 1 << 20)
+    ]
+    included = {posixpath.normpath(posixpath.join(posixpath.dirname(f), x)) for f in named for x in _included(tree, f)}
+    return [f for f in named if f not in included] + reports
+
+
+def read(tree: Tree, place: str) -> Record:
+    """The packages that one file names. Raises Unreadable."""
+    record = Record(NAME, place)
+    if place.endswith(".json"):
+        _inspect(tree, place, record)
+        return record
+    lines = list(_lines(tree, place, set(), record))
+    pinned = sum("==" in line or "@" in line for _, line, _ in lines)
+    record.rank = 3 if "freeze" in place else 2 if lines and pinned == len(lines) else 1
+    for source, line, editable in lines:
+        requirement(record, line, source, editable=editable)
+    return record
+
+
+def requirement(record: Record, line: str, source: str, *, editable: bool = False) -> None:
+    """One requirement line as facts: version, commit, origin, or the range that is asked for."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    text = re.split(r"\s--(?:hash|config-settings|global-option)", re.sub(r"\s+#.*$", "", line).strip())[0].strip().rstrip("\\").strip()
+    if not text:
+        return
+    if re.match(r"^(git|hg|svn|bzr)\+|^https?:|^file:|^\.{0,2}/", text) or editable:
+        _from_url(record, text, source)
+        return
+    try:
+        need = Requirement(text)
+    except InvalidRequirement:
+        record.notes.append(f"{source}: a line that is no requirement: {text[:80]}")
+        return
+    if need.url:
+        _from_url(record, f"{need.url}#egg={need.name}", source)
+        return
+    pins = [s for s in need.specifier if s.operator in ("==", "===") and not s.version.endswith(".*")]
+    version = pins[0].version if len(pins) == 1 and len(list(need.specifier)) == 1 else str(need.specifier) or "any"
+    marker = str(need.marker) if need.marker is not None else ""
+    key = normal_name(need.name)
+    if marker and ("environment", f"package/{key}") in record.facts and record.facts["environment", f"package/{key}"].value != version:
+        key = f"{key} ({marker})"
+        record.add("environment", f"package/{key}", version, source)
+    else:
+        record.package(need.name, version, source)
+    if need.extras:
+        record.add("environment", f"package-extras/{key}", sorted(need.extras), source)
+
+
+def _from_url(record: Record, text: str, source: str) -> None:
+    name = re.search(r"[#&]egg=([\w.-]+)", text)
+    wheel = re.search(r"/([\w.]+)-(\d[\w.!+]*)-[^/]+\.whl", text)
+    archive = re.search(r"/([A-Za-z][\w.-]*?)-(\d[\w.]*)\.(?:tar\.gz|zip)", text)
+    url = re.sub(r"[#&](egg|subdirectory)=[^&]*", "", text.split("#sha")[0])
+    if name:
+        own = name[1]
+    elif wheel:
+        own = wheel[1]
+    elif archive:
+        own = archive[1]
+    else:
+        own = posixpath.basename(re.sub(r"(\.git)?(@[^/@]*)?$", "", url)) or "."
+    found = wheel or archive
+    if found:
+        record.package(own, found[2], source)
+    commit = re.search(r"(?<!/)@([^/@#]+)$", url)
+    if commit and "+" in url:
+        record.add("environment", f"package-commit/{normal_name(own)}", commit[1], source)
+        url = url[: commit.start()]
+    if not found and not (commit and "+" in url):
+        record.package(own, url, source)
+    record.add("environment", f"package-origin/{normal_name(own)}", url, source)
+
+
+def _lines(tree: Tree, place: str, seen: set[str], record: Record) -> Iterator[tuple[str, str, bool]]:
+    """(file, requirement, editable) of a file and of those that it includes."""
+    if place in seen or len(seen) >= _MOST_FILES:
+        return
+    seen.add(place)
+    try:
+        text = tree.text(place, 8 << 20)
+    except OSError:
+        record.notes.append(f"{place} is included and is not there")
+        return
+    for line in re.sub(r"\\\r?\n", " ", text).splitlines():
+        line = line.strip()
+        if (
+            not line
+            or line.startswith("#")
+            or (line.startswith("-") and not re.match(r"^(-r|-c|-e|--requirement|--constraint|--editable)\b", line))
+        ):
+            continue
+        option = re.match(r"^(-r|-c|-e|--requirement|--constraint|--editable)[\s=]*(.+)$", line)
+        if option is None:
+            if re.match(r"^(Package\s+Version|-{3,})", line):
+                continue
+            columns = re.match(r"^([A-Za-z][\w.-]*)\s+(\d[\w.!+]*)(\s+\S+)?$", line)
+            yield place, f"{columns[1]}=={columns[2]}" if columns else line, False
+        elif option[1] in ("-e", "--editable"):
+            yield place, option[2].strip(), True
+        elif not re.match(r"^\w+://", option[2]):
+            yield from _lines(
+                tree, posixpath.normpath(posixpath.join(posixpath.dirname(place), option[2].split(" #")[0].strip())), seen, record
+            )
+
+
+def _included(tree: Tree, place: str) -> list[str]:
+    found = re.findall(r"^\s*(?:-r|-c|--requirement|--constraint)[\s=]*([^\s#]+)", tree.text(place, 1 << 20), re.M)
+    return [f for f in found if "://" not in f]
+
+
+def _inspect(tree: Tree, place: str, record: Record) -> None:
+    try:
+        found = json.loads(tree.text(place, 64 << 20))
+        installed = found["installed"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Unreadable(f"{place} is no `pip inspect` report") from error
+    record.rank = 3
+    for row in installed:
+        meta = row.get("metadata", {})
+        if isinstance(meta.get("name"), str):
+            record.package(meta["name"], str(meta.get("version")), place)
+            direct_url(record, meta["name"], row.get("direct_url"), place)
+    environment = found.get("environment", {})
+    if environment.get("python_full_version"):
+        record.add("environment", "python", environment["python_full_version"], place)
+    for name in ("implementation_name", "platform_machine", "sys_platform"):
+        if environment.get(name):
+            record.add("environment", name, environment[name], place)
+
+
+def direct_url(record: Record, name: str, found: object, source: str) -> None:
+    """Where a package was installed from, as PEP 610 has it."""
+    if not isinstance(found, dict):
+        return
+    vcs = found.get("vcs_info")
+    if isinstance(vcs, dict) and vcs.get("commit_id"):
+        record.add("environment", f"package-commit/{normal_name(name)}", vcs["commit_id"], source)
+    hashes = (found.get("archive_info") or {}).get("hashes") if isinstance(found.get("archive_info"), dict) else None
+    if isinstance(hashes, dict) and hashes:
+        record.add("environment", f"package-hash/{normal_name(name)}", next(iter(sorted(f"{k}:{v}" for k, v in hashes.items()))), source)
+    if found.get("url"):
+        record.add("environment", f"package-origin/{normal_name(name)}", str(found["url"]), source)

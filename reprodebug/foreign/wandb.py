@@ -1,0 +1,310 @@
+"""Weights & Biases: run directories offline and online, old and new.
+
+Owns the ``.wandb`` transaction log (LevelDB framing around protobuf records) and the files beside it: ``config.yaml``,
+``wandb-metadata.json``, ``wandb-summary.json``, ``requirements.txt``, ``diff.patch``. Run ids, names, hosts, times and system
+metrics are identity. Field numbers: wandb_internal.proto of the client, 0.9 to 0.31.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from typing import Any
+
+from reprodebug.foreign import _wire, _yaml
+from reprodebug.foreign._patch import diff_facts
+from reprodebug.foreign.pip import requirement
+from reprodebug.foreign.protocol import Record, Unreadable
+from reprodebug.foreign.tree import Tree
+
+NAME = "Weights & Biases"
+_RUN = re.compile(r"(^|/)(offline-run|run|dryrun)-\d{8}_\d{6}-[\w-]+$")
+_HEADER = 7
+_MAX_LOG = 1 << 30
+_SKIPPED_METRICS = re.compile(r"^(_|system/|gpu/process)")
+
+
+def find(tree: Tree) -> list[str]:
+    """Run directories; the newest one where there are several of one project (``wandb/latest-run`` decides by its time)."""
+    logs = {posixpath.dirname(f) for f in tree.files if re.search(r"(^|/)run-[\w-]+\.wandb$", f)}
+    named = {
+        posixpath.dirname(posixpath.dirname(f)) for f in tree.files if re.search(r"(^|/)files/(config\.yaml|wandb-metadata\.json)$", f)
+    }
+    found = {f for f in tree.folders if _RUN.search(f) and not f.endswith("latest-run")} & (logs | named | set(tree.folders))
+    places = sorted({p for p in (logs | named | found) if tree.below(p) and _is_run(tree, p)}, key=_stamp)
+    groups: dict[str, list[str]] = {}
+    for place in places:
+        groups.setdefault(posixpath.dirname(place), []).append(place)
+    return [several[-1] for several in groups.values()]
+
+
+def runs(tree: Tree) -> list[str]:
+    """Every run directory, the oldest first."""
+    return sorted({f for f in tree.folders if _RUN.search(f) and _is_run(tree, f)}, key=_stamp)
+
+
+def _stamp(place: str) -> tuple[str, str]:
+    found = re.search(r"(\d{8}_\d{6})", place.rsplit("/", 1)[-1])
+    return (found[1] if found else "", place)
+
+
+def _is_run(tree: Tree, place: str) -> bool:
+    prefix = f"{place}/" if place else ""
+    below = tree.below(place)
+    return any(f.endswith(".wandb") for f in below) or any(
+        f in (f"{prefix}files/config.yaml", f"{prefix}files/wandb-metadata.json", f"{prefix}files/wandb-summary.json") for f in below
+    )
+
+
+def read(tree: Tree, place: str) -> Record:
+    """One run. Raises Unreadable where nothing of it can be had."""
+    record = Record(NAME, place)
+    prefix = f"{place}/" if place else ""
+    others = [r for r in runs(tree) if posixpath.dirname(r) == posixpath.dirname(place) and r != place]
+    if others:
+        record.notes.append(f"{len(others)} more W&B runs lie beside {posixpath.basename(place)}: name one as the directory to compare it")
+    logs = [f for f in tree.below(place) if f.endswith(".wandb") and posixpath.dirname(f) == place]
+    config: dict[str, Any] = {}
+    removed: set[str] = set()
+    summary: dict[str, Any] = {}
+    for log in logs:
+        _log(tree, log, record, config, removed, summary)
+    for name, reader in (("config.yaml", _config_file), ("wandb-metadata.json", _metadata), ("wandb-summary.json", _summary)):
+        path = f"{prefix}files/{name}"
+        if tree.exists(path):
+            try:
+                reader(tree, path, record, config, summary)
+            except (ValueError, _yaml.BadYaml, TypeError, AttributeError):
+                record.notes.append(f"{path} is cut or damaged")
+    record.leaves(
+        "config", "", {k: v for k, v in config.items() if k != "_wandb"}, logs[0] if logs else f"{prefix}files/config.yaml"
+    ) if config else None
+    if ("config", "(root)") in record.facts:
+        del record.facts["config", "(root)"]
+    _end_values(record, summary, place)
+    requirements = f"{prefix}files/requirements.txt"
+    if tree.exists(requirements):
+        record.rank = 3
+        for line in tree.lines(requirements):
+            if line.strip():
+                requirement(record, line, requirements)
+    else:
+        record.notes.append("W&B recorded no package list of this run")
+    _patches(tree, place, record)
+    if not record.facts and not record.series:
+        raise Unreadable(f"{place or '.'}: nothing of this W&B run can be read" + (f" ({record.notes[0]})" if record.notes else ""))
+    return record
+
+
+def _log(tree: Tree, path: str, record: Record, config: dict[str, Any], removed: set[str], summary: dict[str, Any]) -> None:
+    """The transaction log up to its first bad record."""
+    data = tree.read(path, _MAX_LOG)
+    if data[:4] != b":W&B":
+        record.notes.append(f"{path} is no W&B log")
+        return
+    step = 0
+    try:
+        for raw in _wire.leveldb_records(data, _HEADER):
+            try:
+                step = _entry(_wire.message(raw), record, config, summary, path, step)
+            except _wire.Cut:
+                continue
+    except _wire.Cut as error:
+        record.notes.append(f"{path} was cut ({error}): what stands before the cut was read")
+
+
+def _entry(entry: dict[int, list[Any]], record: Record, config: dict[str, Any], summary: dict[str, Any], path: str, step: int) -> int:
+    for history in entry.get(2, ()):
+        fields = _wire.message(history)
+        values = dict(_items(fields.get(1, ())))
+        if 2 in fields:
+            step = _wire.signed(_wire.message(fields[2][0]).get(1, [0])[0])
+        elif isinstance(values.get("_step"), int):
+            step = values["_step"]
+        _points(record, "", values, step)
+        step += 1
+    for own in entry.get(3, ()):
+        summary.update(_items(_wire.message(own).get(1, ())))
+    for own in entry.get(5, ()):
+        _config(_wire.message(own), config)
+    for run in entry.get(17, ()):
+        fields = _wire.message(run)
+        for own in fields.get(4, ()):
+            _config(_wire.message(own), config)
+        for git in fields.get(21, ()):
+            _git(_wire.message(git), record, path)
+    for environment in entry.get(26, ()):
+        _environment(_wire.message(environment), record, path)
+    return step
+
+
+def _items(raw: Any) -> list[tuple[str, Any]]:
+    found = []
+    for item in raw:
+        fields = _wire.message(item)
+        key = _wire.text(fields[1][0]) if 1 in fields else ""
+        nested = [_wire.text(k) for k in fields.get(2, ())]
+        try:
+            value = json.loads(_wire.text(fields[16][0])) if 16 in fields else None
+        except (ValueError, RecursionError):
+            continue
+        found.append((".".join(nested) if nested else key, value))
+    return found
+
+
+def _config(fields: dict[int, list[Any]], config: dict[str, Any]) -> None:
+    for item in fields.get(1, ()):
+        own = _wire.message(item)
+        path = [_wire.text(k) for k in own.get(2, ())] or [_wire.text(own[1][0]) if 1 in own else ""]
+        try:
+            value = json.loads(_wire.text(own[16][0])) if 16 in own else None
+        except (ValueError, RecursionError):
+            continue
+        node = config
+        for key in path[:-1]:
+            node = node.setdefault(key, {}) if isinstance(node.get(key, {}), dict) else node
+        node[path[-1]] = value
+    for item in fields.get(2, ()):
+        own = _wire.message(item)
+        path = [_wire.text(k) for k in own.get(2, ())] or [_wire.text(own[1][0]) if 1 in own else ""]
+        node = config
+        for key in path[:-1]:
+            node = node.get(key, {}) if isinstance(node.get(key), dict) else {}
+        node.pop(path[-1], None)
+
+
+def _environment(fields: dict[int, list[Any]], record: Record, path: str) -> None:
+    def one(number: int) -> str:
+        return _wire.text(fields[number][0]) if number in fields else ""
+
+    if one(1):
+        record.add("environment", "os", one(1), path)
+    if one(2):
+        record.add("environment", "python", _python(one(2)), path)
+    if one(4):
+        record.add("container", "image", one(4), path)
+    if 5 in fields:
+        record.add("code", "args", " ".join(_wire.text(a) for a in fields[5]), path)
+    if one(6):
+        record.add("code", "program", posixpath.basename(one(6)), path)
+    for git in fields.get(9, ()):
+        _git(_wire.message(git), record, path)
+    if one(14):
+        record.add("environment", "executable", one(14), path)
+    if one(18):
+        record.add("hardware", "gpu", one(18), path)
+    for gpu in fields.get(24, ()):
+        own = _wire.message(gpu)
+        if 1 in own:
+            record.add("hardware", "gpu", _wire.text(own[1][0]), path)
+    if one(25):
+        record.add("environment", "cuda", one(25), path)
+
+
+def _git(fields: dict[int, list[Any]], record: Record, path: str) -> None:
+    for number, key in ((1, "git_remote"), (2, "git_commit")):
+        if number in fields and _wire.text(fields[number][0]):
+            record.add("code", key, _wire.text(fields[number][0]), path)
+
+
+def _python(text: str) -> str:
+    found = re.search(r"\d+(\.\d+)+", text)
+    return found[0] if found else text
+
+
+def _points(record: Record, prefix: str, values: dict[str, Any], step: int) -> None:
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if _SKIPPED_METRICS.match(key) and not prefix:
+            continue
+        if isinstance(value, dict):
+            if "_type" not in value:
+                _points(record, f"{name}.", value, step)
+        else:
+            number = _number(value)
+            if number is not None:
+                record.point(name, step, number)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, (int, float)):
+        return float(value)
+    if value in ("NaN", "Infinity", "-Infinity"):
+        return float(str(value).replace("Infinity", "inf"))
+    return None
+
+
+def _end_values(record: Record, summary: dict[str, Any], place: str) -> None:
+    """The summary's values of metrics that have no history."""
+    for name, value in summary.items():
+        if _SKIPPED_METRICS.match(name) or name in record.series:
+            continue
+        number = _number(value)
+        if number is not None:
+            record.point(name, 0, number)
+            record.summary.add(name)
+
+
+def _config_file(tree: Tree, path: str, record: Record, config: dict[str, Any], summary: dict[str, Any]) -> None:
+    found = _yaml.load(tree.text(path))
+    for key, value in (found or {}).items():
+        if key == "wandb_version":
+            continue
+        plain = value["value"] if isinstance(value, dict) and "value" in value else value
+        if key == "_wandb":
+            for row in ((plain or {}).get("e") or {}).values() if isinstance(plain, dict) else ():
+                if isinstance(row, dict):
+                    _described(row, record, path)
+            if isinstance(plain, dict) and plain.get("python_version"):
+                record.add("environment", "python", _python(str(plain["python_version"])), path)
+        else:
+            config[key] = plain
+
+
+def _metadata(tree: Tree, path: str, record: Record, config: dict[str, Any], summary: dict[str, Any]) -> None:
+    _described(json.loads(tree.text(path)), record, path)
+
+
+def _described(row: dict[str, Any], record: Record, path: str) -> None:
+    if row.get("python"):
+        record.add("environment", "python", _python(str(row["python"])), path)
+    for key, name, section in (
+        ("os", "os", "environment"), ("executable", "executable", "environment"), ("cuda", "cuda", "environment"), ("cudaVersion", "cuda", "environment"),
+        ("cuda_version", "cuda", "environment"), ("docker", "image", "container"), ("gpu", "gpu", "hardware"), ("cpu", "cpu", "hardware"),
+    ):  # fmt: skip
+        if row.get(key):
+            record.add(section, name, row[key], path)
+    if isinstance(row.get("args"), list):
+        record.add("code", "args", " ".join(map(str, row["args"])), path)
+    git = row.get("git")
+    if isinstance(git, dict):
+        for key, name in (("commit", "git_commit"), ("commitId", "git_commit"), ("remote", "git_remote"), ("remoteURL", "git_remote")):
+            if git.get(key):
+                record.add("code", name, git[key], path)
+
+
+def _summary(tree: Tree, path: str, record: Record, config: dict[str, Any], summary: dict[str, Any]) -> None:
+    found = json.loads(tree.text(path))
+    if isinstance(found, dict):
+        for key, value in found.items():
+            summary.setdefault(key, value)
+
+
+def _patches(tree: Tree, place: str, record: Record) -> None:
+    prefix = f"{place}/" if place else ""
+    patches = [f for f in tree.below(place) if re.match(rf"^{re.escape(prefix)}files/(upstream_)?diff[\w_]*\.patch$", f)]
+    for path in patches:
+        if posixpath.basename(path) == "diff.patch" or len(patches) == 1:
+            diff_facts(record, tree.text(path), path)
+    code = [f for f in tree.below(f"{prefix}files/code") if not f.endswith(".pyc")]
+    if not patches and not code and ("code", "git_commit") in record.facts:
+        record.notes.append("W&B recorded no uncommitted changes: that needs code saving")
+    import hashlib
+
+    for path in code[:200]:
+        record.add(
+            "code", f"file/{path.partition('files/code/')[2]}", "sha256:" + hashlib.sha256(tree.read(path, 4 << 20)).hexdigest()[:16], path
+        )
