@@ -33,10 +33,20 @@ def capture(
     narrow what ``summary`` and ``full`` keep; ``budget`` bounds the kept tensors in bytes; ``data`` names files and
     directories to fingerprint. Raises UsageError or CaptureFailed when the command was not started.
     """
+    import time
+
     from reprodebug.capture.launch import Request
     from reprodebug.capture.launch import capture as run
 
-    return run(Request(list(command), out, level, steps, modules, budget, list(data), cwd, environment))
+    started = time.time()
+    recording = run(Request(list(command), out, level, steps, modules, budget, list(data), cwd, environment))
+    if recording.events:
+        import os
+
+        from reprodebug.mixed import attach
+
+        attach(recording.path, os.path.abspath(cwd or os.getcwd()), started)
+    return recording
 
 
 def open_run(path: str) -> StoredRun:
@@ -58,7 +68,11 @@ def compare(a: str, b: str, *, tolerance: Tolerance | None = None, noise: Sequen
         from reprodebug.compare.runs import examine
         from reprodebug.diagnose.noise import with_noise
 
-        return with_noise(examine(open_run(a), open_run(b), tolerance), [open_run(path) for path in noise])
+        left, right = open_run(a), open_run(b)
+        comparison = with_noise(examine(left, right, tolerance), [open_run(path) for path in noise])
+        from reprodebug.mixed import with_attached
+
+        return with_attached(comparison, left, right)
     from reprodebug.mixed import compare_mixed
 
     return compare_mixed(a, b, tolerance)

@@ -44,7 +44,8 @@ def _join(path: str, records: list[Record], prefixed: bool) -> Joined:
 def _records(path: str) -> list[Record]:
     """What stands at a path. Raises RunUnreadable where nothing does."""
     if is_run(path):
-        return [of_run(open_run(path))]
+        run = open_run(path)
+        return [of_run(run), *attached(run)]
     if not os.path.lexists(path):
         raise RunUnreadable(f"{path} does not exist", hint=_HINT)
     from reprodebug.foreign.registry import read_all
@@ -100,3 +101,104 @@ def of_run(run: StoredRun) -> Record:
 
 def _mapping(value: object) -> dict[str, object]:
     return {str(k): v for k, v in value.items()} if isinstance(value, dict) else {}
+
+
+ATTACHED = "records.json"
+"""file in a run directory: what other systems left beside the program"""
+_MOST_ENTRIES = 20_000
+_OURS = frozenset({"pip", "virtual environment", "git", "document"})
+"""systems whose facts the run itself records better"""
+
+
+def attach(run: str, cwd: str, started: float) -> int:
+    """Keep with a run what other systems left in its directory; returns how many records. Never raises.
+
+    Records of trackers count only where this run wrote them (a file newer than ``started``); files that describe the project
+    (locks, containers, data versions, configuration) always do.
+    """
+    import json
+
+    from reprodebug.foreign.protocol import Fact
+    from reprodebug.foreign.registry import readers
+    from reprodebug.foreign.tree import Tree
+
+    try:
+        tree = Tree(cwd, most=_MOST_ENTRIES, leave_out=("reprodebug-runs", os.path.basename(run), ".git", "site-packages"))
+        if tree.cut:
+            return 0
+        rows = []
+        for reader in readers():
+            if reader.NAME in _OURS or reader.NAME in _HEAVY:
+                continue
+            for place in reader.find(tree)[:8]:
+                if reader.NAME in _TRACKERS and not _written_since(tree, place, started):
+                    continue
+                try:
+                    record = reader.read(tree, place)
+                except Exception:  # noqa: BLE001 - a record that cannot be read is not attached
+                    continue
+                facts = [fact for fact in record.facts.values() if isinstance(fact, Fact)][:5000]
+                if facts:
+                    rows.append(
+                        {
+                            "system": record.system,
+                            "place": place,
+                            "facts": [[f.section, f.key, f.value, f.source, f.derived] for f in facts],
+                        }
+                    )
+        if rows:
+            with open(os.path.join(run, ATTACHED), "w", encoding="utf-8") as f:
+                json.dump({"schema": "reprodebug.records/1", "records": rows}, f, indent=1)
+        return len(rows)
+    except Exception:  # noqa: BLE001 - the command has run and its run is complete without this
+        return 0
+
+
+_TRACKERS = frozenset({"Weights & Biases", "MLflow", "TensorBoard", "Aim", "ClearML", "Neptune", "Neptune Scale", "Hydra", "random states"})
+_HEAVY = frozenset({"Neptune export", "Aim", "random states"})
+"""systems that need an extra or torch to be read"""
+
+
+def _written_since(tree: object, place: str, started: float) -> bool:
+    from reprodebug.foreign.tree import Tree
+
+    assert isinstance(tree, Tree)
+    names = tree.below(place) or [place.partition("#")[0]]
+    return any(os.stat(tree.path(n)).st_mtime >= started for n in names[:2000] if tree.exists(n))
+
+
+def attached(run: StoredRun) -> list[Record]:
+    """The records that were attached to a run; none where there are none or they cannot be read."""
+    import json
+
+    try:
+        with open(os.path.join(run.path, ATTACHED), encoding="utf-8") as f:
+            rows = json.load(f)["records"]
+        found = []
+        for row in rows:
+            record = Record(str(row["system"]), str(row["place"]))
+            for section, key, value, source, derived in row["facts"]:
+                record.add(section, key, value, source, derived=derived)
+            found.append(record)
+        return found
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+
+
+def with_attached(comparison: Comparison, a: StoredRun, b: StoredRun) -> Comparison:
+    """The comparison of two runs, with what the records beside them say and the runs themselves do not."""
+    left, right = attached(a), attached(b)
+    if not left or not right:
+        return comparison
+    more = compare_records(join(a.path, left), join(b.path, right)).differences
+    known = {d.key.lstrip("-").lower() for d in comparison.differences}
+    new = [
+        d for d in more
+        if d.section in ("config", "data", "code", "container") and d.key.lower() not in known and d.key not in ("git_commit", "git_diff", "args")
+    ]  # fmt: skip
+    if not new:
+        return comparison
+    if comparison.verdict == "identical":
+        new = [dataclasses.replace(d, severity="harmless") for d in new]
+    merged = sorted([*comparison.differences, *new], key=lambda d: {"critical": 0, "notable": 1, "harmless": 2}[d.severity])
+    return dataclasses.replace(comparison, differences=tuple(merged))

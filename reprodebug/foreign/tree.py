@@ -17,7 +17,10 @@ _SKIPPED = frozenset({"__pycache__", "node_modules", ".mypy_cache", ".ruff_cache
 class Tree:
     """A directory (or one file, then its folder is the root and only that file is seen)."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, most: int = MAX_ENTRIES, leave_out: tuple[str, ...] = ()) -> None:
+        """``most``: entries looked at; ``leave_out``: names of folders that are not entered."""
+        self._most = most
+        self._leave_out = _SKIPPED | set(leave_out)
         self.single = os.path.isfile(path)
         self.root = os.path.dirname(os.path.abspath(path)) if self.single else os.path.abspath(path)
         self._only = os.path.basename(path) if self.single else ""
@@ -33,10 +36,10 @@ class Tree:
         found: list[str] = []
         seen = 0
         for folder, folders, names in os.walk(self.root):
-            folders[:] = sorted(f for f in folders if f not in _SKIPPED)
+            folders[:] = sorted(f for f in folders if f not in self._leave_out)
             for name in sorted(names):
                 seen += 1
-                if seen > MAX_ENTRIES:
+                if seen > self._most:
                     self.cut = True
                     return sorted(found)
                 path = os.path.join(folder, name)
