@@ -14,7 +14,7 @@ PIP_INSTALL = PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.tx
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-gpu lint cases samples screenshots bench clean
+.PHONY: help demo test test-all test-gpu lint cases fuzz samples screenshots bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -59,6 +59,9 @@ lint: $(VENV)/test.stamp ## style, types, floors
 cases: $(VENV)/test.stamp ## run every irreproducibility case and print what was found
 	$(BIN)/python -m tests.cases.runner
 
+fuzz: $(VENV)/test.stamp ## 10,000 mutated inputs for each reader of a binary format
+	REPRODEBUG_FUZZ=10000 $(BIN)/python -m pytest -q -n $(WORKERS) tests/foreign/test_hostile.py
+
 samples: $(VENV)/test.stamp ## record sample_runs/ again
 	$(BIN)/python sample_runs/make.py
 
@@ -69,6 +72,7 @@ bench: $(VENV)/bench.stamp ## overhead of recording, and comparing a million eve
 	$(BIN)/python -W ignore -m tests.benchmarks.overhead
 	$(BIN)/python -m tests.benchmarks.scale
 	$(BIN)/python -m tests.benchmarks.startup
+	$(BIN)/python -m tests.benchmarks.experiments
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

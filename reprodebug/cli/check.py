@@ -31,6 +31,7 @@ def parser() -> Parser:
         usage="reprodebug check [-n RUNS] [--neutral] [--minimize] -- COMMAND...",
         description="Run COMMAND several times and say whether every run is the same bit for bit, or where they part first.",
     )
+    p.add_argument("command", nargs="*", help=argparse.SUPPRESS)
     p.add_argument("-n", type=_runs, default=2, metavar="RUNS", help="how often to run it (default: 2)")
     p.add_argument("--neutral", action="store_true", help="also run it unrecorded, and compare what it prints and returns")
     p.add_argument("--minimize", action="store_true", help="if it does not repeat: find the smallest set of settings under which it does")
@@ -44,6 +45,7 @@ def parser() -> Parser:
 def run(words: list[str]) -> int:
     """Parse, run, compare; returns the exit code of the contract."""
     if "--" not in words:
+        parser().parse_args(words)  # answers --help, and names a wrong option
         raise UsageError("the command must stand behind `--`", hint="reprodebug check -- python train.py")
     at = words.index("--")
     arguments, command = parser().parse_args(words[:at]), words[at + 1 :]

@@ -36,7 +36,7 @@ class GraphSearch:
     parents: Mapping[str, Sequence[str]]
     false_bad: float = 0.0
     false_good: float = 0.0
-    enough: float = 0.99
+    enough: float = 0.999
     answers: dict[str, list[bool]] = field(default_factory=dict)
     """candidate -> what its trials said: True for bad"""
     untestable: set[str] = field(default_factory=set)
@@ -161,17 +161,22 @@ class GraphSearch:
         return _entropy(says_bad) - mass * _entropy(self.false_good) - (1 - mass) * _entropy(self.false_bad)
 
     def _chances(self, left: list[int], counts: dict[int, int]) -> dict[int, float]:
-        """Probability that each candidate can be tested, from its neighbours in the order that are known."""
-        blocked = sorted(counts[n] for n in left if self.order[n] in self.untestable)
-        if not blocked:
+        """Probability that each candidate can be tested, from its ancestors and descendants that are known."""
+        every_blocked = [n for n in left if self.order[n] in self.untestable]
+        if not every_blocked:
             return dict.fromkeys(left, 1.0)
-        tested = sorted({0, len(left)} | {counts[n] for n in left if self.order[n] in self.answers})
+        every_tested = [n for n in left if self.order[n] in self.answers]
         found = {}
         for n in left:
             at = counts[n]
             if self.order[n] in self.untestable:
                 found[n] = 0.0
                 continue
+            blocked = [counts[k] for k in every_blocked if self._related(n, k)]
+            if not blocked:
+                found[n] = 1.0
+                continue
+            tested = {0, len(left)} | {counts[k] for k in every_tested if self._related(n, k)}
             below_blocked = max((b for b in blocked if b <= at), default=None)
             above_blocked = min((b for b in blocked if b >= at), default=None)
             below_tested = max(t for t in tested if t <= at)
@@ -181,7 +186,7 @@ class GraphSearch:
             elif above_blocked is not None and below_blocked is None:
                 found[n] = _share(above_blocked - at, at - below_tested)
             elif below_blocked is not None and above_blocked is not None:
-                between = [t for t in tested if below_blocked < t < above_blocked]
+                between = sorted(t for t in tested if below_blocked < t < above_blocked)
                 if not between:
                     found[n] = 0.04
                 elif at <= between[0]:
@@ -193,6 +198,11 @@ class GraphSearch:
             else:
                 found[n] = 1.0
         return found
+
+    def _related(self, one: int, other: int) -> bool:
+        """One of the two descends from the other."""
+        low, high = sorted((one, other))
+        return bool(self._reach[high] >> low & 1)
 
     def result(self) -> tuple[list[str], float]:
         """(candidates of which one is the first bad one, probability that it is among them).
