@@ -4,10 +4,13 @@ import signal
 
 
 def pytest_configure() -> None:
-    """Ctrl-C reaches the programs that the tests start.
+    """Signals reach the programs that the tests start.
 
-    A test run that a shell puts into the background (``make test &``, a CI runner's wrapper) inherits SIGINT as ignored, and
-    so would every program under test: the tests of Ctrl-C would then wait for an end that cannot come.
+    A test run that was put into the background (``make test &``, ``nohup``, a CI runner's wrapper) inherits SIGINT or SIGHUP as
+    ignored, and so would every program under test: the tests of signals would wait for an end that cannot come. A handler,
+    unlike an ignored signal, is not inherited.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
