@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from reprodebug.bisect.control import Control, Listener
     from reprodebug.bisect.drive import Question
     from reprodebug.capture.launch import Recording
+    from reprodebug.compare.evidence import Evidence
     from reprodebug.model.comparison import Comparison, Tolerance
     from reprodebug.model.experiment import Bisection
     from reprodebug.store.run import StoredRun
@@ -63,20 +64,37 @@ def compare(a: str, b: str, *, tolerance: Tolerance | None = None, noise: Sequen
     ``noise`` are further recordings of A or of B: what a run differs by from itself is the yardstick then. Raises
     RunUnreadable, SchemaTooNew or NothingComparable.
     """
+    return examine(a, b, tolerance=tolerance, noise=noise)[0]
+
+
+def examine(
+    a: str, b: str, *, tolerance: Tolerance | None = None, noise: Sequence[str] = (), say: Callable[[str], None] = lambda stage: None
+) -> tuple[Comparison, Evidence | None]:
+    """``compare``, and the records behind it; None for the latter where a side is no run of ours.
+
+    ``say`` gets the name of each stage as it begins. Raises what ``compare`` raises.
+    """
     from reprodebug.store.run import is_run
 
-    if is_run(a) and is_run(b):
-        from reprodebug.compare.runs import examine
-        from reprodebug.diagnose.noise import with_noise
+    if not (is_run(a) and is_run(b)):
+        from reprodebug.mixed import compare_mixed
 
-        left, right = open_run(a), open_run(b)
-        comparison = with_noise(examine(left, right, tolerance), [open_run(path) for path in noise])
-        from reprodebug.mixed import with_attached
+        say("reading the records")
+        return compare_mixed(a, b, tolerance), None
+    from reprodebug.compare.evidence import Evidence
+    from reprodebug.compare.runs import examine as meet
+    from reprodebug.diagnose.noise import with_noise
+    from reprodebug.mixed import with_attached
 
-        return with_attached(comparison, left, right)
-    from reprodebug.mixed import compare_mixed
-
-    return compare_mixed(a, b, tolerance)
+    say("reading A")
+    left = open_run(a)
+    say("reading B")
+    right = open_run(b)
+    say("aligning the records")
+    examined = meet(left, right, tolerance)
+    say("looking for the cause")
+    comparison = with_noise(examined, [open_run(path) for path in noise])
+    return with_attached(comparison, left, right), Evidence(list(examined.pairs))
 
 
 def bisect(question: Question, *, resume: bool = False, listen: Listener | None = None, control: Control | None = None) -> Bisection:

@@ -32,7 +32,12 @@ class Snapshot:
                 return
             partial = self._kept + ".partial"
             shutil.rmtree(partial, ignore_errors=True)
-            shutil.copytree(self.root, partial, symlinks=True, ignore=_ignored, ignore_dangling_symlinks=True)
+            home = os.path.realpath(os.path.dirname(session))  # where the sessions are may lie inside the project: below $HOME, say
+
+            def ignored(folder: str, names: list[str]) -> set[str]:
+                return _ignored(folder, names) | {n for n in names if os.path.realpath(os.path.join(folder, n)) == home}
+
+            shutil.copytree(self.root, partial, symlinks=True, ignore=ignored, ignore_dangling_symlinks=True)
             os.rename(partial, self._kept)
 
     def stay(self, why: str) -> None:

@@ -28,6 +28,11 @@ def color_wanted(choice: str, stream: IO[str]) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
+def in_terminal() -> bool:
+    """Whether a screen can be opened: stdout and stderr are terminals, and not dumb ones."""
+    return sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
+
+
 def add_color(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="colour of the text (default: auto)")
 

@@ -6,10 +6,14 @@ import argparse
 import os
 import shlex
 import sys
+from typing import TYPE_CHECKING
 
 from reprodebug._base.errors import UsageError
 from reprodebug._base.text import plural, visible
-from reprodebug.cli.arguments import Parser, write_result
+from reprodebug.cli.arguments import Parser, in_terminal, write_result
+
+if TYPE_CHECKING:
+    from reprodebug.bisect.drive import Question
 
 EXIT_CODES = {"found": 0, "not-found": 1, "ends-do-not-reproduce": 1, "inconclusive": 3}
 
@@ -78,6 +82,8 @@ def run(words: list[str]) -> int:
         arguments.first_parent, tuple(arguments.path), tuple(os.path.abspath(x) if os.path.isdir(x) else x for x in arguments.find_links),
         arguments.timeout,
     )  # fmt: skip
+    if not (arguments.headless or arguments.markdown or arguments.json or arguments.log) and in_terminal():
+        return _on_screen(question, words, arguments.resume)
     try:
         result = api.bisect(question, resume=arguments.resume, listen=progress.show)
     except KeyboardInterrupt:
@@ -98,6 +104,28 @@ def run(words: list[str]) -> int:
 
         write_result("-", bisection.to_text(result, min(shutil.get_terminal_size((100, 24)).columns, 120)))
     return EXIT_CODES[result.outcome]
+
+
+def _on_screen(question: Question, words: list[str], resume: bool) -> int:
+    """The search in the TUI; what it found is printed once the screen is gone."""
+    from reprodebug import api
+    from reprodebug.report import bisection
+    from reprodebug.tui import run_bisect
+
+    command = "reprodebug bisect --headless " + shlex.join(words)
+    code, result = run_bisect(
+        lambda go_on, listen, control: api.bisect(question, resume=go_on, listen=listen, control=control),
+        command,
+        EXIT_CODES,
+        resume=resume,
+    )
+    if result is not None:
+        import shutil
+
+        write_result("-", bisection.to_text(result, min(shutil.get_terminal_size((100, 24)).columns, 120)))
+    elif code == 130:
+        print("reprodebug: interrupted; `reprodebug bisect --resume` with the same words goes on", file=sys.stderr)
+    return code
 
 
 def _sessions(arguments: argparse.Namespace) -> int:

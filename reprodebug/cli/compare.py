@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
-from reprodebug.cli.arguments import Parser, add_color, color_wanted, write_result
-from reprodebug.model.comparison import Comparison, Tolerance
+from reprodebug.cli.arguments import Parser, add_color, color_wanted, in_terminal, write_result
+from reprodebug.model.comparison import Tolerance
 
 EXIT_CODES = {"identical": 0, "equivalent": 0, "divergent": 1, "incomparable": 3}
 
@@ -32,6 +31,17 @@ def _ulps(word: str) -> int:
     return value
 
 
+_PARTS = ("verdict", "first", "environment", "random-state", "data", "layers", "loss", "causes", "coverage")
+
+
+def _parts(words: str) -> tuple[str, ...]:
+    parts = tuple(words.split(","))
+    for part in parts:
+        if part not in _PARTS:
+            raise argparse.ArgumentTypeError(f"{part!r} is no part of the report; there are {', '.join(_PARTS)}")
+    return parts
+
+
 def parser() -> Parser:
     p = Parser(
         prog="reprodebug compare",
@@ -49,6 +59,7 @@ def parser() -> Parser:
     p.add_argument(
         "--noise", action="append", default=[], metavar="RUN", help="a further recording of A or of B: its own noise is the yardstick"
     )
+    p.add_argument("--only", type=_parts, default=(), metavar="PART,..", help=f"print these parts alone: {', '.join(_PARTS)}")
     p.add_argument("--verbose", action="store_true", help="list harmless differences too")
     add_color(p)
     return p
@@ -60,15 +71,12 @@ def run(words: list[str]) -> int:
     tolerance = Tolerance(arguments.rtol, arguments.atol, arguments.ulps)
     from reprodebug import api
 
-    def load() -> Comparison:
-        return api.compare(arguments.a, arguments.b, tolerance=tolerance, noise=arguments.noise)
-
-    headless = arguments.headless or arguments.markdown or arguments.json
-    if not headless and sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM") not in (None, "", "dumb"):
+    headless = arguments.headless or arguments.only or arguments.markdown or arguments.json
+    if not headless and in_terminal():
         from reprodebug.tui import run_compare
 
-        return run_compare(load)
-    comparison = load()
+        return run_compare(lambda say: api.examine(arguments.a, arguments.b, tolerance=tolerance, noise=arguments.noise, say=say))
+    comparison = api.compare(arguments.a, arguments.b, tolerance=tolerance, noise=arguments.noise)
     if arguments.markdown:
         from reprodebug.report import markdown
 
@@ -84,5 +92,5 @@ def run(words: list[str]) -> int:
 
         width = min(shutil.get_terminal_size((100, 24)).columns, 120)
         color = color_wanted(arguments.color, sys.stdout)
-        write_result("-", text.render(comparison, color=color, width=width, verbose=arguments.verbose))
+        write_result("-", text.render(comparison, color=color, width=width, verbose=arguments.verbose, only=arguments.only))
     return EXIT_CODES[comparison.verdict]

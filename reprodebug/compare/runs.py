@@ -89,6 +89,8 @@ class Examined:
     """the process in which the first divergence stands; None where there is none"""
     at: int
     """position of the first divergence in that process's alignment; -1 where there is none"""
+    pairs: tuple[Pair, ...] = ()
+    """every process that both runs have"""
 
 
 def compare_runs(a: StoredRun, b: StoredRun, tolerance: Tolerance | None = None) -> Comparison:
@@ -155,7 +157,7 @@ def examine(a: StoredRun, b: StoredRun, tolerance: Tolerance | None = None) -> E
         steps_differing=_steps_differing(pairs[0]),
         smallest_tolerance=smallest,
     )
-    return Examined(comparison, a, b, located[0][1] if located else None, located[0][2] if located else -1)
+    return Examined(comparison, a, b, located[0][1] if located else None, located[0][2] if located else -1, tuple(pairs))
 
 
 _PHASES = {p.word: int(p) for p in Phase}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import textwrap
 
 from reprodebug._base.text import plural, visible
-from reprodebug.model.comparison import Comparison, Difference, Divergence
+from reprodebug.model.comparison import SECTIONS, Comparison, Difference, Divergence
 from reprodebug.report import words
 
 _LAYERS = 12
@@ -56,28 +57,30 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def render(comparison: Comparison, *, color: bool = False, width: int = 80, verbose: bool = False) -> str:
-    """The whole report. ``verbose`` lists harmless differences and every differing layer too."""
+PARTS = ("verdict", "first", "environment", "random-state", "data", "layers", "loss", "causes", "coverage")
+"""what ``render`` can be narrowed to"""
+
+
+def render(
+    comparison: Comparison, *, color: bool = False, width: int = 80, verbose: bool = False, only: tuple[str, ...] = ()
+) -> str:  # fmt: skip
+    """The whole report, or the parts named in ``only``, each one of ``PARTS``. ``verbose`` lists harmless differences and every
+    differing layer too."""
     c, page = comparison, _Page(color, width)
-    verdict = page.paint(f"{words.GLYPHS[c.verdict]} {c.verdict}", "bold", _VERDICT[c.verdict])
-    reason = textwrap.wrap(f"{words.GLYPHS[c.verdict]} {c.verdict}: {visible(c.reason, 600)}", page.width, subsequent_indent="  ")
-    plain = f"{words.GLYPHS[c.verdict]} {c.verdict}"
-    page.lines += [verdict + reason[0][len(plain) :], *reason[1:]]
+    if only:
+        for part in only:
+            _part(page, c, part, verbose)
+        return "\n".join(page.lines[1:] if page.lines and not page.lines[0] else page.lines) + "\n"
+    _verdict(page, c)
     _runs(page, c)
     if c.first is not None:
         _first(page, c, c.first)
     _causes(page, c)
-    if c.nature:
-        page.title("Size and growth")
-        for row in c.nature:
-            page.line("- " + visible(row, 400))
+    _nature(page, c)
     _layers(page, c, verbose)
     _gaps(page, c)
     _differences(page, c, verbose)
-    curves = words.loss_curves(c, page.width - 10)
-    if curves:
-        page.title("Loss")
-        page.lines += ["  " + line for line in curves]
+    _loss(page, c)
     _levels(page, c)
     _coverage(page, c)
     if c.not_recorded:
@@ -87,6 +90,56 @@ def render(comparison: Comparison, *, color: bool = False, width: int = 80, verb
     page.title("Next")
     page.line(_next(c))
     return "\n".join(page.lines) + "\n"
+
+
+def _part(page: _Page, c: Comparison, part: str, verbose: bool) -> None:
+    """One part alone; it says so where it has nothing to tell."""
+    before = len(page.lines)
+    if part == "verdict":
+        _verdict(page, c)
+        _runs(page, c)
+    elif part == "first" and c.first is not None:
+        _first(page, c, c.first)
+    elif part in ("environment", "random-state", "data"):
+        sections = (
+            tuple(s for s in SECTIONS if s not in ("random-state", "data", "metrics", "tensors")) if part == "environment" else (part,)
+        )
+        _differences(page, dataclasses.replace(c, differences=tuple(d for d in c.differences if d.section in sections)), verbose)
+    elif part == "layers":
+        _layers(page, c, verbose)
+        _gaps(page, c)
+    elif part == "loss":
+        _loss(page, c)
+        _nature(page, c)
+    elif part == "causes":
+        _causes(page, c)
+        _levels(page, c)
+    elif part == "coverage":
+        _coverage(page, c)
+    if len(page.lines) == before:
+        page.lines.append("")
+        page.line(f"{part}: nothing differs, as far as it was recorded")
+
+
+def _verdict(page: _Page, c: Comparison) -> None:
+    verdict = page.paint(f"{words.GLYPHS[c.verdict]} {c.verdict}", "bold", _VERDICT[c.verdict])
+    reason = textwrap.wrap(f"{words.GLYPHS[c.verdict]} {c.verdict}: {visible(c.reason, 600)}", page.width, subsequent_indent="  ")
+    plain = f"{words.GLYPHS[c.verdict]} {c.verdict}"
+    page.lines += [verdict + reason[0][len(plain) :], *reason[1:]]
+
+
+def _nature(page: _Page, c: Comparison) -> None:
+    if c.nature:
+        page.title("Size and growth")
+        for row in c.nature:
+            page.line("- " + visible(row, 400))
+
+
+def _loss(page: _Page, c: Comparison) -> None:
+    curves = words.loss_curves(c, page.width - 10)
+    if curves:
+        page.title("Loss")
+        page.lines += ["  " + line for line in curves]
 
 
 def _runs(page: _Page, c: Comparison) -> None:

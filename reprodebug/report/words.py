@@ -15,6 +15,8 @@ SPARKS = "▁▂▃▄▅▆▇█"
 
 def place(d: Divergence) -> str:
     """Module and type, or the kind of thing where there is no module."""
+    if not d.module and d.kind in ("data", "loss"):
+        return visible(d.module_type, 60) if d.module_type else "the program"
     name = visible(d.module, 120) if d.module else "(outermost)"
     return f"{name} ({visible(d.module_type, 60)})" if d.module_type else name
 

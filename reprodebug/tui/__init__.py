@@ -7,14 +7,15 @@ Refuses to decide whether there is a terminal: the command line does that, and p
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reprodebug.model.comparison import Comparison
+    from reprodebug.model.experiment import Bisection
+    from reprodebug.tui.app import Loader, ReprodebugApp
+    from reprodebug.tui.screens.bisect import Search
 
 
-def run_compare(load: Callable[[], Comparison]) -> int:
+def run_compare(load: Loader) -> int:
     """Open the compare screen on what ``load`` returns; ``load`` runs in a thread while a loading screen is shown.
 
     Returns the exit code: 0 identical or equivalent, 1 divergent, 3 incomparable, 2 where the runs could not be read,
@@ -22,8 +23,27 @@ def run_compare(load: Callable[[], Comparison]) -> int:
     """
     from reprodebug.tui.app import CompareApp
 
-    app = CompareApp(load)
-    code = app.run()
+    return _run(CompareApp(load))
+
+
+def run_bisect(search: Search, command: str, exit_codes: dict[str, int], *, resume: bool = False) -> tuple[int, Bisection | None]:
+    """Open the bisect screen on a search that starts at once; ``command`` says the same without a screen.
+
+    Returns the exit code (``exit_codes`` by outcome, 2 where the question makes no sense, 130 where the user left before the
+    end) and what was found, None where nothing was. Returns only when no trial runs any more.
+    """
+    from reprodebug.tui.app import BisectApp
+    from reprodebug.tui.screens.bisect import Job
+
+    app = BisectApp(Job(search, (), command, resume), exit_codes)
+    return _run(app), app.result
+
+
+def _run(app: ReprodebugApp) -> int:
+    try:
+        code = app.run()
+    finally:
+        app.end_threads()
     if app.last_words:
         sys.stderr.write(app.last_words + "\n")
     return (app.return_code or 1) if code is None else code

@@ -1,6 +1,6 @@
-"""Every key of the compare screen, once: the bindings, the key line and the help screen are made from this list.
+"""Every key of every screen, once: bindings, key line, help, command palette and the README are made from this list.
 
-Refuses a key that two actions claim (at import).
+Refuses a key that two actions of one screen claim (at import).
 """
 
 from __future__ import annotations
@@ -12,56 +12,101 @@ from textual.binding import Binding, BindingType
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One thing that the user can do on the compare screen."""
+    """One thing that the user can do."""
 
+    screens: str
+    """names of the screens that have it, separated by blanks"""
     keys: tuple[str, ...]
     action: str
     """Textual action, e.g. ``move(1)``"""
     title: str
-    """what it does, for the help screen"""
+    """what it does, for help, palette and README"""
     group: str
     hint: str = ""
     """a word for the key line at the bottom; empty: not shown there"""
 
 
-_MOVE, _VIEW, _TAKE, _LEAVE = "Move", "Look", "Take away", "Leave"
+_MOVE, _LOOK, _NEXT, _TAKE, _LEAVE = "Move", "Look", "Go on", "Take away", "Leave"
+_LISTS = "compare bisect"
+_PAGES = "reading walk"
 
 ACTIONS = (
-    Action(("down", "j"), "move(1)", "one row down", _MOVE),
-    Action(("up", "k"), "move(-1)", "one row up", _MOVE),
-    Action(("pagedown", "ctrl+d"), "page(1)", "one page down", _MOVE),
-    Action(("pageup", "ctrl+u"), "page(-1)", "one page up", _MOVE),
-    Action(("home", "g"), "ends(-1)", "first row", _MOVE),
-    Action(("end", "G"), "ends(1)", "last row", _MOVE),
-    Action(("left", "h"), "side(-1)", "to the list", _MOVE),
-    Action(("right", "l"), "side(1)", "to the details of the row", _MOVE),
-    Action(("tab",), "cycle(1)", "next pane", _MOVE),
-    Action(("shift+tab",), "cycle(-1)", "previous pane", _MOVE),
-    Action(("n",), "divergence(1)", "next divergence: the next other module, or the next section", _MOVE, "next"),
-    Action(("N",), "divergence(-1)", "previous divergence", _MOVE),
-    Action(("f",), "first", "first divergence", _MOVE),
-    Action(("1",), "view('layers')", "layers: what differs, in order of its first difference", _VIEW),
-    Action(("2",), "view('environment')", "environment: what differs around the tensors", _VIEW),
-    Action(("enter",), "details", "the selected row on a page of its own", _VIEW, "open"),
-    Action(("r",), "report", "the whole report: gaps, losses, coverage, blind spots", _VIEW, "report"),
-    Action(("d",), "harmless", "show or hide harmless differences", _VIEW, "harmless"),
-    Action(("x",), "swap", "swap A and B", _VIEW, "swap"),
-    Action(("y",), "copy_row", "copy the selected row", _TAKE, "copy"),
-    Action(("Y",), "copy_command", "copy the command that prints the same without this screen", _TAKE),
-    Action(("e",), "export", "write the report as Markdown and JSON into the current directory", _TAKE, "export"),
-    Action(("question_mark", "f1"), "help", "these keys", _LEAVE, "help"),
-    Action(("q", "escape"), "leave", "quit, with the exit code of the verdict", _LEAVE, "quit"),
-    Action(("ctrl+c",), "app.leave", "quit from anywhere", _LEAVE),
+    Action(_LISTS, ("down", "j"), "move(1)", "one row down", _MOVE),
+    Action(_LISTS, ("up", "k"), "move(-1)", "one row up", _MOVE),
+    Action(_PAGES, ("down", "j"), "move(1)", "one line down", _MOVE),
+    Action(_PAGES, ("up", "k"), "move(-1)", "one line up", _MOVE),
+    Action("compare bisect reading walk", ("pagedown", "ctrl+d"), "page(1)", "one page down", _MOVE),
+    Action("compare bisect reading walk", ("pageup", "ctrl+u"), "page(-1)", "one page up", _MOVE),
+    Action("compare bisect reading walk", ("home", "g"), "ends(-1)", "to the start", _MOVE),
+    Action("compare bisect reading walk", ("end", "G"), "ends(1)", "to the end", _MOVE),
+    Action("compare", ("left", "h"), "side(-1)", "fold the row, go to what is above it; from the details to the list", _MOVE),
+    Action("compare", ("right", "l"), "side(1)", "unfold the row; from the list to the details", _MOVE),
+    Action("compare", ("tab",), "cycle(1)", "next pane", _MOVE),
+    Action("compare", ("shift+tab",), "cycle(-1)", "previous pane", _MOVE),
+    Action(
+        "compare", ("n",), "divergence(1)", "next divergence: the next module, section, step, batch or record that differs", _MOVE, "next"
+    ),
+    Action("compare", ("N",), "divergence(-1)", "previous divergence", _MOVE),
+    Action("compare", ("f",), "first", "first divergence", _MOVE, "first"),
+    Action("walk", ("right", "l", "enter", "space"), "turn(1)", "next question", _MOVE, "next question"),
+    Action("walk", ("left", "h", "backspace"), "turn(-1)", "previous question", _MOVE, "back"),
+    Action("compare", ("w",), "walk", "guided walk: from the verdict to the cause, question by question", _NEXT, "walk"),
+    Action("compare", ("1",), "view(0)", "layers: the module tree with what differs in it", _LOOK),
+    Action("compare", ("2",), "view(1)", "steps: both loss curves, growth of the difference", _LOOK),
+    Action("compare", ("3",), "view(2)", "random state: where each generator parts, draws between looks", _LOOK),
+    Action("compare", ("4",), "view(3)", "data: batches and samples, same, reordered or changed; files", _LOOK),
+    Action("compare", ("5",), "view(4)", "environment: packages, settings, variables, hardware, code, configuration", _LOOK),
+    Action("compare", ("6",), "view(5)", "causes: why, with evidence and remedy", _LOOK),
+    Action("compare", ("7",), "view(6)", "records: every single one, in execution order", _LOOK),
+    Action("walk", ("v",), "view", "the view that shows this page's evidence", _LOOK, "view"),
+    Action("compare", ("enter",), "details", "the selected row on a page of its own", _LOOK, "open"),
+    Action("compare", ("space",), "fold", "fold or unfold the selected row", _LOOK),
+    Action("compare", ("d",), "everything", "show everything, or differences only", _LOOK, "all"),
+    Action("compare", ("slash",), "filter", "filter the rows of this view; empty shows all again", _LOOK, "filter"),
+    Action("compare", ("r",), "report", "the whole report: gaps, losses, coverage, blind spots", _LOOK, "report"),
+    Action("compare", ("x",), "swap", "swap A and B", _LOOK, "swap"),
+    Action(
+        "compare walk", ("b",), "bisect", "prove the cause by experiment: run the program again under both circumstances", _NEXT, "bisect"
+    ),
+    Action("bisect", ("p",), "pause", "pause after the running trial, or go on", _NEXT, "pause"),
+    Action("bisect", ("c",), "cancel", "cancel: end the running trial, keep what was found", _NEXT, "cancel"),
+    Action("bisect", ("s",), "resume", "go on with a search that was cancelled", _NEXT, "resume"),
+    Action("bisect", ("enter",), "details", "the selected trial: what was asked, verdict, its output", _LOOK, "open"),
+    Action("bisect", ("r",), "report", "the report of the search, once it has ended", _LOOK, "report"),
+    Action("compare", ("y",), "copy_row", "copy the selected row", _TAKE, "copy"),
+    Action("walk", ("y",), "copy_row", "copy this page", _TAKE),
+    Action("compare walk bisect", ("Y",), "copy_command", "copy the command that says the same without this screen", _TAKE),
+    Action("compare", ("e",), "export", "write Markdown, JSON and a picture (SVG) into the current directory", _TAKE, "export"),
+    Action("bisect", ("e",), "export", "write the report as Markdown and JSON into the current directory", _TAKE, "export"),
+    Action("compare bisect walk", ("t",), "app.theme", "next theme: dark, light, colour-blind safe, no colour", _LOOK),
+    Action("compare bisect walk", ("question_mark", "f1"), "help", "what can be done here", _LEAVE, "help"),
+    Action("compare bisect walk", ("ctrl+p",), "app.command_palette", "everything that can be done here, by name", _LEAVE),
+    Action("compare", ("q", "escape"), "leave", "back; from the list: quit, with the exit code of the verdict", _LEAVE, "quit"),
+    Action("walk bisect", ("q", "escape"), "leave", "back", _LEAVE, "back"),
+    Action("reading", ("q", "escape", "enter", "question_mark"), "dismiss", "back", _LEAVE, "back"),
+    Action("compare bisect walk reading", ("ctrl+c",), "app.leave", "quit from anywhere", _LEAVE),
 )
+SCREENS = ("compare", "walk", "bisect", "reading")
 
-KEYS = frozenset(key for action in ACTIONS for key in action.keys)
-if len(KEYS) != sum(len(action.keys) for action in ACTIONS):
-    raise AssertionError("two actions claim one key")
+
+def of(screen: str) -> list[Action]:
+    """What can be done on a screen, in the order of the list."""
+    return [a for a in ACTIONS if screen in a.screens.split()]
+
+
+def keys(screen: str) -> frozenset[str]:
+    """Every key that does something there."""
+    return frozenset(key for a in of(screen) for key in a.keys)
+
+
+for _screen in SCREENS:
+    if len(keys(_screen)) != sum(len(a.keys) for a in of(_screen)):
+        raise AssertionError(f"two actions of the {_screen} screen claim one key")
 
 _GLYPHS = {
     "down": "↓", "up": "↑", "left": "←", "right": "→", "pagedown": "PgDn", "pageup": "PgUp", "home": "Home", "end": "End",
-    "tab": "Tab", "shift+tab": "Shift+Tab", "enter": "Enter", "escape": "Esc", "question_mark": "?", "f1": "F1",
-    "ctrl+c": "Ctrl+C", "ctrl+d": "Ctrl+D", "ctrl+u": "Ctrl+U",
+    "tab": "Tab", "shift+tab": "Shift+Tab", "enter": "Enter", "escape": "Esc", "question_mark": "?", "f1": "F1", "slash": "/",
+    "space": "Space", "backspace": "Backspace", "ctrl+c": "Ctrl+C", "ctrl+d": "Ctrl+D", "ctrl+u": "Ctrl+U", "ctrl+p": "Ctrl+P",
 }  # fmt: skip
 
 
@@ -70,27 +115,36 @@ def glyph(key: str) -> str:
     return _GLYPHS.get(key, key)
 
 
-def bindings() -> list[BindingType]:
-    """The bindings of the compare screen; those of the app are left to it."""
-    return [Binding(",".join(a.keys), a.action, a.title, show=False) for a in ACTIONS if not a.action.startswith("app.")]
+def bindings(screen: str) -> list[BindingType]:
+    """The bindings of a screen; those of the app are left to it."""
+    return [Binding(",".join(a.keys), a.action, a.title, show=False) for a in of(screen) if a.action != "app.leave"]
 
 
-def help_groups() -> list[tuple[str, list[tuple[str, str]]]]:
+def help_groups(screen: str) -> list[tuple[str, list[tuple[str, str]]]]:
     """(group, [(keys, what it does)]) in the order of the list."""
     groups: dict[str, list[tuple[str, str]]] = {}
-    for a in ACTIONS:
+    for a in of(screen):
         groups.setdefault(a.group, []).append((" ".join(glyph(k) for k in a.keys), a.title))
     return list(groups.items())
 
 
-def hints(width: int) -> list[tuple[str, str]]:
-    """(key, word) for the key line, as many as fit into ``width`` cells; help and quit always."""
-    every = [(glyph(a.keys[0]), a.hint) for a in ACTIONS if a.hint]
-    last = every[-2:]
+def hints(screen: str, width: int) -> list[tuple[str, str]]:
+    """(key, word) for the key line, as many as fit into ``width`` cells; help and the way out always."""
+    every = [(glyph(a.keys[0]), a.hint) for a in of(screen) if a.hint]
+    last = [h for h in every if h[0] in ("?", "q")]
     room = width - sum(len(k) + len(w) + 3 for k, w in last)
     shown = []
-    for k, w in [("1/2", "view"), *every[:-2]]:
+    for k, w in [("1-7", "views")] * (screen == "compare") + [h for h in every if h not in last]:
         if room >= len(k) + len(w) + 3:
             room -= len(k) + len(w) + 3
             shown.append((k, w))
     return shown + last
+
+
+def markdown() -> str:
+    """The keys as a table for the README."""
+    rows = ["| keys | on | what |", "|---|---|---|"]
+    for a in ACTIONS:
+        names = " ".join(f"`{glyph(k)}`" for k in a.keys)
+        rows.append(f"| {names} | {', '.join(a.screens.split())} | {a.title} |")
+    return "\n".join(rows)

@@ -1,31 +1,50 @@
-"""The app: which screen follows which, and the exit code. Routes only; the screens do the rest."""
+"""The apps: which screen follows which, and the exit code. They route only; the screens do the rest."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual.app import App
+from textual.app import App, SystemCommand
 from textual.binding import Binding
 from textual.message import Message
+from textual.screen import Screen
 
 from reprodebug._base.errors import NothingComparable, ReprodebugError
 from reprodebug._base.text import visible
+from reprodebug.compare.evidence import Evidence
 from reprodebug.model.comparison import Comparison
+from reprodebug.model.experiment import Bisection
+from reprodebug.tui import actions, palette
 from reprodebug.tui.screens.compare import CompareScreen
-from reprodebug.tui.screens.states import ErrorScreen, FailureDialog, LoadingScreen
+from reprodebug.tui.screens.states import ErrorScreen, FailureDialog, LoadingScreen, write_log
+
+if TYPE_CHECKING:
+    from reprodebug.tui.screens.bisect import Job
 
 EXIT_CODES = {"identical": 0, "equivalent": 0, "divergent": 1, "incomparable": 3}
 UNREADABLE, NOTHING_COMPARABLE, INTERRUPTED = 2, 3, 130
+
+Loader = Callable[[Callable[[str], None]], "tuple[Comparison, Evidence | None]"]
+"""gets a function to name its stages with; raises what a comparison raises"""
 
 
 class Loaded(Message):
     """``load`` has returned."""
 
-    def __init__(self, comparison: Comparison) -> None:
+    def __init__(self, comparison: Comparison, evidence: Evidence | None) -> None:
         super().__init__()
         self.comparison = comparison
+        self.evidence = evidence
+
+
+class Stage(Message):
+    """``load`` has begun with something else."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
 
 
 class Failed(Message):
@@ -36,38 +55,153 @@ class Failed(Message):
         self.error = error
 
 
-class CompareApp(App[int]):
-    """Loads in a thread of its own, which dies with the process: leaving never waits for it."""
+class ReprodebugApp(App[int]):
+    """What all our apps share: themes, the palette of commands, and leaving from anywhere."""
 
     TITLE = "reprodebug"
-    ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar = [
         Binding("ctrl+c", "leave", show=False, priority=True),
         Binding("ctrl+q", "leave", show=False, priority=True),
     ]
 
-    def __init__(self, load: Callable[[], Comparison]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._load = load
         self.code = INTERRUPTED
         self.last_words = ""
         """for stderr, once the screen is gone"""
+        self._threads: list[tuple[threading.Thread, Callable[[], None]]] = []
+        self._look = palette.THEMES[0]
+        palette.use(self._look)
+        for theme in palette.textual_themes():
+            self.register_theme(theme)
+        self.theme = palette.internal(self._look)
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """Everything that the screen can do, by name, and the themes."""
+        name = getattr(screen, "NAME", "")
+        for a in actions.of(name):
+            if a.group == "Move" or a.action in ("app.command_palette", "app.leave"):
+                continue
+            yield SystemCommand(a.title.partition(":")[0], f"{a.title} (key {actions.glyph(a.keys[0])})", self._caller(screen, a.action))
+        for look in palette.THEMES:
+            yield SystemCommand(f"theme: {look}", f"switch to the {look} theme", lambda look=look: self.use_theme(look))
+
+    def _caller(self, screen: Screen[Any], action: str) -> Callable[[], Any]:
+        async def call() -> None:
+            await screen.run_action(action)
+
+        return call
+
+    def action_theme(self) -> None:
+        """The next theme."""
+        self.use_theme(palette.THEMES[(palette.THEMES.index(self._look) + 1) % len(palette.THEMES)])
+        self.notify(f"theme: {self._look}", timeout=2, markup=False)
+
+    def use_theme(self, look: str) -> None:
+        """Switch to one of ``palette.THEMES``."""
+        self._look = look
+        palette.use(look)
+        self.theme = palette.internal(look)
+        for screen in self.screen_stack:
+            changed = getattr(screen, "theme_changed", None)
+            if changed is not None:
+                changed()
+
+    def action_leave(self) -> None:
+        """Quit with the exit code of what is on the screen."""
+        self.exit(self.code, return_code=self.code)
+
+    def _handle_exception(self, error: Exception) -> None:
+        """A bug in a screen ends the app with one sentence on stderr; its traceback goes to a file, never over the screen."""
+        if self.is_headless:
+            super()._handle_exception(error)
+            return
+        log = write_log(error)
+        self.code = UNREADABLE if self.code == INTERRUPTED else self.code
+        where = f"\n  hint: this is a bug of reprodebug; the traceback in {log} belongs in the report" if log else ""
+        self.last_words = f"reprodebug: the screen failed: {type(error).__name__}: {visible(error, 400)}{where}"
+        self.action_leave()
+
+    def wait_for(self, thread: threading.Thread, end: Callable[[], None]) -> None:
+        """A thread that must be over before the process ends; ``end`` asks it to."""
+        self._threads.append((thread, end))
+
+    def end_threads(self) -> None:
+        """Called once the screen is gone: asks what still runs to end, and waits for it."""
+        for _, end in self._threads:
+            end()
+        for thread, _ in self._threads:
+            if thread.is_alive():
+                thread.join()
+
+    def bisected(self, result: Bisection) -> None:
+        """A search has ended by itself."""
+
+    def left_bisect(self, screen: Screen[Any]) -> None:
+        """The user left a bisect screen."""
+        self.pop_screen()
+
+    def in_thread(self, work: Callable[[], Message], name: str) -> None:
+        """Do ``work`` in a thread that dies with the process, so that leaving never waits for it; its message comes back here."""
+
+        def run() -> None:
+            try:
+                message = work()
+            except BaseException as error:  # noqa: BLE001 - shown in a dialog, and the exit code says so
+                message = Failed(error)
+            if self.is_running:
+                self.post_message(message)
+
+        threading.Thread(target=run, name=name, daemon=True).start()
+
+
+class BisectApp(ReprodebugApp):
+    """Shows a search from its beginning."""
+
+    def __init__(self, job: Job, exit_codes: dict[str, int]) -> None:
+        super().__init__()
+        self._job = job
+        self._exit_codes = exit_codes
+        self.result: Bisection | None = None
+
+    def on_mount(self) -> None:
+        from reprodebug.tui.screens.bisect import BisectScreen
+
+        self.push_screen(BisectScreen(self._job, confirm=False))
+
+    def bisected(self, result: Bisection) -> None:
+        self.result = result
+        self.code = self._exit_codes[result.outcome]
+
+    def left_bisect(self, screen: Screen[Any]) -> None:
+        failure = getattr(screen, "failure", "")
+        if failure:
+            self.code, self.last_words = UNREADABLE, failure
+        self.action_leave()
+
+
+class CompareApp(ReprodebugApp):
+    """Reads two runs in a thread, then shows their comparison."""
+
+    def __init__(self, load: Loader) -> None:
+        super().__init__()
+        self._load = load
 
     def on_mount(self) -> None:
         self.push_screen(LoadingScreen())
-        threading.Thread(target=self._work, name="reprodebug-compare", daemon=True).start()
+        self.in_thread(lambda: Loaded(*self._load(self._say)), "reprodebug-compare")
 
-    def _work(self) -> None:
-        try:
-            message: Message = Loaded(self._load())
-        except BaseException as error:  # noqa: BLE001 - shown in a dialog, and the exit code says so
-            message = Failed(error)
+    def _say(self, stage: str) -> None:
         if self.is_running:
-            self.post_message(message)
+            self.post_message(Stage(stage))
+
+    def on_stage(self, message: Stage) -> None:
+        if isinstance(self.screen, LoadingScreen):
+            self.screen.stage(message.name)
 
     def on_loaded(self, message: Loaded) -> None:
         self.code = EXIT_CODES[message.comparison.verdict]
-        self.switch_screen(CompareScreen(message.comparison))
+        self.switch_screen(CompareScreen(message.comparison, message.evidence))
 
     def on_failed(self, message: Failed) -> None:
         error = message.error
@@ -80,7 +214,3 @@ class CompareApp(App[int]):
             self.code = UNREADABLE
             self.last_words = f"reprodebug: the comparison failed unexpectedly: {type(error).__name__}: {visible(error, 400)}"
             self.push_screen(FailureDialog(error))
-
-    def action_leave(self) -> None:
-        """Quit with the exit code of what is on the screen."""
-        self.exit(self.code, return_code=self.code)

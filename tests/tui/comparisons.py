@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from reprodebug.compare.evidence import Evidence
 from reprodebug.model.comparison import (
     Comparison,
     Counts,
@@ -17,6 +18,7 @@ from reprodebug.model.comparison import (
     Tolerance,
     Unobserved,
 )
+from reprodebug.model.events import Kind, Phase
 
 HOSTILE = (
     "layer[/bold]",
@@ -138,3 +140,23 @@ STATES = {
     "truncated": (truncated, 1),
     "hostile": (hostile, 1),
 }
+
+
+def hostile_records() -> tuple[Comparison, Evidence]:
+    """Two traces whose every name is one of ``HOSTILE``, compared."""
+    from reprodebug.compare.runs import examine
+    from reprodebug.diagnose.noise import with_noise
+    from tests.compare.traces import event, run, trace
+
+    def records(other: int) -> list[dict[str, object]]:
+        out = []
+        for step in range(3):
+            for n, h in enumerate(HOSTILE):
+                out.append(event(h, 7, step=step, tensor=h, kind=Kind.DATA, phase=Phase.DATA, root=h))
+                out.append(event(h, 7 if (step, n) < (1, 2) else other, step=step, tensor=h, root=h))
+        return out
+
+    notes = [{"type": "modules", "root": h, "modules": [[h, h, h]]} for h in HOSTILE]
+    a, b = run(trace(records(7), notes), path="runs/" + HOSTILE[2]), run(trace(records(8), notes), path="runs/b")
+    found = examine(a, b)
+    return with_noise(found, []), Evidence(list(found.pairs))

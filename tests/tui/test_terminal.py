@@ -53,16 +53,62 @@ def play(program: str, keys: bytes, size: tuple[int, int] = (80, 24), **environm
         os.close(master)
 
 
-SHOW = "import sys; from tests.tui import comparisons as made; from reprodebug.tui import run_compare; sys.exit(run_compare(made.{}))"
+SHOW = (
+    "import sys; from tests.tui import comparisons as made; from reprodebug.tui import run_compare\n"
+    "sys.exit(run_compare(lambda say: (made.{}(), None)))"
+)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (60, 16)])
 def test_hostile_names_reach_no_terminal(size: tuple[int, int]) -> None:
-    code, out = play(SHOW.format("hostile"), b"jjj2d\rq1\rqrqx?qYq", size)
+    code, out = play(SHOW.format("hostile"), b"jjj2d\rq1\rqrqx?qY34567dw   qYq", size)
     assert code == 1
     assert b"pwned" in out and b"[@click=app.quit]" in out
     for planted in PLANTED:
         assert planted not in out
+
+
+def test_hostile_names_in_records_reach_no_terminal() -> None:
+    """Every view that looks into the records, folded and unfolded, filtered and in full."""
+    show = (
+        "import sys; from tests.tui import comparisons as made; from reprodebug.tui import run_compare\n"
+        "both = made.hostile_records(); sys.exit(run_compare(lambda say: both))"
+    )
+    code, out = play(show, b"djjl\rqhh3jj\rq4jj\rq5j6j\rq7jj\rq/lay\rw  vxq", (100, 30))
+    assert code == 1
+    assert b"pwned" in out
+    for planted in PLANTED:
+        assert planted not in out
+
+
+RESTORED = (b"\x1b[?1049l", b"\x1b[?25h", b"\x1b[?1000l", b"\x1b[?2004l")
+"""main screen, cursor, no mouse reports, no bracketed paste"""
+
+
+def test_the_terminal_is_left_as_it_was() -> None:
+    for keys in (b"q", b"\x03"):
+        _, out = play(SHOW.format("divergent"), keys)
+        for sequence in RESTORED:
+            assert sequence in out[out.rindex(b"\x1b[?1049l") - 200 :], (keys, sequence)
+
+
+def test_a_crash_leaves_the_terminal_as_it_was_and_shows_no_traceback(tmp_path: Path) -> None:
+    program = (
+        "import sys; from tests.tui import comparisons as made; from reprodebug.tui import run_compare\n"
+        "from reprodebug.tui.screens.compare import CompareScreen\n"
+        "def broken(self): raise ZeroDivisionError('by [/bold] \\x1b]0;pwned\\x07')\n"
+        "CompareScreen.action_swap = broken\n"
+        "sys.exit(run_compare(lambda say: (made.divergent(), None)))"
+    )
+    code, out = play(program, b"x", TMPDIR=str(tmp_path))
+    assert code == 1  # the verdict was known
+    after = out[out.rindex(b"\x1b[?1049l") :]
+    assert b"the screen failed: ZeroDivisionError" in after and b"Traceback" not in out
+    (log,) = tmp_path.glob("reprodebug-*.log")
+    assert (log.name.encode() in after and "action_swap" in log.read_text()) or "broken" in log.read_text()
+    for sequence in RESTORED:
+        assert sequence in out[out.rindex(b"\x1b[?1049l") - 200 :]
+    assert b"\x1b]0;pwned" not in out
 
 
 @pytest.mark.parametrize(("name", "code"), [("identical", 0), ("incomparable", 3)])
@@ -73,7 +119,7 @@ def test_exit_codes(name: str, code: int) -> None:
 def test_an_error_is_repeated_once_the_screen_is_gone() -> None:
     program = (
         "import sys; from reprodebug._base.errors import RunUnreadable; from reprodebug.tui import run_compare\n"
-        "def load(): raise RunUnreadable('x is no run \\x1b]0;pwned\\x07', hint='give a run')\n"
+        "def load(say): raise RunUnreadable('x is no run \\x1b]0;pwned\\x07', hint='give a run')\n"
         "sys.exit(run_compare(load))"
     )
     code, out = play(program, b"q")

@@ -147,7 +147,7 @@ def extra_draws(s: Scene) -> Iterator[Draft]:
             why = f" ({between.reason})" if between is not None and between.reason else ""
         else:
             side, other = ("B", "A") if n > 0 else ("A", "B")
-            how = f"{side} is {abs(n):,} draws ({unit}) of {story.name} ahead of {other} at step {step}"
+            how = f"{side} is {plural(abs(n), 'draw')} ({unit}) of {story.name} ahead of {other} at step {step}"
             why = ""
         alone = [x for x in s.alone if x.step <= s.first.step and x.kind in ("activation", "parameter", "data")]
         near = [x for x in alone if x.step == step] or alone

@@ -1,20 +1,26 @@
-"""The compare screen: verdict, first divergence, and the lists of layers and of differences around them.
+"""The compare screen: verdict, first divergence, top cause, and seven views of what differs.
 
-Owns which view is open, what is hidden and which way round A and B stand. Refuses to compare: it shows one Comparison.
+Owns which view is open, what is hidden and which way round A and B stand. Refuses to compare: it shows one Comparison and the
+records behind it.
 """
 
 from __future__ import annotations
 
+import threading
 from typing import ClassVar
 
 from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
+from textual.binding import Binding
 from textual.containers import Container, Vertical
+from textual.message import Message
 from textual.screen import Screen
+from textual.widgets import Input
 
 from reprodebug._base.text import plural, visible
-from reprodebug.model.comparison import Comparison, Difference, LayerDifference
+from reprodebug.compare.evidence import Evidence
+from reprodebug.model.comparison import Comparison
 from reprodebug.report import text as report_text
 from reprodebug.report import words
 from reprodebug.tui import actions, content
@@ -22,15 +28,28 @@ from reprodebug.tui.exchange import exchanged
 from reprodebug.tui.export import export
 from reprodebug.tui.screens.help import HelpScreen
 from reprodebug.tui.screens.reading import ReadingScreen
-from reprodebug.tui.screens.states import TooSmall
+from reprodebug.tui.screens.states import FailureDialog, TooSmall
+from reprodebug.tui.views import VIEWS, View
 from reprodebug.tui.widgets.lines import Lines
 from reprodebug.tui.widgets.panes import Bar, Pane
+
+
+class Filter(Input):
+    """The line in which the filter is typed."""
+
+    BINDINGS: ClassVar = [Binding("escape", "screen.filter_away", show=False)]
+    DEFAULT_CSS = """
+    Filter { display: none; height: 1; border: none; padding: 0 1; background: $surface; }
+    Filter.-open { display: block; }
+    Filter:focus { border: none; }
+    """
 
 
 class CompareScreen(Screen[None]):
     """Opens on the answer, the cursor on the first difference."""
 
-    BINDINGS: ClassVar = actions.bindings()
+    NAME: ClassVar[str] = "compare"
+    BINDINGS: ClassVar = actions.bindings("compare")
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - an instance variable of the base class
         (0, "-narrow"),
         (100, "-wide"),
@@ -43,43 +62,68 @@ class CompareScreen(Screen[None]):
     DEFAULT_CSS = """
     CompareScreen { layout: vertical; overflow: hidden; }
     CompareScreen #verdict { height: auto; max-height: 4; padding: 0 1; }
-    CompareScreen #first { max-height: 7; border-left: outer $surface-lighten-2; padding: 0 1; }
+    CompareScreen #first { max-height: 4; border-left: outer $panel; padding: 0 1; }
     CompareScreen #first:focus, CompareScreen #detail:focus { border-left: outer $accent; }
-    CompareScreen #tabs { height: 1; margin: 0 0 0 0; }
+    CompareScreen #cause { height: 1; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    CompareScreen #cause.-none { display: none; }
+    CompareScreen #tabs { height: 1; margin: 0 0 0 0; background: $surface; }
     CompareScreen #header { height: 1; }
     CompareScreen #body { height: 1fr; layout: vertical; }
     CompareScreen #left { height: 1fr; }
-    CompareScreen #detail { height: 6; max-height: 6; border-left: outer $surface-lighten-2; padding: 0 1; }
+    CompareScreen #detail { height: 6; max-height: 6; border-left: outer $panel; padding: 0 1; }
     CompareScreen #coverage, CompareScreen #keys { height: 1; padding: 0 1; }
     CompareScreen #tabs, CompareScreen #header { text-wrap: nowrap; text-overflow: ellipsis; }
     CompareScreen #coverage, CompareScreen #keys { text-wrap: nowrap; text-overflow: ellipsis; }
     CompareScreen #empty { height: 1fr; padding: 1 2; display: none; }
     CompareScreen.-nothing #empty { display: block; }
-    CompareScreen.-nothing #list, CompareScreen.-nothing #header, CompareScreen.-nothing #detail { display: none; }
-    CompareScreen.-tall #first { max-height: 11; }
+    CompareScreen.-nothing #header, CompareScreen.-nothing #detail { display: none; }
+    CompareScreen.-nothing #list { height: 0; } /* not hidden: it keeps the focus */
+    CompareScreen.-tall #first { max-height: 10; }
+    CompareScreen.-tall #detail { height: 9; max-height: 9; }
     CompareScreen.-wide #body { layout: horizontal; }
     CompareScreen.-wide #detail { width: 44; height: 1fr; max-height: 100%; }
     CompareScreen.-wide #left { width: 1fr; }
     CompareScreen.-short #verdict { max-height: 2; }
-    CompareScreen.-short #first { max-height: 4; }
+    CompareScreen.-short #first { max-height: 3; }
     CompareScreen.-short #detail { display: none; }
     CompareScreen.-too-small > * { display: none; }
     CompareScreen.-too-small > TooSmall { display: block; }
     """
 
-    def __init__(self, comparison: Comparison) -> None:
+    class Prepared(Message):
+        """A view has read what its rows are made of, or failed to."""
+
+        def __init__(self, view: View, error: BaseException | None) -> None:
+            super().__init__()
+            self.view = view
+            self.error = error
+
+    def __init__(self, comparison: Comparison, evidence: Evidence | None = None) -> None:
         super().__init__()
         self.comparison = comparison
+        self.evidence = evidence
         self.swapped = False
-        self.harmless = False
-        self.view = "layers" if comparison.layers or not comparison.differences else "environment"
-        self._columns = content.LayerColumns(comparison.layers)
-        self._differences: list[Difference] = []
-        self._cursors = {"layers": 0, "environment": 0}
+        self.everything = False
+        self.views: list[View] = []
+        self.opened = 0
+        self._cursors: dict[int, int] = {}
+        self._tab_ends: list[int] = []
+        self._make_views()
+        if not comparison.layers and comparison.differences and evidence is None:
+            self.opened = next(n for n, v in enumerate(self.views) if v.name == "environment")
+
+    def _make_views(self) -> None:
+        self.views = [make(self.comparison, self.evidence) for make in VIEWS]
+        self._cursors = {}
+        for view in self.views:
+            view.everything = self.everything
+            if view.ready:
+                view.build()
 
     def compose(self) -> ComposeResult:
         yield Bar(id="verdict")
         yield Pane(id="first")
+        yield Bar(id="cause")
         yield Bar(id="tabs")
         with Container(id="body"):
             with Vertical(id="left"):
@@ -87,15 +131,21 @@ class CompareScreen(Screen[None]):
                 yield Lines(id="list")
                 yield Bar(id="empty")
             yield Pane(id="detail")
+        yield Filter(placeholder="filter the rows; Enter keeps it, Esc shows all", id="filter")
         yield Bar(id="coverage")
         yield Bar(id="keys")
         yield TooSmall()
 
     def on_mount(self) -> None:
-        self._show()
+        self.show()
         self._list.focus()
 
     # what is shown
+
+    @property
+    def view(self) -> View:
+        """The open view."""
+        return self.views[self.opened]
 
     @property
     def _list(self) -> Lines:
@@ -105,52 +155,88 @@ class CompareScreen(Screen[None]):
     def _detail(self) -> Pane:
         return self.query_one("#detail", Pane)
 
-    @property
-    def rows(self) -> tuple[LayerDifference, ...] | list[Difference]:
-        """The rows of the open view."""
-        return self.comparison.layers if self.view == "layers" else self._differences
-
-    def _show(self) -> None:
+    def show(self) -> None:
+        """Draw everything anew: another view, theme or order of the runs."""
         c = self.comparison
-        self._differences = content.sorted_differences(c, self.harmless)
         self.query_one("#verdict", Bar).say(content.verdict(c))
         self.query_one("#first", Pane).say(content.first(c).lay)
+        self._rows()
+
+    def _rows(self) -> None:
+        """Draw the open view anew; it is read first where it was not yet."""
+        view = self.view
+        if not view.ready:
+            self._prepare(view)
+        elif self.opened not in self._cursors:
+            self._cursors[self.opened] = view.start()
+        self.set_class(not len(view.rows), "-nothing")
         self.query_one("#empty", Bar).say(Text(self._why_empty()))
-        self.set_class(not self.rows, "-nothing")
-        self._list.show(len(self.rows), self._row, self._cursors[self.view])
+        self._list.show(len(view.rows), view.row, self._cursors.get(self.opened, 0))
         self._bars()
+
+    def _why_empty(self) -> str:
+        if not self.view.ready:
+            return f"… reading the {self.view.name}; another view can be opened meanwhile"
+        if self.view.filter:
+            return f"No row of {self.view.name} contains {visible(self.view.filter, 60)!r}. / changes the filter, an empty one shows all."
+        return self.view.empty()
+
+    def _prepare(self, view: View) -> None:
+        """Let a thread read what the view shows; it dies with the process, so that leaving never waits for it."""
+        if getattr(view, "preparing", False):
+            return
+        view.preparing = True  # type: ignore[attr-defined]
+
+        app = self.app
+
+        def work() -> None:
+            error: BaseException | None = None
+            try:
+                view.prepare()
+            except BaseException as e:  # noqa: BLE001 - shown in a dialog
+                error = e
+            if app.is_running:
+                self.post_message(self.Prepared(view, error))
+
+        threading.Thread(target=work, name=f"reprodebug-{view.name}", daemon=True).start()
+
+    def on_compare_screen_prepared(self, message: Prepared) -> None:
+        view = message.view
+        if view not in self.views:
+            return
+        view.ready = True
+        if message.error is not None:
+            self.app.push_screen(FailureDialog(message.error, what=f"the view of {view.name} could not be made", leave=False))
+        else:
+            view.build()
+        if view is self.view:
+            self._rows()
+        else:
+            self._bars()
 
     def _bars(self) -> None:
         """The lines that depend on the width."""
+        if not self.is_mounted:
+            return
         width = self.size.width - 2
-        self.query_one("#tabs", Bar).say(content.tabs(self.comparison, self.view, self.harmless))
-        self.query_one("#coverage", Bar).say(content.coverage(self.comparison, width))
-        self.query_one("#keys", Bar).say(content.key_line(width))
+        why = content.cause(self.comparison, width)
+        self.query_one("#cause", Bar).say(why)
+        self.query_one("#cause", Bar).set_class(not why, "-none")
+        tabs, self._tab_ends = content.tabs(self.views, self.opened, self.everything, width + 2)
+        self.query_one("#tabs", Bar).say(tabs)
+        self.query_one("#coverage", Bar).say(content.coverage(self.comparison, width, self.view.filter))
+        self.query_one("#keys", Bar).say(content.key_line(self.NAME, width))
         columns = self._list.scrollable_content_region.width or width
-        header = self._columns.header(columns) if self.view == "layers" else content.difference_header(columns)
-        self.query_one("#header", Bar).say(header)
-
-    def _why_empty(self) -> str:
-        if self.view == "layers":
-            return content.no_layers(self.comparison)
-        return content.no_differences(self.comparison, len(self.comparison.differences))
-
-    def _row(self, index: int, width: int, selected: bool) -> Text:
-        if self.view == "layers":
-            return self._columns.row(self.comparison.layers[index], width, selected)
-        above = self._differences[index - 1] if index else None
-        return content.difference_row(self._differences[index], above, width, selected)
-
-    def _detail_page(self) -> content.Page:
-        row = self.rows[self._list.cursor]
-        if isinstance(row, LayerDifference):
-            return content.layer_detail(row, self.comparison)
-        return content.difference_detail(row)
+        self.query_one("#header", Bar).say(self.view.header(columns))
 
     def on_lines_moved(self, message: Lines.Moved) -> None:
-        if self.rows and message.lines is self._list:
-            self._cursors[self.view] = message.index
-            self._detail.say(self._detail_page().lay)
+        if len(self.view.rows) and message.lines is self._list:
+            self._cursors[self.opened] = message.index
+            self._detail.say(self.view.detail(message.index).lay)
+
+    def on_lines_sized(self, message: Lines.Sized) -> None:
+        if message.lines is self._list:
+            self.query_one("#header", Bar).say(self.view.header(message.width))
 
     def on_resize(self, event: events.Resize) -> None:
         self.set_class(self.query_one(TooSmall).measure(event.size.width, event.size.height), "-too-small")
@@ -158,20 +244,29 @@ class CompareScreen(Screen[None]):
 
     # keys
 
-    def _tell(self, text: str, severity: str = "information") -> None:
+    def tell(self, text: str, severity: str = "information") -> None:
+        """A note that goes away by itself."""
         self.notify(visible(text, 400), severity=severity, timeout=4, markup=False)  # type: ignore[arg-type]
 
     def on_key(self, event: events.Key) -> None:
-        if event.key not in actions.KEYS and event.is_printable:
-            self._tell(f"{event.character} does nothing here; ? lists the keys")
+        if isinstance(self.focused, Filter):
+            return
+        if event.key not in actions.keys(self.NAME) and event.is_printable:
+            self.tell(f"{event.character} does nothing here; ? lists the keys")
+
+    def on_click(self, event: events.Click) -> None:
+        if event.widget is not None and event.widget.id == "tabs":
+            hit = next((n for n, end in enumerate(self._tab_ends) if event.x < end), None)
+            if hit is not None and hit != self.opened:
+                self.action_view(hit)
 
     def _pane(self) -> Lines | Pane:
         return self.focused if isinstance(self.focused, (Lines, Pane)) else self._list
 
     def action_move(self, rows: int) -> None:
         pane = self._pane()
-        if isinstance(pane, Lines) and not self.rows:
-            self._tell("there is no row to go to")
+        if isinstance(pane, Lines) and not len(self.view.rows):
+            self.tell("there is no row to go to")
         else:
             pane.move(rows)
 
@@ -185,71 +280,128 @@ class CompareScreen(Screen[None]):
         (self.focus_next if sign > 0 else self.focus_previous)()
 
     def action_side(self, sign: int) -> None:
-        if sign < 0 and not self._list.display:
-            self._tell("there is no list here")
-        elif sign < 0:
+        on_list = self.focused is self._list
+        if sign < 0 and on_list and not len(self.view.rows):
+            self.tell("there is no list here")
+        elif sign < 0 and not on_list:
             self._list.focus()
-        elif self._detail.display and self.rows:
+        elif on_list and self._fold(sign):
+            return
+        elif sign < 0:
+            self.tell("this row has nothing to fold, and nothing above it")
+        elif self._detail.display and len(self.view.rows):
             self._detail.focus()
         else:
             self.action_details()
 
-    def action_view(self, name: str) -> None:
-        if name == self.view:
-            self._tell(f"the {name} are open already" if name == "layers" else f"the {name} is open already")
+    def _fold(self, way: int) -> bool:
+        at = self.view.toggle(self._list.cursor, way) if len(self.view.rows) else None
+        if at is None:
+            return False
+        self._cursors[self.opened] = at
+        self._rows()
+        return True
+
+    def action_fold(self) -> None:
+        if not self._fold(0):
+            self.tell("this row has nothing to fold; Enter opens it")
+
+    def action_view(self, number: int) -> None:
+        if number == self.opened:
+            self.tell(f"the view of {self.view.name} is open already")
             return
-        self.view = name
-        self._show()
+        self.opened = number
+        self._rows()
         self._list.focus()
 
-    def action_harmless(self) -> None:
-        hidden = len(words.by_severity(self.comparison.differences)[1])
-        if not hidden:
-            self._tell("there is no harmless difference to show")
-            return
-        self.harmless = not self.harmless
-        self._cursors["environment"] = 0
-        if self.view == "layers":
-            self.view = "environment"
-        self._show()
-        self._tell(f"{plural(hidden, 'harmless difference')} {'shown' if self.harmless else 'hidden'}")
+    def action_everything(self) -> None:
+        self.everything = not self.everything
+        for n, view in enumerate(self.views):
+            at = self._cursors.get(n)
+            row = view.rows[at] if at is not None and at < len(view.rows) else None
+            view.everything = self.everything
+            if view.ready:
+                view.build()
+                if row is not None:
+                    self._cursors[n] = view.find(row)
+        self._rows()
+        hidden = plural(len(words.by_severity(self.comparison.differences)[1]), "harmless difference")
+        self.tell(f"everything is shown, {hidden} too" if self.everything else f"differences only; {hidden} hidden")
 
     def action_swap(self) -> None:
         self.comparison = exchanged(self.comparison)
+        self.evidence = self.evidence.exchanged() if self.evidence is not None else None
         self.swapped = not self.swapped
-        self._show()
+        filters = [v.filter for v in self.views]
+        self._make_views()
+        for view, text in zip(self.views, filters, strict=True):
+            view.filter = text
+            if view.ready:
+                view.build()
+        self.show()
         note = "; the verdict is that of the original order" if self.comparison.tolerance.rtol else ""
-        self._tell(f"A is now {self.comparison.a.path}{note}")
+        self.tell(f"A is now {self.comparison.a.path}{note}")
 
     def action_first(self) -> None:
-        if not self.comparison.layers:
-            self._tell("there is no divergence to go to" if self.comparison.first is None else "it is described above")
+        if self.comparison.first is None:
+            self.tell("there is no divergence to go to")
             return
-        self.view = "layers"
-        self._cursors["layers"] = 0
-        self._show()
+        if self.view.name not in ("layers", "steps", "records", "random state", "data"):
+            self.opened = 0
+        if not self.view.ready:
+            self._rows()
+            return
+        self._cursors[self.opened] = self.view.start()
+        self._rows()
         self._list.focus()
 
     def action_divergence(self, sign: int) -> None:
-        def group(row: LayerDifference | Difference) -> tuple[object, ...]:
-            return (row.first.module, row.first.rank) if isinstance(row, LayerDifference) else (row.section,)
-
-        rows, at = self.rows, self._list.cursor
-        here = group(rows[at]) if rows else ()
-        found = next((n for n in range(at + sign, len(rows) if sign > 0 else -1, sign) if group(rows[n]) != here), None)
+        found = self.view.next(self._list.cursor, sign) if len(self.view.rows) else None
         if found is None:
-            what = "module that differs" if self.view == "layers" else "section"
-            self._tell(f"there is no {'further' if sign > 0 else 'earlier'} {what}")
+            self.tell(f"there is no {'further' if sign > 0 else 'earlier'} divergence in this view")
             return
+        self._cursors[self.opened] = found
+        if self._list.count != len(self.view.rows) or self.view.name == "layers":  # it may have unfolded a branch
+            self._rows()
         self._list.cursor = found
         self._list.focus()
 
     def action_details(self) -> None:
-        if not self.rows:
-            self._tell("there is no row whose details could be shown")
+        if not len(self.view.rows):
+            self.tell("there is no row whose details could be shown")
             return
-        page = self._detail_page()
+        page = self.view.detail(self._list.cursor)
         self.app.push_screen(ReadingScreen("The selected row", lambda width: list(page.lay(width).split())))
+
+    def action_filter(self) -> None:
+        box = self.query_one(Filter)
+        box.add_class("-open")
+        box.value = self.view.filter
+        box.focus()
+
+    def action_filter_away(self) -> None:
+        self._filter("")
+        self.query_one(Filter).remove_class("-open")
+        self._list.focus()
+
+    def on_input_changed(self, message: Input.Changed) -> None:
+        if self.query_one(Filter).has_class("-open"):
+            self._filter(message.value)
+
+    def on_input_submitted(self, message: Input.Submitted) -> None:
+        self.query_one(Filter).remove_class("-open")
+        self._list.focus()
+
+    def _filter(self, text: str) -> None:
+        view = self.view
+        if text == view.filter:
+            return
+        row = view.rows[self._list.cursor] if len(view.rows) else None
+        view.filter = text
+        if view.ready:
+            view.build()
+            self._cursors[self.opened] = view.find(row) if row is not None else view.start()
+        self._rows()
 
     def action_report(self) -> None:
         c = self.comparison
@@ -260,28 +412,76 @@ class CompareScreen(Screen[None]):
 
         self.app.push_screen(ReadingScreen("The whole report", lines))
 
-    def action_copy_row(self) -> None:
-        if not self.rows:
-            self._tell("there is no row to copy")
+    def action_walk(self) -> None:
+        from reprodebug.tui.screens.walk import WalkScreen
+
+        self.app.push_screen(WalkScreen(self.comparison), self._walked)
+
+    def _walked(self, result: str | None) -> None:
+        """Back from the walk, perhaps with a view to open."""
+        if result == "bisect":
+            self.action_bisect()
+        elif result:
+            self.opened = next(n for n, v in enumerate(self.views) if v.name == result)
+            self._rows()
+            self._list.focus()
+
+    def action_bisect(self) -> None:
+        c = self.comparison
+        why = self._why_no_bisect(c)
+        if why:
+            self.tell(why)
             return
-        self.app.copy_to_clipboard(self._detail_page().plain())
-        self._tell("the row was handed to the terminal's clipboard; where that does not work, e writes the report to a file")
+        from reprodebug.tui.screens.bisect import BisectScreen, from_comparison
+
+        self.app.push_screen(BisectScreen(from_comparison(c), confirm=True))
+
+    def _why_no_bisect(self, c: Comparison) -> str:
+        if c.verdict in ("identical", "equivalent"):
+            return f"the runs are {c.verdict}: there is nothing to search for"
+        if self.evidence is None:
+            return "a search needs two runs of `reprodebug capture`: it runs their command again"
+        if not c.a.command or not c.b.command:
+            return "the command of a run was not recorded, so it cannot be run again"
+        return ""
+
+    def action_copy_row(self) -> None:
+        if not len(self.view.rows):
+            self.tell("there is no row to copy")
+            return
+        self.app.copy_to_clipboard(self.view.detail(self._list.cursor).plain())
+        self.tell("the row was handed to the terminal's clipboard; where that does not work, e writes the report to a file")
 
     def action_copy_command(self) -> None:
         command = words.command(self.comparison, "--headless")
         self.app.copy_to_clipboard(command)
-        self._tell(f"copied: {command}")
+        self.tell(f"copied: {command}")
 
     def action_export(self) -> None:
         try:
-            paths = export(self.comparison)
+            paths = export(self.comparison, picture=self.app.export_screenshot(title="reprodebug compare"))
         except OSError as error:
-            self._tell(f"the report could not be written: {error}", "error")
+            self.tell(f"the report could not be written: {error}", "error")
             return
-        self._tell(f"written: {' and '.join(paths)}")
+        self.tell(f"written: {', '.join(paths[:-1])} and {paths[-1]}")
 
     def action_help(self) -> None:
-        self.app.push_screen(HelpScreen())
+        focus = (
+            "the list"
+            if self.focused is self._list
+            else "the details of the row"
+            if self.focused is self._detail
+            else "the first divergence"
+        )
+        about = f"The focus is on {focus} of the view {self.view.name}: {self.view.question}."
+        self.app.push_screen(HelpScreen(self.NAME, about))
 
     def action_leave(self) -> None:
+        if self.focused is not None and self.focused is not self._list:
+            self._list.focus()
+            return
         self.app.action_leave()  # type: ignore[attr-defined]
+
+    def theme_changed(self) -> None:
+        """The colours are others now."""
+        self.show()

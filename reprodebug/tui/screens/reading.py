@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
+from reprodebug.tui import actions
 from reprodebug.tui.widgets.lines import Lines
 from reprodebug.tui.widgets.panes import Bar
 
@@ -17,15 +17,8 @@ from reprodebug.tui.widgets.panes import Bar
 class ReadingScreen(ModalScreen[None]):
     """Scrolls lines that ``render(width)`` makes anew for each width."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q,escape,enter,r,question_mark", "dismiss", show=False),
-        Binding("down,j", "scroll(1)", show=False),
-        Binding("up,k", "scroll(-1)", show=False),
-        Binding("pagedown,space,ctrl+d", "page(1)", show=False),
-        Binding("pageup,ctrl+u", "page(-1)", show=False),
-        Binding("home,g", "ends(-1)", show=False),
-        Binding("end,G", "ends(1)", show=False),
-    ]
+    NAME: ClassVar[str] = "reading"
+    BINDINGS: ClassVar = actions.bindings("reading")
     DEFAULT_CSS = """
     ReadingScreen { background: $background; overflow: hidden; }
     ReadingScreen > Bar { height: 1; padding: 0 1; }
@@ -55,7 +48,7 @@ class ReadingScreen(ModalScreen[None]):
             rows = self._render_lines(width)
             self.query_one(Lines).show(len(rows), lambda index, _width, _selected: rows[index].copy())
 
-    def action_scroll(self, rows: int) -> None:
+    def action_move(self, rows: int) -> None:
         self.query_one(Lines).move(rows)
 
     def action_page(self, sign: int) -> None:

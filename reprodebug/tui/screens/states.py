@@ -5,6 +5,8 @@ Owns their wording. Refuses to decide the exit code: the app does.
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 import traceback
 from typing import ClassVar
@@ -17,6 +19,7 @@ from textual.screen import ModalScreen, Screen
 
 from reprodebug._base.errors import NothingComparable, ReprodebugError
 from reprodebug._base.text import visible
+from reprodebug.tui.palette import style
 from reprodebug.tui.widgets.panes import Bar, Pane
 
 SMALLEST = (60, 16)
@@ -24,7 +27,7 @@ _LEAVE: list[BindingType] = [Binding("q,escape,enter", "app.leave", show=False)]
 
 
 class LoadingScreen(Screen[None]):
-    """Shown while the runs are read; counts the seconds, so that it is seen to live."""
+    """Shown while the runs are read: the stage, and the seconds, so that it is seen to live. Leaving ends it at once."""
 
     BINDINGS: ClassVar[list[BindingType]] = _LEAVE
     DEFAULT_CSS = "LoadingScreen { align: center middle; } LoadingScreen > Bar { width: auto; max-width: 90%; }"
@@ -34,12 +37,19 @@ class LoadingScreen(Screen[None]):
 
     def on_mount(self) -> None:
         self._since = time.monotonic()
+        self._stage = "reading the two runs"
         self._tell()
         self.set_interval(0.5, self._tell)
 
+    def stage(self, name: str) -> None:
+        """What is being done now."""
+        self._stage = name
+        if self.is_mounted:
+            self._tell()
+
     def _tell(self) -> None:
         seconds = int(time.monotonic() - self._since)
-        text = Text("… reading and aligning the two runs", "bold")
+        text = Text(f"… {self._stage}", "bold")
         text.append(f"  {seconds} s" if seconds else "", "not bold").append("\n\nq quits", "dim not bold")
         self.query_one(Bar).say(text)
 
@@ -56,10 +66,10 @@ class ErrorScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         nothing = isinstance(self.error, NothingComparable)
-        text = Text("? incomparable" if nothing else "✗ cannot compare", "bold yellow" if nothing else "bold red")
+        text = Text("? incomparable" if nothing else "✗ cannot compare", style("bold", "warn" if nothing else "bad"))
         text.append("\n\n" + visible(self.error.message, 600), "default not bold")
         if self.error.hint:
-            text.append("\n\n→ " + visible(self.error.hint, 600), "cyan not bold")
+            text.append("\n\n→ " + visible(self.error.hint, 600), style("hint", "not bold"))
         text.append("\n\nq quits", "dim not bold")
         bar = Bar()
         bar.say(text)
@@ -70,7 +80,7 @@ class FailureDialog(ModalScreen[None]):
     """An error that nobody foresaw: its cause, and the last lines of its traceback for a bug report."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        *_LEAVE,
+        Binding("q,escape,enter", "away", show=False),
         Binding("down,j", "scroll(1)", show=False),
         Binding("up,k", "scroll(-1)", show=False),
     ]
@@ -81,13 +91,16 @@ class FailureDialog(ModalScreen[None]):
     FailureDialog Pane { max-height: 50vh; margin: 1 0; }
     """
 
-    def __init__(self, error: BaseException) -> None:
+    def __init__(self, error: BaseException, what: str = "the comparison failed unexpectedly", *, leave: bool = True) -> None:
         super().__init__()
         self.error = error
+        self._what = what
+        self._leave = leave
+        self._log = write_log(error)
 
     def compose(self) -> ComposeResult:
         e = self.error
-        title = Text("✗ the comparison failed unexpectedly", "bold red")
+        title = Text(f"✗ {self._what}", style("bold", "bad"))
         title.append(f"\n\n{visible(type(e).__name__)}: {visible(e, 600)}", "default not bold")
         with Vertical():
             head = Bar()
@@ -95,7 +108,9 @@ class FailureDialog(ModalScreen[None]):
             yield head
             yield Pane()
             foot = Bar()
-            foot.say(Text("This is a bug of reprodebug; the lines above belong in the report. q quits (exit code 2)", "dim"))
+            where = f" They are kept in {visible(self._log, 200)}." if self._log else ""
+            out = "q quits (exit code 2)" if self._leave else "q goes back"
+            foot.say(Text(f"This is a bug of reprodebug; the lines above belong in the report.{where}\n{out}", "dim"))
             yield foot
 
     def on_mount(self) -> None:
@@ -106,6 +121,23 @@ class FailureDialog(ModalScreen[None]):
 
     def action_scroll(self, rows: int) -> None:
         self.query_one(Pane).move(rows)
+
+    def action_away(self) -> None:
+        if self._leave:
+            self.app.action_leave()  # type: ignore[attr-defined]
+        else:
+            self.dismiss()
+
+
+def write_log(error: BaseException) -> str:
+    """Keep the whole traceback in a file of its own; returns its path, or "" where none could be written."""
+    try:
+        fd, path = tempfile.mkstemp(prefix="reprodebug-", suffix=".log")
+        with os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write("".join(traceback.format_exception(error)))
+        return path
+    except OSError:
+        return ""
 
 
 class TooSmall(Bar):

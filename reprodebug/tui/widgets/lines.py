@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
+from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 from textual import events
@@ -17,6 +18,8 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+
+from reprodebug.tui.palette import cursor
 
 Row = Callable[[int, int, bool], Text]
 
@@ -39,10 +42,19 @@ class Lines(ScrollView, can_focus=True, inherit_bindings=False):
             self.lines = lines
             self.index = index
 
+    class Sized(Message):
+        """The rows are drawn in another width: what stands above them has to follow."""
+
+        def __init__(self, lines: Lines, width: int) -> None:
+            super().__init__()
+            self.lines = lines
+            self.width = width
+
     def __init__(self, *, cursor_shown: bool = True, id: str | None = None) -> None:
         super().__init__(id=id)
         self.count = 0
         self.cursor_shown = cursor_shown
+        self._drawn = 0
         self._row: Row = lambda index, width, selected: Text()
 
     def show(self, count: int, row: Row, cursor: int = 0) -> None:
@@ -51,7 +63,7 @@ class Lines(ScrollView, can_focus=True, inherit_bindings=False):
         self.virtual_size = Size(max(1, self.size.width), count)
         self.set_reactive(Lines.cursor, max(0, min(cursor, count - 1)))
         self.post_message(self.Moved(self, self.cursor))
-        self._follow()
+        self._follow(around=True)
         self.refresh()
 
     def move(self, rows: int) -> bool:
@@ -72,13 +84,21 @@ class Lines(ScrollView, can_focus=True, inherit_bindings=False):
         self.refresh()
         self.post_message(self.Moved(self, self.cursor))
 
-    def _follow(self) -> None:
-        if self.cursor_shown and self.count and self.is_mounted:
+    def _follow(self, around: bool = False) -> None:
+        """Keep the cursor in sight; with ``around`` also what stands above it."""
+        if not (self.cursor_shown and self.count and self.is_mounted):
+            return
+        height = self.size.height
+        if not height:
+            return  # not laid out yet; the first resize comes back here
+        if around and not self.scroll_y <= self.cursor < self.scroll_y + height:
+            self.scroll_to(y=max(0, self.cursor - height // 2), animate=False, force=True)
+        else:
             self.scroll_to_region(Region(0, self.cursor, 1, 1), animate=False, force=True)
 
     def on_resize(self) -> None:
         self.virtual_size = Size(max(1, self.scrollable_content_region.width), self.count)
-        self.call_after_refresh(self._follow)
+        self.call_after_refresh(self._follow, True)
 
     def on_click(self, event: events.Click) -> None:
         index = event.y + round(self.scroll_y)
@@ -89,6 +109,9 @@ class Lines(ScrollView, can_focus=True, inherit_bindings=False):
         width = self.scrollable_content_region.width
         index = y + round(self.scroll_y)
         base = self.rich_style
+        if width != self._drawn:
+            self._drawn = width
+            self.post_message(self.Sized(self, width))
         if not 0 <= index < self.count:
             return Strip.blank(width, base)
         selected = self.cursor_shown and index == self.cursor
@@ -96,5 +119,6 @@ class Lines(ScrollView, can_focus=True, inherit_bindings=False):
         text.truncate(width, overflow="ellipsis", pad=True)
         strip = Strip(text.render(self.app.console), width).apply_style(base)
         if selected:
-            strip = strip.apply_style(Style(reverse=True) if self.has_focus else Style(bold=True))
+            under = Style(**cursor(self.has_focus))
+            strip = Strip([Segment(s.text, (s.style or Style()) + under, s.control) for s in strip], width)
         return strip.adjust_cell_length(width, base)

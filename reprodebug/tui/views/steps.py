@@ -1,0 +1,122 @@
+"""The steps view: both loss curves, how far they are apart, and how much differs in each step."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from rich.text import Text
+
+from reprodebug._base.text import visible
+from reprodebug.model.comparison import Difference
+from reprodebug.tui.page import Page, fit
+from reprodebug.tui.palette import style
+from reprodebug.tui.plot import bar, curves
+from reprodebug.tui.views.base import View, difference_row
+
+_LEAD = 2
+"""equal steps that are shown before the first divergent one"""
+
+
+class StepsView(View):
+    """Rows are (step, loss of A, loss of B, differing records, compared records); then differences of metrics."""
+
+    name: ClassVar[str] = "steps"
+    short: ClassVar[str] = "steps"
+    question: ClassVar[str] = "when they part and how the difference grows: losses step by step"
+    sections: ClassVar[tuple[str, ...]] = ("metrics",)
+
+    def _steps(self) -> list[tuple[int, float | None, float | None, int, int]]:
+        losses = {s: (a, b) for s, a, b in self.c.losses}
+        counts = {s: (d, n) for s, d, n in self.c.steps_differing}
+        return [(s, *losses.get(s, (None, None)), *counts.get(s, (0, 0))) for s in sorted({*losses, *counts})]
+
+    @property
+    def first(self) -> int | None:
+        """The step of the first divergence."""
+        return None if self.c.first is None else self.c.first.step
+
+    def every(self) -> list[Any]:
+        rows = self._steps()
+        if not self.everything and self.first is not None:
+            rows = [r for r in rows if r[0] >= self.first - _LEAD]
+        return [*rows, *self.differences()]
+
+    def start(self) -> int:
+        return next((n for n, r in enumerate(self.rows) if isinstance(r, tuple) and r[0] == self.first), 0)
+
+    def tab(self) -> str:
+        if self.first is not None:
+            return f"from {self.first}"
+        found = len(self.differences())
+        return f"{found:,} differ" if found else ""
+
+    def header(self, width: int) -> Text:
+        gap = f"{'|A-B|':>10}  " if width >= 62 else ""
+        return Text(fit(f"  {'step':>9}  {'loss A':>12}  {'loss B':>12}  {gap}differing", width), "dim", no_wrap=True)
+
+    def text(self, row: Any) -> str:
+        return super().text(row) if isinstance(row, Difference) else f"step {row[0]}"
+
+    def group(self, row: Any) -> Any:
+        return ("metrics", row.key) if isinstance(row, Difference) else row[3] > 0
+
+    def next(self, index: int, sign: int) -> int | None:
+        """Steps that differ are one stop each."""
+        end = len(self.rows) if sign > 0 else -1
+        return next((n for n in range(index + sign, end, sign) if isinstance(self.rows[n], Difference) or self.rows[n][3]), None)
+
+    def row(self, index: int, width: int, selected: bool) -> Text:
+        row = self.rows[index]
+        if isinstance(row, Difference):
+            return difference_row(row, None, width, selected, self.cause_of(row))
+        step, a, b, differing, compared = row
+        out = Text("▸ " if selected else "  ", no_wrap=True)
+        out.append(f"{'◆' if step == self.first else ' '}{step:>8,}", style("bad", "bold") if step == self.first else "")
+        out.append(f"  {_loss(a)}", style("a")).append(f"  {_loss(b)}", style("b"))
+        if width >= 62:
+            gap = abs(a - b) if a is not None and b is not None else None
+            out.append(f"  {'' if gap is None else '=' if gap == 0 else f'{gap:.3g}':>10}", style("warn") if gap else "dim")
+        if not differing:
+            out.append("  = equal", style("dim"))
+        else:
+            cells = 8 if width >= 58 else 4
+            out.append("  " + bar(differing / max(1, compared), cells), style("bad")).append(f" {differing:,}/{compared:,}")
+        return out
+
+    def detail(self, index: int) -> Page:
+        row = self.rows[index]
+        if isinstance(row, Difference):
+            return self.difference_detail(row)
+        step, a, b, differing, compared = row
+        out = Page()
+        out.line(f"step {step}" + (" ◆ the first divergent one" if step == self.first else ""), "bold")
+        if a is not None or b is not None:
+            out.field("loss A", "not recorded" if a is None else repr(a), "a")
+            out.field("loss B", "not recorded" if b is None else repr(b), "b")
+        out.field("records", f"{differing:,} of {compared:,} differ" if compared else "none differs")
+        losses = self.c.losses
+        series = [(name, role, [(s, row[k]) for s, *row in losses if row[k] is not None]) for k, (name, role) in enumerate(_SIDES)]
+        if any(points for _, _, points in series):
+            out.line("")
+            out.line("loss of A and of B" + (", ▲ first divergence" if self.first is not None else ""), "dim")
+            out.figure(lambda width: curves(series, width, 6, self.first))  # type: ignore[arg-type]
+        gaps = [(s, abs(x - y)) for s, x, y in losses if x is not None and y is not None and x != y]
+        if len(gaps) > 1:
+            out.line("")
+            out.line("|A-B| of the loss, logarithmic", "dim")
+            out.figure(lambda width: curves([("gap", "warn", gaps)], width, 4, self.first, log=True))
+        for statement in self.c.nature:
+            out.field("growth", visible(statement, 400))
+        return out
+
+    def empty(self) -> str:
+        if self.c.losses or self.of_sections():
+            return super().empty()
+        return "No loss was recorded and no step differs."
+
+
+_SIDES = (("A", "a"), ("B", "b"))
+
+
+def _loss(value: float | None) -> str:
+    return fit(" " * 12 if value is None else f"{value:>12.8g}", 12)
