@@ -72,6 +72,7 @@ bench: $(VENV)/bench.stamp ## overhead of recording, and comparing a million eve
 	$(BIN)/python -W ignore -m tests.benchmarks.overhead
 	$(BIN)/python -m tests.benchmarks.scale
 	$(BIN)/python -m tests.benchmarks.startup
+	$(BIN)/python -m tests.benchmarks.screen
 	$(BIN)/python -m tests.benchmarks.experiments
 
 clean: ## remove the virtual environment and caches

@@ -58,3 +58,9 @@ def test_links_lead_somewhere() -> None:
             assert target[1:] in titles, target
         else:
             assert (ROOT / target).exists(), target
+
+
+def test_the_keys_are_those_of_the_registry() -> None:
+    from reprodebug.tui import actions
+
+    assert actions.markdown() in README

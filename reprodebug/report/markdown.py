@@ -46,9 +46,7 @@ def _runs(c: Comparison) -> list[str]:
     rows.append("| run | " + " | ".join(code(s.path) for s in both) + " |")
     rows.append("| command | " + " | ".join(code(" ".join(s.command), 300) for s in both) + " |")
     rows.append("| started | " + " | ".join(code(s.started) for s in both) + " |")
-    rows.append(
-        "| recorded | " + " | ".join(f"{plural(s.events, 'record')}, {plural(s.steps, 'step')}, level {s.level}" for s in both) + " |"
-    )
+    rows.append("| recorded | " + " | ".join(words.recorded(s) for s in both) + " |")
     rows.append("| complete | " + " | ".join("yes" if s.complete else "**no**" for s in both) + " |")
     notes = [f"- {name}: {markdown(n, 300)}" for name, s in zip("AB", both, strict=True) for n in s.notes[:8]]
     return [*rows, "", *notes, *([""] if notes else [])]

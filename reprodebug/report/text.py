@@ -144,8 +144,7 @@ def _loss(page: _Page, c: Comparison) -> None:
 
 def _runs(page: _Page, c: Comparison) -> None:
     for name, side in (("A", c.a), ("B", c.b)):
-        about = f"{plural(side.events, 'record')}, {plural(side.steps, 'step')}, level {side.level}"
-        page.line(f"{name}: {visible(side.path, 200)} ({about})", hanging=3)
+        page.line(f"{name}: {visible(side.path, 200)} ({words.recorded(side)})", hanging=3)
         for note in side.notes[:4]:
             page.line(f"! {visible(note, 300)}", indent=5)
 

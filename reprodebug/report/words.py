@@ -6,8 +6,8 @@ import math
 import shlex
 from collections.abc import Sequence
 
-from reprodebug._base.text import visible
-from reprodebug.model.comparison import Comparison, Difference, Divergence, LayerDifference
+from reprodebug._base.text import plural, visible
+from reprodebug.model.comparison import Comparison, Difference, Divergence, LayerDifference, RunSide
 
 GLYPHS = {"identical": "✓", "equivalent": "≈", "divergent": "✗", "incomparable": "?"}
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -71,6 +71,13 @@ def layer_row(x: LayerDifference) -> tuple[str, str, str, str, str]:
 def by_severity(differences: tuple[Difference, ...]) -> tuple[list[Difference], list[Difference]]:
     """(those that may matter, the harmless)."""
     return [d for d in differences if d.severity != "harmless"], [d for d in differences if d.severity == "harmless"]
+
+
+def recorded(side: RunSide) -> str:
+    """How much a run holds."""
+    if side.level == "foreign":
+        return "records of other systems"
+    return f"{plural(side.events, 'record')}, {plural(side.steps, 'step')}, level {side.level}"
 
 
 def paths(c: Comparison) -> str:

@@ -7,9 +7,13 @@ Refuses to decide whether there is a terminal: the command line does that, and p
 from __future__ import annotations
 
 import sys
+import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from reprodebug.compare.evidence import Evidence
+    from reprodebug.model.comparison import Comparison
     from reprodebug.model.experiment import Bisection
     from reprodebug.tui.app import Loader, ReprodebugApp
     from reprodebug.tui.screens.bisect import Search
@@ -21,9 +25,49 @@ def run_compare(load: Loader) -> int:
     Returns the exit code: 0 identical or equivalent, 1 divergent, 3 incomparable, 2 where the runs could not be read,
     130 where the user left before the comparison was ready. A failure is repeated on stderr, since the screen is gone.
     """
-    from reprodebug.tui.app import CompareApp
+    import gc
 
-    return _run(CompareApp(load))
+    gc.disable()  # importing makes no garbage; the app switches it on with the first frame
+    try:
+        ahead = _Ahead(load)
+        from reprodebug.tui.app import CompareApp
+
+        return _run(CompareApp(ahead))
+    finally:
+        gc.enable()
+
+
+class _Ahead:
+    """Begins to load while Textual is imported; called, it is ``load`` itself."""
+
+    def __init__(self, load: Loader) -> None:
+        self._stage = ""
+        self._say: Callable[[str], None] | None = None
+        self._result: tuple[Comparison, Evidence | None] | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, args=(load,), name="reprodebug-load", daemon=True)
+        self._thread.start()
+
+    def _work(self, load: Loader) -> None:
+        try:
+            self._result = load(self._tell)
+        except BaseException as error:  # noqa: BLE001 - raised again where it is asked for
+            self._error = error
+
+    def _tell(self, stage: str) -> None:
+        self._stage = stage
+        if self._say is not None:
+            self._say(stage)
+
+    def __call__(self, say: Callable[[str], None]) -> tuple[Comparison, Evidence | None]:
+        if self._stage:
+            say(self._stage)
+        self._say = say
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None
+        return self._result
 
 
 def run_bisect(search: Search, command: str, exit_codes: dict[str, int], *, resume: bool = False) -> tuple[int, Bisection | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -202,6 +203,7 @@ class CompareApp(ReprodebugApp):
     def on_loaded(self, message: Loaded) -> None:
         self.code = EXIT_CODES[message.comparison.verdict]
         self.switch_screen(CompareScreen(message.comparison, message.evidence))
+        self.call_after_refresh(gc.enable)  # see run_compare
 
     def on_failed(self, message: Failed) -> None:
         error = message.error

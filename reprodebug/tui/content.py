@@ -72,8 +72,7 @@ def first(c: Comparison) -> Page:
 def _none(out: Page, c: Comparison) -> None:
     n = c.counts
     for name, side in (("A", c.a), ("B", c.b)):
-        about = f"{plural(side.events, 'record')}, {plural(side.steps, 'step')}, level {side.level}"
-        out.field(name, f"{visible(side.path, 120)} ({about})")
+        out.field(name, f"{visible(side.path, 120)} ({words.recorded(side)})")
     compared = plural(n.compared, "record")
     if c.verdict == "identical":
         out.line(f"✓ {compared} compared, all equal bit for bit", "good")
@@ -113,6 +112,8 @@ def coverage(c: Comparison, width: int, filtered: str = "") -> Text:
     out = Text(no_wrap=True)
     if filtered:
         out.append(f"filter: {fit(visible(filtered, 40), min(40, len(filtered)))} ", style("warn")).append("(/ changes it) · ", "dim")
+    if c.a.level == c.b.level == "foreign":
+        return out.append(f"{n.differing:,} of {n.compared:,} recorded facts and metrics differ · r shows the whole report")
     out.append(f"coverage {c.coverage.share:.0%}, ")
     if blind:
         out.append(f"{plural(blind, 'blind spot')} (r names {'it' if blind == 1 else 'them'})", style("warn"))

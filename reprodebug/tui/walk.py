@@ -57,8 +57,7 @@ def _only(c: Comparison, part: str) -> str:
 def _verdict(c: Comparison) -> Question:
     page = Page()
     for name, side in (("A", c.a), ("B", c.b)):
-        about = f"{plural(side.events, 'record')}, {plural(side.steps, 'step')}, level {side.level}"
-        page.field(name, f"{visible(side.path, 200)} ({about})", name.lower())
+        page.field(name, f"{visible(side.path, 200)} ({words.recorded(side)})", name.lower())
         if side.command:
             page.field("", visible(" ".join(side.command), 200), "dim")
         for note in side.notes[:3]:

@@ -52,7 +52,7 @@ class CompareScreen(Screen[None]):
     BINDINGS: ClassVar = actions.bindings("compare")
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - an instance variable of the base class
         (0, "-narrow"),
-        (100, "-wide"),
+        (110, "-wide"),
     ]
     VERTICAL_BREAKPOINTS = [  # noqa: RUF012
         (0, "-short"),

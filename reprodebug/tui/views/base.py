@@ -6,6 +6,7 @@ screen has those.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -126,10 +127,11 @@ class View:
 
     def cause_of(self, row: Any) -> int | None:
         """The number of the first cause that names a difference; None where none does."""
-        if not isinstance(row, Difference) or len(row.key) < 3:
+        if not isinstance(row, Difference):
             return None
+        named = re.compile(rf"(?<![\w.-]){re.escape(row.key)}(?![\w-])")
         for n, cause in enumerate(self.c.causes, 1):
-            if row.key in cause.summary or any(row.key in fact for fact in cause.evidence):
+            if named.search(cause.summary) or any(named.search(fact) for fact in cause.evidence):
                 return n
         return None
 

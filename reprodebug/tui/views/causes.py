@@ -46,7 +46,7 @@ class CausesView(View):
         out = Text("▸ " if selected else "  ", no_wrap=True)
         if isinstance(row, tuple):
             n, cause = row
-            out.append(f"{n:>2}. {cause.confidence:.2f} ", style("bold")).append(bar(cause.confidence, 7), style("hint"))
+            out.append(f"{n:>2}. {cause.confidence:.2f} ", style("bold")).append(bar(cause.confidence, 6) + " ", style("hint"))
             return out.append(f"{cause.category:<16}").append(fit(visible(cause.summary, 400), width - 34))
         if isinstance(row, Level):
             glyph, role = _STATES[row.state]

@@ -63,7 +63,11 @@ class StepsView(View):
     def next(self, index: int, sign: int) -> int | None:
         """Steps that differ are one stop each."""
         end = len(self.rows) if sign > 0 else -1
-        return next((n for n in range(index + sign, end, sign) if isinstance(self.rows[n], Difference) or self.rows[n][3]), None)
+
+        def differs(row: Any) -> bool:
+            return isinstance(row, Difference) or bool(row[3]) or row[1] != row[2]
+
+        return next((n for n in range(index + sign, end, sign) if differs(self.rows[n])), None)
 
     def row(self, index: int, width: int, selected: bool) -> Text:
         row = self.rows[index]
@@ -76,8 +80,10 @@ class StepsView(View):
         if width >= 62:
             gap = abs(a - b) if a is not None and b is not None else None
             out.append(f"  {'' if gap is None else '=' if gap == 0 else f'{gap:.3g}':>10}", style("warn") if gap else "dim")
-        if not differing:
-            out.append("  = equal", style("dim"))
+        if not differing and a != b:
+            out.append("  ≠ loss", style("bad"))
+        elif not differing:
+            out.append("  = equal" if self.c.counts.compared and self.evidence is not None else "  = loss", style("dim"))
         else:
             cells = 8 if width >= 58 else 4
             out.append("  " + bar(differing / max(1, compared), cells), style("bad")).append(f" {differing:,}/{compared:,}")
@@ -93,7 +99,8 @@ class StepsView(View):
         if a is not None or b is not None:
             out.field("loss A", "not recorded" if a is None else repr(a), "a")
             out.field("loss B", "not recorded" if b is None else repr(b), "b")
-        out.field("records", f"{differing:,} of {compared:,} differ" if compared else "none differs")
+        if self.evidence is not None:
+            out.field("records", f"{differing:,} of {compared:,} differ" if compared else "none differs")
         losses = self.c.losses
         series = [(name, role, [(s, row[k]) for s, *row in losses if row[k] is not None]) for k, (name, role) in enumerate(_SIDES)]
         if any(points for _, _, points in series):

@@ -27,7 +27,7 @@ class Pane(VerticalScroll, can_focus=True, inherit_bindings=False):
     """Wrapped text that scrolls under the keys of the screen."""
 
     DEFAULT_CSS = """
-    Pane { height: auto; scrollbar-size-vertical: 1; }
+    Pane { height: auto; scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
     Pane > Bar { height: auto; width: 1fr; }
     """
 
