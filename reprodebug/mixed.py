@@ -31,10 +31,20 @@ def compare_mixed(a: str, b: str, tolerance: Tolerance | None = None) -> Compari
         if is_file:
             raise RunUnreadable(f"{path} is a tensor file, and the other side is none", hint="compare two tensor files, or two runs")
     records = [_records(path) for path in (a, b)]
-    prefixed = any(sum(r.system == "configuration" for r in side) > 1 for side in records)
+    prefixed = any(_ambiguous(side) for side in records)
     sides = [_join(path, side, prefixed) for path, side in zip((a, b), records, strict=True)]
     comparison = compare_records(sides[0], sides[1])
     return dataclasses.replace(comparison, causes=causes_of_records(comparison) if comparison.verdict == "divergent" else ())
+
+
+def _ambiguous(records: list[Record]) -> bool:
+    """Whether a key stands in several configuration files of a side: then all keep the name of their file."""
+    seen: dict[str, object] = {}
+    for record in records:
+        for (section, key), fact in record.facts.items() if record.prefix else ():
+            if section == "config" and seen.setdefault(key, fact.value) != fact.value:
+                return True
+    return False
 
 
 def _join(path: str, records: list[Record], prefixed: bool) -> Joined:
@@ -46,11 +56,19 @@ def _records(path: str) -> list[Record]:
     if is_run(path):
         run = open_run(path)
         return [of_run(run), *attached(run)]
+    wanted = ""
     if not os.path.lexists(path):
-        raise RunUnreadable(f"{path} does not exist", hint=_HINT)
+        base, _, wanted = path.rpartition("#")
+        if not wanted or not os.path.lexists(base):
+            raise RunUnreadable(f"{path} does not exist", hint=_HINT)
+        path = base
+    from reprodebug.foreign.protocol import Unreadable
     from reprodebug.foreign.registry import read_all
 
-    found = read_all(path)
+    try:
+        found = read_all(path, wanted)
+    except Unreadable as error:
+        raise RunUnreadable(str(error.message), hint="PATH#RUN_ID names one of several runs") from error
     if not any(r.facts or r.series for r in found):
         notes = [n for r in found for n in r.notes]
         why = f" ({notes[0]})" if notes else ""

@@ -1,6 +1,6 @@
 """DVC: ``dvc.lock``, ``*.dvc``, ``params.yaml``, metrics, and the directory listings in its cache.
 
-Owns checksums of data, parameters of stages and metrics. An output of a stage is marked as following from the stage's changed inputs. Where the cache
+Owns checksums of data, parameters of stages and metrics. An output of a stage is marked as following from the stage's inputs. Where the cache
 holds the listing of a directory, the files inside are named.
 """
 
@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from reprodebug.foreign import _yaml
-from reprodebug.foreign.protocol import Fact, Record
+from reprodebug.foreign.protocol import Record
 from reprodebug.foreign.tree import Tree
 
 NAME = "DVC"
@@ -102,12 +102,12 @@ def _tracked(tree: Tree, record: Record, name: str, prefix: str) -> None:
         if isinstance(repo, dict):
             for key in ("url", "rev", "rev_lock"):
                 if repo.get(key):
-                    record.add("data", f"{path}/import.{key}", repo[key], name)
+                    record.add("data", f"{path}/import.{key}", repo[key], name, derived=path)
         elif isinstance(row, dict) and _digest(row):
             record.add("data", f"{path}/source {row.get('path')}", _digest(row), name)
 
 
-def _data(tree: Tree, record: Record, path: str, row: dict[str, Any], source: str, derived: str) -> None:
+def _data(tree: Tree, record: Record, path: str, row: dict[str, Any], source: str, derived: str | tuple[str, ...]) -> None:
     digest = _digest(row)
     if digest is None and isinstance(row.get("files"), list):
         for one in row["files"]:
@@ -117,7 +117,9 @@ def _data(tree: Tree, record: Record, path: str, row: dict[str, Any], source: st
     record.add("data", path, digest, source, derived=derived)
     if digest and digest.endswith(".dir"):
         plain = digest.removesuffix(".dir")
-        for listing in (f".dvc/cache/files/md5/{plain[:2]}/{plain[2:]}.dir", f".dvc/cache/{plain[:2]}/{plain[2:]}.dir"):
+        objects = (f".dvc/cache/files/md5/{plain[:2]}/{plain[2:]}.dir", f".dvc/cache/{plain[:2]}/{plain[2:]}.dir")
+        above = posixpath.dirname(source).split("/")
+        for listing in [posixpath.join(*above[:n], o) for n in range(len(above), -1, -1) for o in objects]:
             if tree.exists(listing):
                 try:
                     rows = json.loads(tree.text(listing, 64 << 20))
@@ -126,16 +128,17 @@ def _data(tree: Tree, record: Record, path: str, row: dict[str, Any], source: st
                     return
                 for one in rows if isinstance(rows, list) else ():
                     if isinstance(one, dict) and isinstance(one.get("relpath"), str):
-                        record.add("data", f"{path}/{one['relpath']}", _digest(one), listing, derived=derived)
+                        record.add("data", f"{path}/{one['relpath']}", _digest(one), listing, derived=path)
                 return
 
 
 def _stage(
     tree: Tree, record: Record, name: str, stage: dict[str, Any], source: str, made: dict[str, str], metric_files: set[str], prefix: str
 ) -> None:  # fmt: skip
+    inputs = []
     if stage.get("cmd"):
         record.add("code", f"stage {name}/cmd", stage["cmd"], source)
-    inputs = []
+        inputs.append(f"stage {name}/cmd")
     for row in stage.get("deps") or ():
         if isinstance(row, dict):
             path = posixpath.normpath(posixpath.join(prefix, str(row.get("path"))))
@@ -147,7 +150,9 @@ def _stage(
     for file, values in (stage.get("params") or {}).items() if isinstance(stage.get("params"), dict) else ():
         where = "" if file == "params.yaml" else f"{file}:"
         for key, value in values.items() if isinstance(values, dict) else ():
+            before = set(record.facts)
             record.leaves("config", f"{where}{key}", value, source)
+            inputs += [k for _, k in record.facts.keys() - before] or [f"{where}{key}"]
     for row in stage.get("outs") or ():
         if isinstance(row, dict):
             path = posixpath.normpath(posixpath.join(prefix, str(row.get("path"))))
@@ -155,12 +160,9 @@ def _stage(
             if path in metric_files or re.search(r"(^|/)metrics?[\w.-]*\.(json|ya?ml|toml)$", path):
                 metric_files.add(path)
                 continue
-            derived = f"stage {name}"
-            if ("data", path) in record.facts:
-                old = record.facts["data", path]
-                record.facts["data", path] = Fact(old.section, old.key, _digest(row), source, derived)
-            else:
-                _data(tree, record, path, row, source, derived)
+            # what a stage makes follows from what went in; where nothing of that differs, its difference stands by itself
+            record.facts.pop(("data", path), None)
+            _data(tree, record, path, row, source, tuple(inputs))
 
 
 def _metrics(tree: Tree, record: Record, name: str) -> None:
