@@ -103,6 +103,7 @@ def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> C
         verdict = "divergent"
         causes = [d for d in real if d.section != "metrics" and not d.reason.startswith("follows")]
         effect = f"the metric {visible(first[0], 80)} differs first, at step {first[1]}" if first else ""
+        effect = effect or (f"{plural(len(metrics), 'metric')} differ{'s' if len(metrics) == 1 else ''}" if metrics else "")
         named = (
             f"{plural(len(causes), 'recorded fact')} differ{'s' if len(causes) == 1 else ''}" if causes else "no recorded fact explains it"
         )
@@ -352,11 +353,13 @@ def shown(value: Any) -> str:
 
 def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) -> tuple[str, str]:
     sources = " and ".join(dict.fromkeys(side[2] for side in (left, right) if side is not None))
-    for follower in (left, right):
-        derived = follower[0].derived if follower is not None else ""
-        for target in (derived,) if isinstance(derived, str) else derived:
-            if target and _differs(section, target, a, b):
-                return "notable", f"follows from {visible(target, 100)}"
+    written = [side[0].note if side is not None else None for side in (left, right)]
+    if None in written or written[0] == written[1] or not any(str(w).startswith("written ") for w in written):
+        for follower in (left, right):  # where both sides wrote the same expression, if any
+            derived = follower[0].derived if follower is not None else ""
+            for target in (derived,) if isinstance(derived, str) else derived:
+                if target and _differs(section, target, a, b):
+                    return "notable", f"follows from {visible(target, 100)}"
     said = [side[0].note for side in (left, right) if side is not None and side[0].note]
     if said:
         sources = "; ".join(dict.fromkeys([*said, sources]))
@@ -377,10 +380,12 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
         if rated[0] == "harmless" and "." in key.rpartition(":")[2]:
             return "notable", f"a name inside the configuration may choose what is computed ({sources})"
         return rated[0], f"{rated[1]} ({sources})"
-    if section == "code" and key in ("args", "overrides"):
+    if section == "code" and key.rpartition("/")[2] in ("args", "overrides"):
         return "notable", f"the command line ({sources})"
     if section == "data" and re.search(r"/import\.\w+$", key):
         return "harmless", f"another revision with the same data ({sources})"
+    if section == "data" and left is not None and right is not None and left[0].derived and right[0].derived:
+        return "critical", f"made otherwise of the same inputs ({sources})"
     if section in ("data", "random-state"):
         return "critical", f"an input of the computation ({sources})"
     if section == "code":
@@ -429,7 +434,7 @@ def _metrics(a: Joined, b: Joined) -> tuple[list[Difference], int, tuple[str, in
             reason = f"equal as far as both go; A ends at step {max(x)}, B at step {max(y)}"
         else:
             reason = f"first differs at step {at}" if name not in a.summary | b.summary else "the last value differs"
-            if first is None or at < first[1]:
+            if name not in a.summary | b.summary and (first is None or at < first[1]):
                 first = (name, at)
         found.append(Difference("metrics", name, last[0], last[1], "notable", reason))
     return found, points, first

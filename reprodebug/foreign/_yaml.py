@@ -57,9 +57,12 @@ def load_all(text: str, *, constructors: dict[str, Any] | None = None) -> list[A
 
 
 def _plain(loader: Any, suffix: str, node: Any) -> Any:
-    """What stands under an unknown tag, as plain data."""
+    """What stands under an unknown tag, as plain data; the name of a Python class as ``repr`` shows it."""
     import yaml
 
+    name = re.match(r"tag:yaml\.org,2002:python/name:(?:builtins\.)?([\w.]+)$", suffix)
+    if name and isinstance(node, yaml.ScalarNode):
+        return f"<class '{name[1]}'>"
     if isinstance(node, yaml.MappingNode):
         return loader.construct_mapping(node, deep=True)
     if isinstance(node, yaml.SequenceNode):

@@ -21,6 +21,8 @@ from reprodebug.foreign.tree import Tree
 
 NAME = "ClearML"
 _MAX = 256 << 20
+_SINGLE_VALUE = -(1 << 31)
+"""the step that ``report_single_value`` writes"""
 
 
 def find(tree: Tree) -> list[str]:
@@ -154,4 +156,9 @@ def _metrics(record: Record, raw: bytes, source: str) -> None:
                 metric, variant = str(event.get("metric", "")), str(event.get("variant", ""))
                 if metric.startswith(":monitor:"):
                     continue
-                record.point("/".join(x for x in (metric, variant) if x), int(event.get("iter") or 0), float(event["value"]))
+                step = int(event.get("iter") or 0)
+                if metric == "Summary" and step == _SINGLE_VALUE:
+                    record.point(variant, 0, float(event["value"]))
+                    record.summary.add(variant)
+                    continue
+                record.point("/".join(x for x in (metric, variant) if x), step, float(event["value"]))

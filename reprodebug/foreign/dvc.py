@@ -59,8 +59,14 @@ def read(tree: Tree, place: str) -> Record:
             metric_files.add(prefix + row)
     if tree.exists(f"{prefix}metrics.json"):
         metric_files.add(f"{prefix}metrics.json")
-    for name in sorted(metric_files):
-        _metrics(tree, record, name)
+    values = {name: found for name in sorted(metric_files) if (found := _metrics(tree, record, name))}
+    for name, found in values.items():
+        for key, value in found.items():
+            # files of several stages may hold the same keys
+            several = sum(key in other for other in values.values()) > 1
+            own = f"{name}:{key}" if several else key
+            record.point(own, 0, value)
+            record.summary.add(own)
     return record
 
 
@@ -150,9 +156,9 @@ def _stage(
     for file, values in (stage.get("params") or {}).items() if isinstance(stage.get("params"), dict) else ():
         where = "" if file == "params.yaml" else f"{file}:"
         for key, value in values.items() if isinstance(values, dict) else ():
-            before = set(record.facts)
-            record.leaves("config", f"{where}{key}", value, source)
-            inputs += [k for _, k in record.facts.keys() - before] or [f"{where}{key}"]
+            own = f"{where}{key}"
+            record.leaves("config", own, value, source)
+            inputs += [k for section, k in record.facts if section == "config" and (k == own or k.startswith(f"{own}."))]
     for row in stage.get("outs") or ():
         if isinstance(row, dict):
             path = posixpath.normpath(posixpath.join(prefix, str(row.get("path"))))
@@ -165,19 +171,21 @@ def _stage(
             _data(tree, record, path, row, source, tuple(inputs))
 
 
-def _metrics(tree: Tree, record: Record, name: str) -> None:
+def _metrics(tree: Tree, record: Record, name: str) -> dict[str, float]:
+    """The numbers of a metrics file, by dotted path."""
+    values: dict[str, float] = {}
     if not tree.exists(name):
-        return
+        return values
     try:
         found = json.loads(tree.text(name)) if name.endswith(".json") else _yaml.load(tree.text(name))
     except (ValueError, RecursionError, _yaml.BadYaml):
         record.notes.append(f"{name} cannot be read")
-        return
+        return values
     stack: list[tuple[str, Any]] = [("", found)]
     while stack:
         path, node = stack.pop()
         if isinstance(node, dict):
             stack += [(f"{path}.{k}" if path else str(k), v) for k, v in node.items()]
         elif isinstance(node, (int, float)) and not isinstance(node, bool) and path:
-            record.point(path, 0, float(node))
-            record.summary.add(path)
+            values[path] = float(node)
+    return values

@@ -89,6 +89,22 @@ def configuration(record: Record, config: Any, source: str, prefix: str = "") ->
         at = next((inner[:n] for n in (len(inner), *(m.start() for m in re.finditer(r"\.", inner))) if inner[:n] in follows), None)
         if at is not None:
             targets = tuple(start + t + inner[len(at) :] for t in follows[at])
-            record.facts[section, key] = dataclasses.replace(fact, derived=targets)
+            record.facts[section, key] = dataclasses.replace(fact, derived=targets, note=f"written {_written(config, at)}")
+            continue
+        inside = [f for f in follows if f.startswith(f"{inner}.")]
+        if inside and isinstance(fact.value, list):  # a list with references in it
+            derived = tuple(start + t for f in inside[:50] for t in follows[f])
+            record.facts[section, key] = dataclasses.replace(fact, derived=derived, note=f"written {_written(config, inner)}")
     if open_:
         record.notes.append(f"{source}: {', '.join(open_[:5])} depends on the environment or on code: compared as written")
+
+
+def _written(config: Any, path: str) -> str:
+    """What the configuration says at a path, before references are followed."""
+    node = config
+    for word in path.split("."):
+        if isinstance(node, dict):
+            node = node.get(word, next((v for k, v in node.items() if str(k) == word), None))
+        else:
+            node = node[int(word)] if isinstance(node, list) and word.isdigit() and int(word) < len(node) else None
+    return str(node)[:500]

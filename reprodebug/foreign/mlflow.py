@@ -10,6 +10,7 @@ import json
 import math
 import posixpath
 import re
+import sys
 from typing import Any
 
 from reprodebug.foreign import _sqlite, _yaml
@@ -45,7 +46,8 @@ def find(tree: Tree) -> list[str]:
 
 def _run_folders(tree: Tree) -> list[str]:
     """Folders of runs in a file store; ``""`` where the tree itself is one."""
-    found = [posixpath.dirname(f) for f in tree.files if _META.search(f)]
+    folders = [posixpath.dirname(f) for f in tree.files if _META.search(f)]
+    found = [f for f in folders if posixpath.basename(posixpath.dirname(f)) not in ("datasets", "inputs", "outputs", "models")]
     if tree.exists("meta.yaml") and not tree.single:
         found += [""] if re.search(r"^run_(uu)?id:", tree.text("meta.yaml", 1 << 20), re.M) else []
     return found
@@ -129,6 +131,8 @@ def _metric(record: Record, db: Any, run: str, key: Any) -> None:
     if not fine:
         rows = sorted(zip(map(_int, times), map(_int, steps), map(_number, values), nans, strict=True), key=lambda r: r[:2])
         steps, values = [r[1] for r in rows], [math.nan if r[3] else r[2] for r in rows]
+    if values and max(map(abs, values)) == sys.float_info.max:  # what the database has for infinity
+        values = [math.copysign(math.inf, v) if abs(v) == sys.float_info.max else v for v in values]
     record.points(str(key), steps, values)
 
 
@@ -173,7 +177,7 @@ def _files(tree: Tree, run: str, record: Record) -> str:
     if not meta:
         raise Unreadable(f"{run}/meta.yaml cannot be read")
     store = posixpath.dirname(posixpath.dirname(run))
-    siblings = [r for r in _run_folders(tree) if run and posixpath.dirname(posixpath.dirname(r)) == store]
+    siblings = [r for r in runs(tree) if run and posixpath.dirname(posixpath.dirname(r)) == store]
     if len(siblings) > 1:
         record.notes.append(f"{store or '.'} holds {len(siblings)} runs: {posixpath.basename(run)[:8]} was read; name another as PATH#RUN_ID")
     if str(meta.get("status", "3")) not in ("3", "FINISHED"):
