@@ -20,6 +20,7 @@ from reprodebug.foreign.protocol import NOT_SELECTED, Fact, Record
 from reprodebug.model.comparison import Comparison, Counts, Coverage, Difference, RunSide
 
 ABSENT = "(absent)"
+_INSTALLERS = frozenset({"pip", "wheel", "setuptools", "uv", "distribute", "pip-tools", "poetry", "poetry-core", "virtualenv"})
 _SINGLE = 1e-6
 """relative tolerance where one side keeps 32-bit numbers"""
 _ORDER = {"critical": 0, "notable": 1, "harmless": 2}
@@ -366,6 +367,8 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
     if section == "environment" and key.startswith("package/"):
         if all(side is None or side[0].note == NOT_SELECTED for side in (left, right)):
             return "harmless", sources
+        if key[8:] in _INSTALLERS:
+            return "harmless", f"an installer, no input of the computation ({sources})"
         rated = importance.package(key.partition("/")[2].split(" ")[0], None)
         return (rated[0] if rated[0] != "harmless" else "notable"), f"{rated[1]} ({sources})"
     if section == "environment" and key.startswith("env/"):
@@ -442,15 +445,21 @@ def _metrics(a: Joined, b: Joined) -> tuple[list[Difference], int, tuple[str, in
 
 def _unequal(x: Mapping[int, float], y: Mapping[int, float], tolerance: float) -> int | None:
     """The first common step at which two series differ; None where none does."""
+    if x == y:
+        return None
     if len(x) > 1000:
         import numpy as np
 
-        steps = np.intersect1d(np.fromiter(x, np.int64, len(x)), np.fromiter(y, np.int64, len(y)))
-        p, q = (np.fromiter((s[n] for n in steps.tolist()), float, len(steps)) for s in (x, y))
+        if list(x) == list(y):
+            steps = np.fromiter(x, np.int64, len(x))
+            p, q = (np.fromiter(s.values(), float, len(s)) for s in (x, y))
+        else:
+            steps = np.intersect1d(np.fromiter(x, np.int64, len(x)), np.fromiter(y, np.int64, len(y)), assume_unique=True)
+            p, q = (np.fromiter(map(s.__getitem__, steps.tolist()), float, len(steps)) for s in (x, y))
         with np.errstate(invalid="ignore"):
             equal = (p == q) | (np.isnan(p) & np.isnan(q)) | (np.abs(p - q) <= tolerance * np.maximum(np.abs(p), np.abs(q)))
-        wrong = np.flatnonzero(~equal)
-        return int(steps[wrong[0]]) if len(wrong) else None
+        wrong = steps[~equal]
+        return int(wrong.min()) if len(wrong) else None
     for step in sorted(x.keys() & y.keys()):
         left, right = x[step], y[step]
         both_nan = math.isnan(left) and math.isnan(right)

@@ -110,9 +110,10 @@ def _database(tree: Tree, name: str, wanted: str, record: Record) -> str:
             record.add("config", str(key), value, name)
         for key, value in db.execute("select key, value from tags where run_uuid = ?", (run,)):
             _tag(record, str(key), value, name)
-        for key in [r[0] for r in db.execute("select distinct key from metrics where run_uuid = ?", (run,))]:
-            _metric(record, db, run, key)
         known = _sqlite.tables(db)
+        names = "latest_metrics" if "latest_metrics" in known else "metrics"
+        for key in [r[0] for r in db.execute(f"select distinct key from {names} where run_uuid = ?", (run,))]:
+            _metric(record, db, run, key)
         if {"datasets", "inputs"} <= known:
             query = "select d.name, d.digest, d.dataset_source, d.dataset_profile from inputs i join datasets d on d.dataset_uuid = i.source_id where i.destination_id = ?"
             for row in db.execute(query, (run,)):
@@ -122,17 +123,17 @@ def _database(tree: Tree, name: str, wanted: str, record: Record) -> str:
 
 def _metric(record: Record, db: Any, run: str, key: Any) -> None:
     """One series; where a step was written twice, the later time counts."""
-    rows = db.execute("select timestamp, step, value, is_nan from metrics where run_uuid = ? and key = ?", (run, key)).fetchmany(MAX_POINTS)
-    times, steps, values, nans = (list(c) for c in zip(*rows, strict=True))
-    try:
-        fine = not any(nans) and all(map(math.isfinite, values)) and len(set(steps)) == len(steps)
-    except (TypeError, ValueError):
-        fine = False
-    if not fine:
-        rows = sorted(zip(map(_int, times), map(_int, steps), map(_number, values), nans, strict=True), key=lambda r: r[:2])
-        steps, values = [r[1] for r in rows], [math.nan if r[3] else r[2] for r in rows]
-    if values and max(map(abs, values)) == sys.float_info.max:  # what the database has for infinity
-        values = [math.copysign(math.inf, v) if abs(v) == sys.float_info.max else v for v in values]
+    where = "from metrics where run_uuid = ? and key = ?"
+    rows = db.execute(f"select step, case when is_nan then null else value end {where} limit {MAX_POINTS}", (run, key)).fetchall()
+    values = [r[1] for r in rows]
+    steps = [r[0] for r in rows]
+    if set(map(type, values)) != {float} or set(map(type, steps)) != {int} or len(set(steps)) != len(steps):
+        rows = db.execute(f"select step, case when is_nan then null else value end {where} order by timestamp, step", (run, key)).fetchmany(
+            MAX_POINTS
+        )
+        steps, values = [_int(r[0]) for r in rows], [_number(r[1]) for r in rows]
+    if max(map(abs, values), default=0.0) >= sys.float_info.max:  # what the database has for infinity
+        values = [math.copysign(math.inf, v) if abs(v) >= sys.float_info.max else v for v in values]
     record.points(str(key), steps, values)
 
 
@@ -182,6 +183,7 @@ def _files(tree: Tree, run: str, record: Record) -> str:
         record.notes.append(f"{store or '.'} holds {len(siblings)} runs: {posixpath.basename(run)[:8]} was read; name another as PATH#RUN_ID")
     if str(meta.get("status", "3")) not in ("3", "FINISHED"):
         record.notes.append(f"the run {posixpath.basename(run)[:8] or '.'} did not finish")
+    seen: list[Any] = [None, []]
     for path in tree.below(run):
         kind, _, key = path[len(run) + 1 if run else 0 :].partition("/")
         if kind == "params":
@@ -189,7 +191,7 @@ def _files(tree: Tree, run: str, record: Record) -> str:
         elif kind == "tags":
             _tag(record, key, tree.text(path).rstrip("\n"), path)
         elif kind == "metrics":
-            _metric_file(record, key, tree.read(path, _MAX_METRIC), path)
+            _metric_file(record, key, tree.read(path, _MAX_METRIC), path, seen)
     inputs = [f for f in tree.below(f"{run}/inputs".lstrip("/")) if f.endswith("meta.yaml")]
     store = posixpath.dirname(run)
     if inputs and not run:
@@ -203,19 +205,19 @@ def _files(tree: Tree, run: str, record: Record) -> str:
     return posixpath.basename(run) or str(meta.get("run_id") or meta.get("run_uuid") or "")
 
 
-def _metric_file(record: Record, key: str, raw: bytes, path: str) -> None:
-    """Lines of ``timestamp value step`` (3.x may write more words); the last of a step counts. A cut last line is left out."""
-    import numpy as np
-
+def _metric_file(record: Record, key: str, raw: bytes, path: str, seen: list[Any]) -> None:
+    """Lines of ``timestamp value step`` (3.x may write more words); the last of a step counts. A cut last line is left out.
+    ``seen``: the steps of the series before, as written and as numbers."""
     whole, _, rest = raw.rpartition(b"\n")
     if rest.count(b" ") >= 2 and re.fullmatch(rb"\S+ \S+ \d+(?: .*)?", rest):
         whole += b"\n" + rest
-    lines = whole.count(b"\n") + 1
     words = whole.split()
-    if len(words) == 3 * lines:
+    if len(words) == 3 * (whole.count(b"\n") + 1):
         try:
-            steps = np.array(words[2::3]).astype(np.int64).tolist()
-            record.points(key, steps, list(map(float, words[1::3])))
+            said = words[2::3]
+            if said != seen[0]:  # most series of a run have the same steps
+                seen[:] = [said, list(map(int, said))]
+            record.points(key, seen[1], list(map(float, words[1::3])))
             return
         except (ValueError, OverflowError):
             pass

@@ -77,6 +77,7 @@ class Record:
     notes: list[str] = field(default_factory=list)
     """what was cut, not recorded, or needs an extra; one sentence each"""
     _points: int = 0
+    _key: bytes = field(default_factory=redact.machine_key)
 
     def add(self, section: str, key: str, value: Any, source: str, *, derived: str | tuple[str, ...] = "", note: str = "") -> None:
         """Add one fact; a later one of the same key replaces an earlier. The value is masked by the name of its key."""
@@ -86,7 +87,7 @@ class Record:
             if not self.notes or "more facts" not in self.notes[-1]:
                 self.notes.append(f"more facts than {MAX_FACTS:,}: the rest was not read")
             return
-        self.facts[section, key] = Fact(section, key, masked(key, value), source, derived, note)
+        self.facts[section, key] = Fact(section, key, masked(key, value, self._key), source, derived, note)
 
     def package(self, name: str, version: str | None, source: str, *, note: str = "") -> None:
         """One installed or pinned package. What else is known of it stands under ``package-build/<name>``, ``package-commit/``,
@@ -109,7 +110,11 @@ class Record:
         steps, values = steps[:left], values[:left]
         self._points += len(steps)
         if steps:
-            self.series.setdefault(name, {}).update(zip(steps, values, strict=True))
+            known = self.series.get(name)
+            if known is None:
+                self.series[name] = dict(zip(steps, values, strict=True))
+            else:
+                known.update(zip(steps, values, strict=True))
 
     def _too_many(self) -> None:
         text = f"more metric values than {MAX_POINTS:,}: the rest was not read"
@@ -142,15 +147,18 @@ def normal_name(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).strip().lower()
 
 
-def masked(key: str, value: Any) -> Any:
-    """``value`` with secrets masked, by the last part of its key and by the form of its text; nested values too."""
-    name = re.split(r"[./]", key)[-1]
-    if isinstance(value, str):
-        return redact.redact_value(name, value[:_MAX_TEXT], redact.machine_key())
-    if isinstance(value, dict):
-        return {str(k)[:500]: masked(str(k), v) for k, v in list(value.items())[:10_000]}
-    if isinstance(value, (list, tuple)):
-        return [masked(key, v) for v in value[:10_000]]
+def masked(key: str, value: Any, secret: bytes | None = None) -> Any:
+    """``value`` with secrets masked, by the last part of its key and by the form of its text; nested values too.
+
+    ``secret``: the key of the masks, this machine's where none is given.
+    """
     if value is None or isinstance(value, (bool, int, float)):
         return value
+    secret = redact.machine_key() if secret is None else secret
+    if isinstance(value, str):
+        return redact.redact_value(re.split(r"[./]", key)[-1], value[:_MAX_TEXT], secret)
+    if isinstance(value, dict):
+        return {str(k)[:500]: masked(str(k), v, secret) for k, v in list(value.items())[:10_000]}
+    if isinstance(value, (list, tuple)):
+        return [masked(key, v, secret) for v in value[:10_000]]
     return str(value)[:_MAX_TEXT]

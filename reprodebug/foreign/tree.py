@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 import stat
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -76,7 +77,8 @@ class Tree:
 
     def match(self, *patterns: str) -> list[str]:
         """Files whose relative path or own name matches one of the shell patterns."""
-        return [f for f in self.files if any(fnmatch.fnmatch(f, p) or fnmatch.fnmatch(f.rsplit("/", 1)[-1], p) for p in patterns)]
+        wanted = re.compile("|".join(f"(?:.*/)?(?:{fnmatch.translate(p)})" for p in patterns)).match
+        return [f for f in self.files if wanted(f)]
 
     def below(self, folder: str) -> list[str]:
         """Files below a folder (``""``: all)."""
@@ -101,7 +103,7 @@ class Tree:
         if not self.exists(name):
             raise FileNotFoundError(name)
         with open(path, "rb") as f:
-            return f.read(limit)
+            return f.read(min(limit, os.fstat(f.fileno()).st_size))
 
     def text(self, name: str, limit: int = 16 << 20) -> str:
         """The same as text: UTF-8, a byte-order mark dropped, what is no UTF-8 replaced."""

@@ -47,17 +47,19 @@ def read(tree: Tree, place: str) -> Record:
     if rows.get("implementation", "CPython").lower() != "cpython":
         record.add("environment", "implementation", rows["implementation"].lower(), f"{prefix}pyvenv.cfg")
     left = _MOST_BYTES
+    owners: dict[str, str] = {}
     for path in tree.below(place):
         if path.endswith((".dist-info/METADATA", ".egg-info/PKG-INFO")):
             name = _distribution(tree, path, record)
             if name and path.endswith("METADATA"):
-                left = _edited(tree, posixpath.dirname(path), name, record, left)
-        elif path.endswith(".pth") and posixpath.basename(posixpath.dirname(path)) in ("site-packages", "dist-packages"):
-            _paths(tree, path, record)
+                left = _edited(tree, posixpath.dirname(path), name, record, left, owners)
+    for path in tree.below(place):
+        if path.endswith(".pth") and posixpath.basename(posixpath.dirname(path)) in ("site-packages", "dist-packages"):
+            _paths(tree, path, record, owners.get(path, ""))
     return record
 
 
-def _edited(tree: Tree, folder: str, name: str, record: Record, left: int) -> int:
+def _edited(tree: Tree, folder: str, name: str, record: Record, left: int, owners: dict[str, str]) -> int:
     """Installed files that are not what RECORD says; returns how many bytes may still be hashed."""
     listing = f"{folder}/RECORD"
     if not tree.exists(listing):
@@ -69,6 +71,8 @@ def _edited(tree: Tree, folder: str, name: str, record: Record, left: int) -> in
         record.notes.append(f"{listing} is damaged: edits of {name} are not known")
         return left
     for row in rows:
+        if row and row[0].endswith(".pth"):
+            owners[posixpath.normpath(posixpath.join(posixpath.dirname(folder), row[0]))] = f"package/{normal_name(name)}"
         algorithm, _, digest = row[1].partition("=") if len(row) > 1 else ("", "", "")
         if algorithm not in ("sha256", "sha384", "sha512") or not digest:
             continue
@@ -85,14 +89,13 @@ def _edited(tree: Tree, folder: str, name: str, record: Record, left: int) -> in
         found = hashlib.new(algorithm, tree.read(path, _LARGEST)).digest()
         if base64.urlsafe_b64encode(found).rstrip(b"=").decode() != digest.rstrip("="):
             wrong.append(f"{row[0]} ({algorithm}:{found.hex()[:12]})")
-            own = normal_name(name)
-            record.add("code", row[0], f"edited ({algorithm}:{found.hex()[:12]})", path, derived=f"package/{own}")
+            record.add("environment", row[0], f"edited ({algorithm}:{found.hex()[:12]})", path, derived=f"package/{normal_name(name)}")
     if wrong:
         record.add("environment", f"package-edited/{normal_name(name)}", sorted(wrong)[:50], listing)
     return left
 
 
-def _paths(tree: Tree, path: str, record: Record) -> None:
+def _paths(tree: Tree, path: str, record: Record, owner: str) -> None:
     """A ``.pth`` file: what is put on the path, by its last part (the rest is a place), and lines that run code, by their hash."""
     words = []
     for line in tree.text(path, 1 << 16).splitlines():
@@ -100,7 +103,7 @@ def _paths(tree: Tree, path: str, record: Record) -> None:
         if line and not line.startswith("#"):
             code = line.startswith(("import ", "import\t"))
             words.append(f"code sha256:{hashlib.sha256(line.encode()).hexdigest()[:12]}" if code else posixpath.basename(line.rstrip("/")))
-    record.add("environment", f"pth/{posixpath.basename(path)}", words, path)
+    record.add("environment", f"pth/{posixpath.basename(path)}", words, path, derived=owner)
 
 
 def _rows(text: str) -> list[tuple[str, str]]:
