@@ -117,11 +117,11 @@ def wandb(folder: str, params: dict[str, float | str], values: Values) -> None:
     def records() -> Iterator[bytes]:
         items = [part(1, part(1, k.encode()) + part(16, json.dumps(v).encode())) for k, v in params.items()]
         yield part(17, part(4, b"".join(items)))
-        names = [part(1, n.encode()) for n in [*values, "_step", "_runtime", "_timestamp"]]
+        names = [part(2, n.encode()) for n in [*values, "_step", "_runtime", "_timestamp"]]
         for step, row in enumerate(zip(*values.values(), strict=True)):
             said = [*map(repr, row), str(step), repr(step / 9), repr(1.7e9 + step)]
             history = b"".join(part(1, n + part(16, v.encode())) for n, v in zip(names, said, strict=True))
-            yield part(2, history + part(2, b"\x08" + varint(step)))
+            yield b"\x08" + varint(step + 2) + part(2, history + part(2, b"\x08" + varint(step) if step else b""))
 
     with open(os.path.join(place, "run-abcdefgh.wandb"), "wb") as f:
         f.write(b":W&B" + struct.pack("<HB", 0xBEE1, 0))
