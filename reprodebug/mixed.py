@@ -33,8 +33,58 @@ def compare_mixed(a: str, b: str, tolerance: Tolerance | None = None) -> Compari
     records = [_records(path) for path in (a, b)]
     prefixed = any(_ambiguous(side) for side in records)
     sides = [_join(path, side, prefixed) for path, side in zip((a, b), records, strict=True)]
-    comparison = compare_records(sides[0], sides[1])
+    comparison = _with_draws(compare_records(sides[0], sides[1]), (a, b), records)
     return dataclasses.replace(comparison, causes=causes_of_records(comparison) if comparison.verdict == "divergent" else ())
+
+
+_GENERATORS = {"python": "python.random", "numpy": "numpy.random", "torch": "torch.cpu"}
+
+
+def _with_draws(comparison: Comparison, paths: tuple[str, str], records: list[list[Record]]) -> Comparison:
+    """The comparison with the number of draws between two saved states of a generator; why it is not known where it is not."""
+    from reprodebug.diagnose.draws import apart
+
+    wanted = [d for d in comparison.differences if d.key.startswith("rng/") and "absent" not in d.a + d.b]
+    if not any("sha256:" in d.a for d in wanted):
+        return comparison
+    states = [_states(path, side) for path, side in zip(paths, records, strict=True)]
+    differences = list(comparison.differences)
+    for n, d in enumerate(differences):
+        if d not in wanted or any(d.key not in side for side in states):
+            continue
+        (algorithm, x), (other, y) = (side[d.key] for side in states)
+        generator = d.key.rpartition("/")[2]
+        name = _GENERATORS.get(generator, "torch.cuda" if generator.startswith("cuda") else generator)
+        if algorithm != other:
+            said = f"A has {algorithm}, B has {other}"
+        else:
+            count, how = apart(name, algorithm, x, y)
+            ahead = "" if count is None else "B" if count > 0 else "A"
+            if count is None:
+                said = f"how many draws lie between is not known: {how.reason}"
+            elif count == 0:
+                said = f"no draw lies between: {how.reason or 'the same position of one stream'}"
+            else:
+                said = f"{ahead} is {abs(count):,} {how.unit} ahead of {'A' if ahead == 'B' else 'B'}"
+        differences[n] = dataclasses.replace(d, severity="critical", reason=f"the state of a generator; {said}")
+    return dataclasses.replace(comparison, differences=tuple(sorted(differences, key=lambda d: d.severity != "critical")))
+
+
+def _states(path: str, records: list[Record]) -> dict[str, tuple[str, bytes]]:
+    """Key of a saved generator state -> (algorithm, state)."""
+    from reprodebug.foreign import random_states
+    from reprodebug.foreign.protocol import Unreadable
+    from reprodebug.foreign.tree import Tree
+
+    found: dict[str, tuple[str, bytes]] = {}
+    for record in records:
+        if record.system == random_states.NAME:
+            try:
+                own = random_states.states(Tree(path if os.path.lexists(path) else path.rpartition("#")[0]), record.place)
+            except (Unreadable, OSError, ValueError, TypeError):
+                continue
+            found |= {random_states.key_of(record.place, name): state for name, state in own.items()}
+    return found
 
 
 def _ambiguous(records: list[Record]) -> bool:
