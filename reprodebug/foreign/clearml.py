@@ -10,6 +10,7 @@ import json
 import posixpath
 import re
 import zipfile
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -62,11 +63,14 @@ def read(tree: Tree, place: str) -> Record:
                     full = posixpath.join(folder, name)
                     if full not in z.namelist():
                         return None
+                    info = z.getinfo(full)
+                    if info.file_size > _MAX or info.file_size > 16 << 20 and info.file_size > 500 * max(1, info.compress_size):
+                        raise Unreadable(f"{name} in {place} unpacks to {info.file_size >> 20} MiB")
                     with z.open(full) as f:
                         return f.read(_MAX)
 
                 _session(record, member, place)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError, RuntimeError) as error:
+        except (zipfile.BadZipFile, zlib.error, OSError, ValueError, NotImplementedError, EOFError, RuntimeError) as error:
             if isinstance(error, Unreadable):
                 raise
             raise Unreadable(f"{place} is damaged: {error}") from error

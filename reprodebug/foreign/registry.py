@@ -8,7 +8,6 @@ import pkgutil
 import re
 from typing import Any
 
-from reprodebug._base.errors import ReprodebugError
 from reprodebug.foreign.protocol import Record, Unreadable
 from reprodebug.foreign.tree import Tree
 
@@ -47,12 +46,12 @@ def read_all(path: str, wanted: str = "") -> list[Record]:
                 named = [p for p in own if wanted in (p, _name(p))] or [p for p in own if _name(p).startswith(wanted)]
                 chosen |= bool(named)
                 places = named[:1] or ([] if own else places)
-        except (OSError, ValueError, ReprodebugError):
+        except Exception:  # noqa: BLE001 - what cannot even be looked for is not there
             continue
         for place in places:
             try:
                 found.append(reader.read(tree, place))
-            except (Unreadable, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, MemoryError) as error:
+            except Exception as error:  # noqa: BLE001 - one broken record must not take the others with it
                 text = error.args[0] if isinstance(error, Unreadable) and error.args else f"{type(error).__name__}: {error}"
                 where = os.path.basename(place) or place or "."
                 found.append(Record(reader.NAME, place, notes=[f"{reader.NAME}: {where} could not be read: {str(text)[:200]}"]))
