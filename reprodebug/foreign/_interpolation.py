@@ -12,6 +12,8 @@ from typing import Any
 _WHOLE = re.compile(r"^\$\{([^${}]*)\}$")
 _ANY = re.compile(r"(?<!\\)\$\{([^${}]*)\}")
 _DEPTH = 20
+_LONGEST = 20_000
+"""characters of a text whose references are still followed: texts that hold each other twice grow without end"""
 
 
 def resolve(config: Any) -> tuple[Any, dict[str, tuple[str, ...]], list[str]]:
@@ -54,6 +56,9 @@ def _text(config: Any, text: str, path: tuple[str, ...], follows: dict[str, tupl
         return text
     follows[key] = tuple(dict.fromkeys((*follows.get(key, ()), *pieces)))
     filled = _ANY.sub(lambda m: str(_reference(config, m[1], path)[0]), text)
+    if len(filled) > _LONGEST:
+        open_.append(key)
+        return text
     return _text(config, filled, path, follows, open_, depth + 1) if "${" in filled and filled != text else filled
 
 

@@ -33,6 +33,7 @@ def find(tree: Tree) -> list[str]:
     named += [f for f in own if f.endswith("requirements.in") and f"{f[:-3]}.txt" not in named]
     reports = [f for f in own if f.endswith(".json") and _report(tree, f)]
     included = {posixpath.normpath(posixpath.join(posixpath.dirname(f), x)) for f in named for x in _included(tree, f)}
+    included -= {f for f in named if f in {posixpath.normpath(posixpath.join(posixpath.dirname(f), x)) for x in _included(tree, f)}}
     return [f for f in named if f not in included] + reports
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".npy", ".npz", ".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".h5", ".hdf5")
 MAX_TENSOR = 16 << 30
+_UNPACKED = 512 << 20
+"""bytes of one tensor up to which any compression is believed"""
 _MAX_NAMES = 1_000_000
 _MAX_HEADER = 100 << 20
 _SAFE = {
@@ -177,6 +179,12 @@ def _fits(shape: tuple[int, ...], itemsize: int, left: int) -> None:
         raise Unreadable("a header that asks for more bytes than there are")
 
 
+def _unpacks(name: str, size: int, stored: int) -> None:
+    """Refuse what fills the memory out of next to nothing: compressed zeros, or a data set that was never written."""
+    if size > MAX_TENSOR or (size > _UNPACKED and size > 100 * stored):
+        raise Unreadable(f"{name} unpacks to {size >> 20} MiB")
+
+
 def _npz(path: str) -> Tensors:
     import numpy as np
 
@@ -187,10 +195,7 @@ def _npz(path: str) -> Tensors:
 
     def load(name: str) -> Tensor:
         info = infos[name]
-        if info.file_size > MAX_TENSOR or (
-            info.compress_size and info.file_size / info.compress_size > 2000 and info.file_size > 256 << 20
-        ):
-            raise Unreadable(f"{name} unpacks to {info.file_size >> 20} MiB")
+        _unpacks(name, info.file_size, info.compress_size)
         with zipfile.ZipFile(path) as z, z.open(info) as f:
             version = np.lib.format.read_magic(f)
             shape, fortran, dtype = (np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0)(
@@ -305,8 +310,7 @@ def _hdf5(path: str) -> Tensors:
     def load(name: str) -> Tensor:
         with h5py.File(path, "r", locking=False) as f:
             data = f[name]
-            if data.dtype.itemsize * data.size > MAX_TENSOR:
-                raise Unreadable(f"{name} is larger than {MAX_TENSOR >> 30} GiB")
+            _unpacks(name, data.dtype.itemsize * data.size, data.id.get_storage_size())
             return _array(data[()])
 
     return Tensors(path, names, load, notes, dump=True)
