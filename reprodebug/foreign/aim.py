@@ -69,7 +69,14 @@ def read(tree: Tree, place: str) -> Record:
     if others > 0:
         record.notes.append(f"{repository or '.'} holds {others + 1} Aim runs: the newest, {run}, was read")
     sequences = f"{repository}seqs/chunks/{run}"
-    found = _databases(tree, [place, *([sequences] if tree.below(sequences) else [])])
+    places = [place, *([sequences] if tree.below(sequences) else [])]
+    try:
+        found = _databases(tree, places)
+    except Unreadable as error:
+        if len(places) < 2 or error.message == EXTRA:
+            raise
+        found = _databases(tree, places[:1])
+        record.notes.append(f"{error.message}: the series of this run are not known")
     meta = _tree_of(found[0], run)
     attributes = _below(meta, ("meta", "chunks", run, "attrs")) or _below(meta, ("meta", "attrs")) or _below(meta, ("attrs",)) or {}
     source = f"{place}"

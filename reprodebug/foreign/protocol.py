@@ -87,7 +87,10 @@ class Record:
             if not self.notes or "more facts" not in self.notes[-1]:
                 self.notes.append(f"more facts than {MAX_FACTS:,}: the rest was not read")
             return
-        self.facts[section, key] = Fact(section, key, masked(key, value, self._key), source, derived, note)
+        value = masked(key, value, self._key)
+        if section in ("code", "container"):
+            value = _commands(value, self._key)
+        self.facts[section, key] = Fact(section, key, value, source, derived, note)
 
     def package(self, name: str, version: str | None, source: str, *, note: str = "") -> None:
         """One installed or pinned package. What else is known of it stands under ``package-build/<name>``, ``package-commit/``,
@@ -162,3 +165,12 @@ def masked(key: str, value: Any, secret: bytes | None = None) -> Any:
     if isinstance(value, (list, tuple)):
         return [masked(key, v, secret) for v in value[:10_000]]
     return str(value)[:_MAX_TEXT]
+
+
+def _commands(value: Any, secret: bytes) -> Any:
+    """``value`` with the secrets of command lines masked: ``--token X``, ``NAME_TOKEN=X``; a text, or a list of words or lines."""
+    if isinstance(value, str):
+        return redact.redact_argv([value], secret)[0]
+    if isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return redact.redact_argv(value, secret)
+    return value
