@@ -30,11 +30,52 @@ def compare_mixed(a: str, b: str, tolerance: Tolerance | None = None) -> Compari
     for path, is_file in zip((a, b), files, strict=True):
         if is_file:
             raise RunUnreadable(f"{path} is a tensor file, and the other side is none", hint="compare two tensor files, or two runs")
-    records = [_records(path) for path in (a, b)]
+    tensors = _tensors_of_folders(a, b, tolerance)
+    records = [_records(path, required=tensors is None) for path in (a, b)]
+    if tensors is not None and not all(any(r.facts or r.series for r in side) for side in records):
+        return tensors
     prefixed = any(_ambiguous(side) for side in records)
     sides = [_join(path, side, prefixed) for path, side in zip((a, b), records, strict=True)]
     comparison = _with_draws(compare_records(sides[0], sides[1]), (a, b), records)
-    return dataclasses.replace(comparison, causes=causes_of_records(comparison) if comparison.verdict == "divergent" else ())
+    if comparison.verdict == "divergent":
+        comparison = dataclasses.replace(comparison, causes=causes_of_records(comparison))
+    return comparison if tensors is None else _merged(comparison, tensors)
+
+
+def _tensors_of_folders(a: str, b: str, tolerance: Tolerance | None) -> Comparison | None:
+    """The comparison of the tensor files that two folders have in common; None where there are none, or a side is a run of ours."""
+    from reprodebug.foreign.protocol import Unreadable
+    from reprodebug.foreign.tensor_files import MOST_BYTES, in_folder, open_folder
+    from reprodebug.foreign.tree import Tree
+
+    if not (os.path.isdir(a) and os.path.isdir(b)) or is_run(a) or is_run(b):
+        return None
+    trees = Tree(a), Tree(b)
+    sizes = [in_folder(t) for t in trees]
+    common = [[f for f in own if f in other] for own, other in (sizes, sizes[::-1])]
+    if not common[0] and [len(s) for s in sizes] == [1, 1]:
+        common = [list(s) for s in sizes]  # one file each, called otherwise
+    if not common[0] or sum(sum(s[f] for f in c) for s, c in zip(sizes, common, strict=True)) > MOST_BYTES:
+        return None
+    from reprodebug.compare.tensors import compare_tensors
+
+    try:
+        opened = [open_folder(t, files) for t, files in zip(trees, common, strict=True)]
+        comparison = compare_tensors(opened[0], opened[1], tolerance)
+    except Unreadable:
+        return None
+    return comparison if comparison.counts.compared else None
+
+
+def _merged(records: Comparison, tensors: Comparison) -> Comparison:
+    """What tensors and records of the same two folders say together: where they part, and what differs around it."""
+    verdict, reason = tensors.verdict, f"{tensors.reason}; {records.reason}"
+    if tensors.verdict == "identical" and records.verdict == "divergent":
+        verdict, reason = records.verdict, f"{records.reason}; {tensors.reason}"
+    return dataclasses.replace(
+        tensors, verdict=verdict, reason=reason, differences=(*tensors.differences, *records.differences), causes=records.causes,
+        not_recorded=(*records.not_recorded, *tensors.not_recorded), losses=records.losses,
+    )  # fmt: skip
 
 
 _GENERATORS = {"python": "python.random", "numpy": "numpy.random", "torch": "torch.cpu"}
@@ -101,8 +142,8 @@ def _join(path: str, records: list[Record], prefixed: bool) -> Joined:
     return join(path, records, prefixed=prefixed)
 
 
-def _records(path: str) -> list[Record]:
-    """What stands at a path. Raises RunUnreadable where nothing does."""
+def _records(path: str, *, required: bool = True) -> list[Record]:
+    """What stands at a path. Raises RunUnreadable where nothing does and something is ``required``."""
     if is_run(path):
         run = open_run(path)
         return [of_run(run), *attached(run)]
@@ -119,7 +160,7 @@ def _records(path: str) -> list[Record]:
         found = read_all(path, wanted)
     except Unreadable as error:
         raise RunUnreadable(str(error.message), hint="PATH#RUN_ID names one of several runs") from error
-    if not any(r.facts or r.series for r in found):
+    if required and not any(r.facts or r.series for r in found):
         notes = [n for r in found for n in r.notes]
         why = f" ({notes[0]})" if notes else ""
         what = "is a file that holds no record that is read" if os.path.isfile(path) else "holds no run and no record that is read"
