@@ -74,6 +74,7 @@ bench: $(VENV)/bench.stamp ## overhead of recording, and comparing a million eve
 	$(BIN)/python -m tests.benchmarks.startup
 	$(BIN)/python -m tests.benchmarks.screen
 	$(BIN)/python -m tests.benchmarks.experiments
+	$(BIN)/python -m tests.benchmarks.foreign
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

@@ -30,28 +30,137 @@ def compare_mixed(a: str, b: str, tolerance: Tolerance | None = None) -> Compari
     for path, is_file in zip((a, b), files, strict=True):
         if is_file:
             raise RunUnreadable(f"{path} is a tensor file, and the other side is none", hint="compare two tensor files, or two runs")
-    records = [_records(path) for path in (a, b)]
-    prefixed = any(sum(r.system == "configuration" for r in side) > 1 for side in records)
+    tensors = _tensors_of_folders(a, b, tolerance)
+    records = [_records(path, required=tensors is None) for path in (a, b)]
+    if tensors is not None and not all(any(r.facts or r.series for r in side) for side in records):
+        return tensors
+    prefixed = any(_ambiguous(side) for side in records)
     sides = [_join(path, side, prefixed) for path, side in zip((a, b), records, strict=True)]
-    comparison = compare_records(sides[0], sides[1])
-    return dataclasses.replace(comparison, causes=causes_of_records(comparison) if comparison.verdict == "divergent" else ())
+    comparison = _with_draws(compare_records(sides[0], sides[1]), (a, b), records)
+    if comparison.verdict == "divergent":
+        comparison = dataclasses.replace(comparison, causes=causes_of_records(comparison))
+    return comparison if tensors is None else _merged(comparison, tensors)
+
+
+def _tensors_of_folders(a: str, b: str, tolerance: Tolerance | None) -> Comparison | None:
+    """The comparison of the tensor files that two folders have in common; None where there are none, or a side is a run of ours."""
+    from reprodebug.foreign.protocol import Unreadable
+    from reprodebug.foreign.tensor_files import MOST_BYTES, in_folder, open_folder
+    from reprodebug.foreign.tree import Tree
+
+    if not (os.path.isdir(a) and os.path.isdir(b)) or is_run(a) or is_run(b):
+        return None
+    trees = Tree(a), Tree(b)
+    sizes = [in_folder(t) for t in trees]
+    common = [[f for f in own if f in other] for own, other in (sizes, sizes[::-1])]
+    if not common[0] and [len(s) for s in sizes] == [1, 1]:
+        common = [list(s) for s in sizes]  # one file each, called otherwise
+    if not common[0] or sum(sum(s[f] for f in c) for s, c in zip(sizes, common, strict=True)) > MOST_BYTES:
+        return None
+    from reprodebug.compare.tensors import compare_tensors
+
+    try:
+        opened = [open_folder(t, files) for t, files in zip(trees, common, strict=True)]
+        comparison = compare_tensors(opened[0], opened[1], tolerance)
+    except Unreadable:
+        return None
+    return comparison if comparison.counts.compared else None
+
+
+def _merged(records: Comparison, tensors: Comparison) -> Comparison:
+    """What tensors and records of the same two folders say together: where they part, and what differs around it."""
+    verdict, reason = tensors.verdict, f"{tensors.reason}; {records.reason}"
+    if tensors.verdict == "identical" and records.verdict == "divergent":
+        verdict, reason = records.verdict, f"{records.reason}; {tensors.reason}"
+    return dataclasses.replace(
+        tensors, verdict=verdict, reason=reason, differences=(*tensors.differences, *records.differences), causes=records.causes,
+        not_recorded=(*records.not_recorded, *tensors.not_recorded), losses=records.losses,
+    )  # fmt: skip
+
+
+_GENERATORS = {"python": "python.random", "numpy": "numpy.random", "torch": "torch.cpu"}
+
+
+def _with_draws(comparison: Comparison, paths: tuple[str, str], records: list[list[Record]]) -> Comparison:
+    """The comparison with the number of draws between two saved states of a generator; why it is not known where it is not."""
+    from reprodebug.diagnose.draws import apart
+
+    wanted = [d for d in comparison.differences if d.key.startswith("rng/") and "absent" not in d.a + d.b]
+    if not any("sha256:" in d.a for d in wanted):
+        return comparison
+    states = [_states(path, side) for path, side in zip(paths, records, strict=True)]
+    differences = list(comparison.differences)
+    for n, d in enumerate(differences):
+        if d not in wanted or any(d.key not in side for side in states):
+            continue
+        (algorithm, x), (other, y) = (side[d.key] for side in states)
+        generator = d.key.rpartition("/")[2]
+        name = _GENERATORS.get(generator, "torch.cuda" if generator.startswith("cuda") else generator)
+        if algorithm != other:
+            said = f"A has {algorithm}, B has {other}"
+        else:
+            count, how = apart(name, algorithm, x, y)
+            ahead = "" if count is None else "B" if count > 0 else "A"
+            if count is None:
+                said = f"how many draws lie between is not known: {how.reason}"
+            elif count == 0:
+                said = f"no draw lies between: {how.reason or 'the same position of one stream'}"
+            else:
+                said = f"{ahead} is {abs(count):,} {how.unit} ahead of {'A' if ahead == 'B' else 'B'}"
+        differences[n] = dataclasses.replace(d, severity="critical", reason=f"the state of a generator; {said}")
+    return dataclasses.replace(comparison, differences=tuple(sorted(differences, key=lambda d: d.severity != "critical")))
+
+
+def _states(path: str, records: list[Record]) -> dict[str, tuple[str, bytes]]:
+    """Key of a saved generator state -> (algorithm, state)."""
+    from reprodebug.foreign import random_states
+    from reprodebug.foreign.protocol import Unreadable
+    from reprodebug.foreign.tree import Tree
+
+    found: dict[str, tuple[str, bytes]] = {}
+    for record in records:
+        if record.system == random_states.NAME:
+            try:
+                own = random_states.states(Tree(path if os.path.lexists(path) else path.rpartition("#")[0]), record.place)
+            except (Unreadable, OSError, ValueError, TypeError):
+                continue
+            found |= {random_states.key_of(record.place, name): state for name, state in own.items()}
+    return found
+
+
+def _ambiguous(records: list[Record]) -> bool:
+    """Whether a key stands in several configuration files of a side: then all keep the name of their file."""
+    seen: dict[str, object] = {}
+    for record in records:
+        for (section, key), fact in record.facts.items() if record.prefix else ():
+            if section == "config" and seen.setdefault(key, fact.value) != fact.value:
+                return True
+    return False
 
 
 def _join(path: str, records: list[Record], prefixed: bool) -> Joined:
     return join(path, records, prefixed=prefixed)
 
 
-def _records(path: str) -> list[Record]:
-    """What stands at a path. Raises RunUnreadable where nothing does."""
+def _records(path: str, *, required: bool = True) -> list[Record]:
+    """What stands at a path. Raises RunUnreadable where nothing does and something is ``required``."""
     if is_run(path):
         run = open_run(path)
         return [of_run(run), *attached(run)]
+    wanted = ""
     if not os.path.lexists(path):
-        raise RunUnreadable(f"{path} does not exist", hint=_HINT)
+        base, _, wanted = path.rpartition("#")
+        if not wanted or not os.path.lexists(base):
+            raise RunUnreadable(f"{path} does not exist", hint=_HINT)
+        path = base
+    from reprodebug.foreign.protocol import Unreadable
     from reprodebug.foreign.registry import read_all
 
-    found = read_all(path)
-    if not any(r.facts or r.series for r in found):
+    try:
+        found = read_all(path, wanted)
+    except Unreadable as error:
+        raise RunUnreadable(str(error.message), hint="PATH#RUN_ID names one of several runs") from error
+    if required and not any(r.facts or r.series for r in found):
         notes = [n for r in found for n in r.notes]
         why = f" ({notes[0]})" if notes else ""
         what = "is a file that holds no record that is read" if os.path.isfile(path) else "holds no run and no record that is read"

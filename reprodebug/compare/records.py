@@ -16,14 +16,16 @@ from typing import Any
 
 from reprodebug._base.text import listed_words, plural, visible
 from reprodebug.compare import importance
-from reprodebug.foreign.protocol import Fact, Record
+from reprodebug.foreign.protocol import NOT_SELECTED, Fact, Record
 from reprodebug.model.comparison import Comparison, Counts, Coverage, Difference, RunSide
 
 ABSENT = "(absent)"
+_INSTALLERS = frozenset({"pip", "wheel", "setuptools", "uv", "distribute", "pip-tools", "poetry", "poetry-core", "virtualenv"})
 _SINGLE = 1e-6
 """relative tolerance where one side keeps 32-bit numbers"""
 _ORDER = {"critical": 0, "notable": 1, "harmless": 2}
-_PRESENT = re.compile(r"^(package|package-build|package-commit|env|metrics)/")
+_PRESENT = re.compile(r"^(package|env|metrics)/")
+_ASPECT = re.compile(r"^package-(build|commit|origin|hash|edited|channel|extras)/(.*)$", re.S)
 
 
 @dataclass(slots=True)
@@ -33,6 +35,8 @@ class Joined:
     path: str
     facts: dict[tuple[str, str], tuple[Fact, int, str]] = field(default_factory=dict)
     """(section, key) -> (fact, rank of its record, system)"""
+    aspects: dict[str, dict[str, tuple[Fact, str, Any]]] = field(default_factory=dict)
+    """package -> aspect (``build``, ``commit``, ``origin``, ``hash``, ``edited`` ...) -> (fact, system, version in that record)"""
     series: dict[str, dict[int, float]] = field(default_factory=dict)
     single: set[str] = field(default_factory=set)
     summary: set[str] = field(default_factory=set)
@@ -43,7 +47,8 @@ class Joined:
 
 
 def join(path: str, records: Sequence[Record], *, prefixed: bool = False) -> Joined:
-    """One side's records as one; ``prefixed``: configuration files keep their name in front of their keys."""
+    """One side's records as one; ``prefixed``: configuration files keep their name in front of their keys. Where two records of the
+    side say different things of a package, the more complete one counts and a note names both."""
     found = Joined(path)
     for record in sorted(records, key=lambda r: r.rank):
         if (record.facts or record.series) and record.system not in found.systems:
@@ -52,9 +57,16 @@ def join(path: str, records: Sequence[Record], *, prefixed: bool = False) -> Joi
         for (section, key), fact in record.facts.items():
             if prefixed and record.prefix and section == "config":
                 key = f"{record.prefix}:{key}"
+            aspect = _ASPECT.match(key) if section == "environment" else None
+            if aspect:
+                version = record.facts.get(("environment", f"package/{aspect[2]}"))
+                found.aspects.setdefault(aspect[2], {})[aspect[1]] = (fact, record.system, version.value if version else None)
+                continue
             group = (section, key.partition("/")[0] if _PRESENT.match(key) else "")
             found.ranks[group] = max(found.ranks.get(group, 0), record.rank)
             known = found.facts.get((section, key))
+            if known is not None and key.startswith("package/"):
+                _contradiction(found, key, known, fact, record)
             if known is None or known[1] <= record.rank:
                 found.facts[section, key] = (fact, record.rank, record.system)
         for name, points in record.series.items():
@@ -67,11 +79,20 @@ def join(path: str, records: Sequence[Record], *, prefixed: bool = False) -> Joi
     return found
 
 
+def _contradiction(found: Joined, key: str, known: tuple[Fact, int, str], fact: Fact, record: Record) -> None:
+    """A note where two records of one side name different versions of a package."""
+    if not same("environment", key, known[0].value, fact.value, min(known[1], record.rank)) and len(found.notes) < 40:
+        said = [f"{f.source.rpartition('/')[2]} says {shown(f.value)}" for f in (known[0], fact)]
+        text = f"{key.partition('/')[2]}: {said[0]}, {said[1]}"
+        if said[0].partition(" says ")[0] != said[1].partition(" says ")[0] and text not in found.notes:
+            found.notes.append(text)
+
+
 def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> Comparison:
     """The comparison of two sides. ``extra``: differences found elsewhere (tensors)."""
     facts, compared = _facts(a, b)
     metrics, points, first = _metrics(a, b)
-    differences = sorted([*extra, *facts, *metrics], key=lambda d: (_ORDER[d.severity], d.reason.startswith("follows")))
+    differences = sorted([*extra, *facts, *metrics], key=_place)
     real = [d for d in differences if d.severity != "harmless"]
     total = compared + points
     sides = [RunSide(j.path, j.path, True, notes=tuple(j.notes[:20]), level="foreign") for j in (a, b)]
@@ -83,6 +104,7 @@ def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> C
         verdict = "divergent"
         causes = [d for d in real if d.section != "metrics" and not d.reason.startswith("follows")]
         effect = f"the metric {visible(first[0], 80)} differs first, at step {first[1]}" if first else ""
+        effect = effect or (f"{plural(len(metrics), 'metric')} differ{'s' if len(metrics) == 1 else ''}" if metrics else "")
         named = (
             f"{plural(len(causes), 'recorded fact')} differ{'s' if len(causes) == 1 else ''}" if causes else "no recorded fact explains it"
         )
@@ -97,6 +119,12 @@ def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> C
         coverage=Coverage(0.0), not_recorded=_not_recorded(a, b),
         losses=_losses(a, b),
     )  # fmt: skip
+
+
+def _place(d: Difference) -> tuple[int, bool, bool]:
+    """Where a difference stands: the most severe first, consequences behind causes, variants of BLAS and CUDA first."""
+    variant = d.key.startswith("package/") and "built otherwise" in d.reason and _FIRST.search(d.key) is not None
+    return _ORDER[d.severity], d.reason.startswith("follows"), not variant
 
 
 def _not_recorded(a: Joined, b: Joined) -> tuple[str, ...]:
@@ -116,7 +144,14 @@ def _not_recorded(a: Joined, b: Joined) -> tuple[str, ...]:
 def _facts(a: Joined, b: Joined) -> tuple[list[Difference], int]:
     found: list[Difference] = []
     compared = 0
+    for name in dict.fromkeys([*a.aspects, *b.aspects, *(k[8:] for j in (a, b) for s, k in j.facts if k.startswith("package/"))]):
+        difference, count = _package(name, a, b)
+        compared += count
+        if difference is not None:
+            found.append(difference)
     for section, key in dict.fromkeys([*a.facts, *b.facts]):
+        if key.startswith("package/") and section == "environment":
+            continue
         left, right = a.facts.get((section, key)), b.facts.get((section, key))
         if left is not None and right is not None:
             compared += 1
@@ -124,12 +159,94 @@ def _facts(a: Joined, b: Joined) -> tuple[list[Difference], int]:
                 continue
         elif not _known_to_be_absent(section, key, left, right, a, b):
             continue
-        if key.startswith(("package-build/", "package-hash/", "package-origin/")) and _other_version(key, a, b):
-            continue  # comes with another version of the package
         severity, reason = _rated(section, key, left, right, a, b)
         x, y = (ABSENT if side is None else shown(side[0].value) for side in (left, right))
         found.append(Difference(section, key, x, y, severity, reason))
     return found, compared
+
+
+def _package(name: str, a: Joined, b: Joined) -> tuple[Difference | None, int]:
+    """(what differs of one package, facts compared): its version, and behind one version the build, commit, bytes or origin."""
+    key = ("environment", f"package/{name}")
+    left, right = a.facts.get(key), b.facts.get(key)
+    here, there = _aspects(name, a), _aspects(name, b)
+    if (left is None and not here) or (right is None and not there):
+        if left is None and right is None:
+            return None, 0  # known by its origin alone, and by one side alone: what the other has is not known
+        if not _known_to_be_absent(*key, left, right, a, b):
+            return None, 0
+        severity, reason = _rated(*key, left, right, a, b)
+        x, y = (ABSENT if side is None else shown(side[0].value) for side in (left, right))
+        return Difference(*key, x, y, severity, reason), 0
+    systems = " and ".join(dict.fromkeys([x[2] for x in (left, right) if x] + [x[1] for own in (here, there) for x in own.values()][:2]))
+    versions = [side[0].value if side is not None else None for side in (left, right)]
+    if left is not None and right is not None and not same(*key, *versions, min(left[1], right[1])):
+        severity, reason = _rated(*key, left, right, a, b)
+        x, y = shown(versions[0]), shown(versions[1])
+        return Difference(*key, x, y, severity, reason), 1
+    for aspect in ("commit", "build", "hash", "edited", "origin", "extras", "channel"):
+        x, y = here.get(aspect), there.get(aspect)
+        if x is None or y is None:
+            other, records = (b, y or x) if y is None else (a, y)
+            if not (aspect in ("edited", "commit", "extras") and records is not None and records[1] in other.systems):
+                continue  # the other side's systems do not record it
+        elif _same_aspect(aspect, x[0].value, y[0].value):
+            if aspect == "commit":
+                return None, 1  # one commit, from wherever it came
+            continue
+        p, q = (_told(v, aspect, own[0].value if own is not None else None) for v, own in zip(versions, (x, y), strict=True))
+        severity, reason = _rated_package(name, aspect, x, y)
+        return Difference(*key, p, q, severity, f"{reason} ({systems})"), 1
+    return None, 1
+
+
+def _aspects(name: str, joined: Joined) -> dict[str, tuple[Fact, str, Any]]:
+    """What a side knows of the package that counts: not of another version that a weaker record names."""
+    version = joined.facts.get(("environment", f"package/{name}"))
+    own = joined.aspects.get(name, {})
+    if version is None:
+        return own
+    return {k: x for k, x in own.items() if x[2] is None or _same_version(str(x[2]), str(version[0].value), prefix=False)}
+
+
+def _same_aspect(aspect: str, x: Any, y: Any) -> bool:
+    if aspect == "hash":
+        return bool({str(v).lower() for v in x} & {str(v).lower() for v in y}) if x and y else True
+    if aspect == "commit":
+        return same("code", "git_commit", x, y)
+    return bool(x == y)
+
+
+def _told(version: Any, aspect: str, value: Any) -> str:
+    """A package with what tells it from another of the same version."""
+    start = shown(version) if version is not None else ""
+    if value is None:
+        return start or "as released"
+    if aspect == "build":
+        return f"{start}={value}"
+    if aspect == "hash":
+        return f"{start} ({shown(value[0])}{f' and {len(value) - 1} more' if len(value) > 1 else ''})"
+    if aspect in ("commit", "origin", "channel"):
+        return f"{start} @ {value}".lstrip(" @") if start else str(value)
+    return f"{start} ({aspect}: {shown(value) if not isinstance(value, list) else ', '.join(map(str, value))})"
+
+
+def _rated_package(name: str, aspect: str, x: Any, y: Any) -> tuple[str, str]:
+    critical = importance.package(name, None)[0] == "critical" or bool(_FIRST.search(name))
+    if aspect == "channel":
+        return "harmless", "the same version from another channel"
+    if aspect == "origin":
+        local = all(v is not None and re.match(r"^(file:|/|\.)", str(v[0].value)) for v in (x, y))
+        return ("harmless", "the same version from another place of its machine") if local else ("notable", "the same version from elsewhere")
+    text = {
+        "build": "the same version, built otherwise", "hash": "the same version, other bytes", "commit": "another commit of the package",
+        "edited": "installed files were edited in place", "extras": "asked for with other extras",
+    }[aspect]  # fmt: skip
+    return "critical" if critical or aspect in ("commit", "edited") else "notable", text
+
+
+_FIRST = re.compile(r"blas|mkl|lapack|cuda|cudnn|nccl|torch|numpy")
+"""packages whose variants are named first"""
 
 
 def _known_to_be_absent(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) -> bool:
@@ -138,11 +255,11 @@ def _known_to_be_absent(section: str, key: str, left: Any, right: Any, a: Joined
     if section in ("hardware",) or key in ("python", "executable", "requires-python", "git_branch", "git_remote", "program", "image"):
         return False
     group = (section, key.partition("/")[0] if _PRESENT.match(key) else "")
-    if key.startswith(("package-", "package-origin")):
-        return ("environment", f"package/{key.partition('/')[2]}") in other.facts and here[2] in other.systems
     if group not in other.ranks:
         return section == "code" and key in ("git_diff", "untracked") and ("code", "git_commit") in other.facts and here[2] in other.systems
     if key.startswith("package/"):
+        if here[0].note == NOT_SELECTED and here[2] not in other.systems:
+            return False
         return bool(other.ranks[group] >= here[1])
     return here[2] in other.systems
 
@@ -235,24 +352,23 @@ def shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)[:4000]
 
 
-def _other_version(key: str, a: Joined, b: Joined) -> bool:
-    package = ("environment", f"package/{key.partition('/')[2]}")
-    return package in a.facts and package in b.facts and not same(*package, a.facts[package][0].value, b.facts[package][0].value)
-
-
 def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) -> tuple[str, str]:
     sources = " and ".join(dict.fromkeys(side[2] for side in (left, right) if side is not None))
-    for follower in (left, right):
-        derived = follower[0].derived if follower is not None else ""
-        if derived and _differs(section, derived, a, b):
-            return "notable", f"follows from {visible(derived, 100)}"
-    if key.startswith(("package-build/", "package-channel/", "package-hash/", "package-origin/")):
-        if key.startswith("package-channel/"):
-            return "harmless", f"the same version from elsewhere ({sources})"
-        return (
-            "critical" if re.search(r"blas|mkl|cuda|cudnn|torch|numpy|mkl", key) else "notable"
-        ), f"the same version, built otherwise ({sources})"
+    written = [side[0].note if side is not None else None for side in (left, right)]
+    if None in written or written[0] == written[1] or not any(str(w).startswith("written ") for w in written):
+        for follower in (left, right):  # where both sides wrote the same expression, if any
+            derived = follower[0].derived if follower is not None else ""
+            for target in (derived,) if isinstance(derived, str) else derived:
+                if target and _differs(section, target, a, b):
+                    return "notable", f"follows from {visible(target, 100)}"
+    said = [side[0].note for side in (left, right) if side is not None and side[0].note]
+    if said:
+        sources = "; ".join(dict.fromkeys([*said, sources]))
     if section == "environment" and key.startswith("package/"):
+        if all(side is None or side[0].note == NOT_SELECTED for side in (left, right)):
+            return "harmless", sources
+        if key[8:] in _INSTALLERS:
+            return "harmless", f"an installer, no input of the computation ({sources})"
         rated = importance.package(key.partition("/")[2].split(" ")[0], None)
         return (rated[0] if rated[0] != "harmless" else "notable"), f"{rated[1]} ({sources})"
     if section == "environment" and key.startswith("env/"):
@@ -267,8 +383,12 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
         if rated[0] == "harmless" and "." in key.rpartition(":")[2]:
             return "notable", f"a name inside the configuration may choose what is computed ({sources})"
         return rated[0], f"{rated[1]} ({sources})"
-    if section == "code" and key in ("args", "overrides"):
+    if section == "code" and key.rpartition("/")[2] in ("args", "overrides"):
         return "notable", f"the command line ({sources})"
+    if section == "data" and re.search(r"/import\.\w+$", key):
+        return "harmless", f"another revision with the same data ({sources})"
+    if section == "data" and left is not None and right is not None and left[0].derived and right[0].derived:
+        return "critical", f"made otherwise of the same inputs ({sources})"
     if section in ("data", "random-state"):
         return "critical", f"an input of the computation ({sources})"
     if section == "code":
@@ -278,11 +398,13 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
 
 def _differs(section: str, target: str, a: Joined, b: Joined) -> bool:
     """Whether what a fact follows from differs: a fact by its key, or a stage by any of the data before it."""
-    if target.startswith("stage "):
-        return True
+    if target.startswith("package/"):
+        return _package(target[8:], a, b)[0] is not None
     for own in {section, "config", "data", "code"}:
         left, right = a.facts.get((own, target)), b.facts.get((own, target))
-        if left is not None and right is not None and not same(own, target, left[0].value, right[0].value):
+        if left is not None and right is not None and not same(own, target, left[0].value, right[0].value, min(left[1], right[1])):
+            return True
+        if (left is None) != (right is None) and _known_to_be_absent(own, target, left, right, a, b):
             return True
     return False
 
@@ -315,7 +437,7 @@ def _metrics(a: Joined, b: Joined) -> tuple[list[Difference], int, tuple[str, in
             reason = f"equal as far as both go; A ends at step {max(x)}, B at step {max(y)}"
         else:
             reason = f"first differs at step {at}" if name not in a.summary | b.summary else "the last value differs"
-            if first is None or at < first[1]:
+            if name not in a.summary | b.summary and (first is None or at < first[1]):
                 first = (name, at)
         found.append(Difference("metrics", name, last[0], last[1], "notable", reason))
     return found, points, first
@@ -323,15 +445,21 @@ def _metrics(a: Joined, b: Joined) -> tuple[list[Difference], int, tuple[str, in
 
 def _unequal(x: Mapping[int, float], y: Mapping[int, float], tolerance: float) -> int | None:
     """The first common step at which two series differ; None where none does."""
+    if x == y:
+        return None
     if len(x) > 1000:
         import numpy as np
 
-        steps = np.intersect1d(np.fromiter(x, np.int64, len(x)), np.fromiter(y, np.int64, len(y)))
-        p, q = (np.fromiter((s[n] for n in steps.tolist()), float, len(steps)) for s in (x, y))
+        if list(x) == list(y):
+            steps = np.fromiter(x, np.int64, len(x))
+            p, q = (np.fromiter(s.values(), float, len(s)) for s in (x, y))
+        else:
+            steps = np.intersect1d(np.fromiter(x, np.int64, len(x)), np.fromiter(y, np.int64, len(y)), assume_unique=True)
+            p, q = (np.fromiter(map(s.__getitem__, steps.tolist()), float, len(steps)) for s in (x, y))
         with np.errstate(invalid="ignore"):
             equal = (p == q) | (np.isnan(p) & np.isnan(q)) | (np.abs(p - q) <= tolerance * np.maximum(np.abs(p), np.abs(q)))
-        wrong = np.flatnonzero(~equal)
-        return int(steps[wrong[0]]) if len(wrong) else None
+        wrong = steps[~equal]
+        return int(wrong.min()) if len(wrong) else None
     for step in sorted(x.keys() & y.keys()):
         left, right = x[step], y[step]
         both_nan = math.isnan(left) and math.isnan(right)

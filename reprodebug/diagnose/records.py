@@ -58,7 +58,7 @@ def _noun(d: Difference) -> str:
 def _weight(d: Difference) -> float:
     if d.severity == "harmless" or d.section in ("metrics", "tensors") or d.reason.startswith("follows"):
         return 0.0
-    if d.section == "code" and d.key in ("args", "overrides"):
+    if d.section == "code" and d.key.rpartition("/")[2] in ("args", "overrides"):
         return 0.05  # says in other words what the configuration says
     base = {"config": 0.7, "data": 0.9, "code": 0.8, "environment": 0.4, "container": 0.4, "hardware": 0.2, "random-state": 0.9}[d.section]
     if d.section == "config" and _HYPER.search(d.key):

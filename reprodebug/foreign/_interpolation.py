@@ -12,11 +12,13 @@ from typing import Any
 _WHOLE = re.compile(r"^\$\{([^${}]*)\}$")
 _ANY = re.compile(r"(?<!\\)\$\{([^${}]*)\}")
 _DEPTH = 20
+_LONGEST = 20_000
+"""characters of a text whose references are still followed: texts that hold each other twice grow without end"""
 
 
-def resolve(config: Any) -> tuple[Any, dict[str, str], list[str]]:
-    """(the configuration with references followed, leaf -> the leaf that it follows from, leaves that depend on a resolver)."""
-    follows: dict[str, str] = {}
+def resolve(config: Any) -> tuple[Any, dict[str, tuple[str, ...]], list[str]]:
+    """(the configuration with references followed, leaf -> the leaves that it follows from, leaves that depend on a resolver)."""
+    follows: dict[str, tuple[str, ...]] = {}
     open_: list[str] = []
 
     def walk(node: Any, path: tuple[str, ...]) -> Any:
@@ -31,7 +33,7 @@ def resolve(config: Any) -> tuple[Any, dict[str, str], list[str]]:
     return walk(config, ()), follows, open_
 
 
-def _text(config: Any, text: str, path: tuple[str, ...], follows: dict[str, str], open_: list[str], depth: int) -> Any:
+def _text(config: Any, text: str, path: tuple[str, ...], follows: dict[str, tuple[str, ...]], open_: list[str], depth: int) -> Any:
     key = ".".join(path)
     whole = _WHOLE.match(text)
     if depth > _DEPTH:
@@ -41,7 +43,7 @@ def _text(config: Any, text: str, path: tuple[str, ...], follows: dict[str, str]
         if target is None:
             open_.append(key)
             return text
-        follows[key] = ".".join(target)
+        follows[key] = (*follows.get(key, ()), ".".join(target))
         return _text(config, found, target, follows, open_, depth + 1) if isinstance(found, str) and "${" in found else found
     pieces: list[str] = []
     for match in _ANY.finditer(text):
@@ -52,9 +54,12 @@ def _text(config: Any, text: str, path: tuple[str, ...], follows: dict[str, str]
         pieces.append(".".join(target))
     if not pieces:
         return text
-    follows[key] = pieces[0]
+    follows[key] = tuple(dict.fromkeys((*follows.get(key, ()), *pieces)))
     filled = _ANY.sub(lambda m: str(_reference(config, m[1], path)[0]), text)
-    return _text(config, filled, path, {}, open_, depth + 1) if "${" in filled and filled != text else filled
+    if len(filled) > _LONGEST:
+        open_.append(key)
+        return text
+    return _text(config, filled, path, follows, open_, depth + 1) if "${" in filled and filled != text else filled
 
 
 def _reference(config: Any, inner: str, path: tuple[str, ...]) -> tuple[Any, tuple[str, ...] | None]:

@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import time
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -14,6 +15,8 @@ from reprodebug.foreign.protocol import Unreadable
 from reprodebug.foreign.tree import Tree
 
 MAX_BYTES = 2 << 30
+_LONGEST_VALUE = 64 << 20
+_LIMIT_S = 60
 
 
 @contextlib.contextmanager
@@ -37,6 +40,9 @@ def opened(tree: Tree, name: str) -> Iterator[sqlite3.Connection]:
         try:
             connection = sqlite3.connect(uri, uri=True)
             connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
+            end = time.monotonic() + _LIMIT_S
+            connection.set_progress_handler(lambda: time.monotonic() > end, 1_000_000)
             connection.execute("pragma trusted_schema=off")
             connection.execute("pragma query_only=on")
         except sqlite3.Error as error:

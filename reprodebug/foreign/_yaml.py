@@ -13,6 +13,7 @@ from reprodebug._base.errors import ReprodebugError
 
 MAX_TEXT = 16 << 20
 _MAX_NODES = 500_000
+_DEEPEST = 200
 _FLOAT = re.compile(
     r"^(?:[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?(?:[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)"
     r"|[-+]?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
@@ -57,9 +58,12 @@ def load_all(text: str, *, constructors: dict[str, Any] | None = None) -> list[A
 
 
 def _plain(loader: Any, suffix: str, node: Any) -> Any:
-    """What stands under an unknown tag, as plain data."""
+    """What stands under an unknown tag, as plain data; the name of a Python class as ``repr`` shows it."""
     import yaml
 
+    name = re.match(r"tag:yaml\.org,2002:python/name:(?:builtins\.)?([\w.]+)$", suffix)
+    if name and isinstance(node, yaml.ScalarNode):
+        return f"<class '{name[1]}'>"
     if isinstance(node, yaml.MappingNode):
         return loader.construct_mapping(node, deep=True)
     if isinstance(node, yaml.SequenceNode):
@@ -68,9 +72,8 @@ def _plain(loader: Any, suffix: str, node: Any) -> Any:
 
 
 def _count(yaml: Any, loader: Any, text: str) -> None:
-    """Refuse a text whose aliases would unfold to more nodes than are read. Raises BadYaml."""
-    if "*" not in text:
-        return
+    """Refuse a text whose aliases would unfold to more nodes than are read, and one that is nested so deep that libyaml's composer,
+    which calls itself, would take the process down. Raises BadYaml."""
     sizes: dict[str, int] = {}
     stack: list[tuple[str | None, int]] = []
     total = 0
@@ -84,6 +87,8 @@ def _count(yaml: Any, loader: Any, text: str) -> None:
                 sizes[event.anchor] = 1
         elif isinstance(event, yaml.CollectionStartEvent):
             stack.append((event.anchor, total))
+            if len(stack) > _DEEPEST:
+                raise BadYaml(f"nested deeper than {_DEEPEST} levels")
             total += 1
             continue
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -91,5 +96,5 @@ def _count(yaml: Any, loader: Any, text: str) -> None:
             if anchor:
                 sizes[anchor] = total - before
         total += size
-        if total > _MAX_NODES:
-            raise BadYaml("the aliases of this YAML unfold to too many nodes")
+        if total > (_MAX_NODES if sizes else 8 * _MAX_NODES):
+            raise BadYaml("this YAML unfolds to too many nodes")

@@ -12,7 +12,7 @@ import struct
 import tempfile
 from typing import Any
 
-from reprodebug.foreign import _sqlite
+from reprodebug.foreign import _rocks, _sqlite
 from reprodebug.foreign.protocol import Record, Unreadable
 from reprodebug.foreign.tree import Tree
 
@@ -38,9 +38,27 @@ def find(tree: Tree) -> list[str]:
 def _chunks(tree: Tree, repository: str) -> list[str]:
     prefix = f"{repository}meta/chunks/"
     names = sorted({f[len(prefix) :].partition("/")[0] for f in tree.files if f.startswith(prefix) and "/" in f[len(prefix) :]})
-    return [
-        prefix + n for n in sorted(names, key=lambda n: max((os.stat(tree.path(f)).st_mtime for f in tree.below(prefix + n)), default=0.0))
-    ]
+    made = _created(tree, repository) if len(names) > 1 else {}
+
+    def age(name: str) -> tuple[str, float]:
+        return made.get(name, ""), max((os.stat(tree.path(f)).st_mtime for f in tree.below(prefix + name)), default=0.0)
+
+    return [prefix + n for n in sorted(names, key=age)]
+
+
+def _created(tree: Tree, repository: str) -> dict[str, str]:
+    """Run -> when it was created, as the repository's database has it."""
+    try:
+        with _sqlite.opened(tree, f"{repository}run_metadata.sqlite") as db:
+            return {str(k): str(v) for k, v in db.execute("select hash, created_at from run where hash is not null")}
+    except Unreadable:
+        return {}
+
+
+def runs(tree: Tree) -> list[str]:
+    """Every run of every repository, the oldest first."""
+    repositories = sorted({f.partition("meta/chunks/")[0] for f in tree.files if "meta/chunks/" in f})
+    return [c for r in repositories for c in _chunks(tree, r)]
 
 
 def read(tree: Tree, place: str) -> Record:
@@ -50,7 +68,16 @@ def read(tree: Tree, place: str) -> Record:
     others = len(_chunks(tree, repository)) - 1
     if others > 0:
         record.notes.append(f"{repository or '.'} holds {others + 1} Aim runs: the newest, {run}, was read")
-    meta = _tree_of(_database(tree, place), run)
+    sequences = f"{repository}seqs/chunks/{run}"
+    places = [place, *([sequences] if tree.below(sequences) else [])]
+    try:
+        found = _databases(tree, places)
+    except Unreadable as error:
+        if len(places) < 2 or error.message == EXTRA:
+            raise
+        found = _databases(tree, places[:1])
+        record.notes.append(f"{error.message}: the series of this run are not known")
+    meta = _tree_of(found[0], run)
     attributes = _below(meta, ("meta", "chunks", run, "attrs")) or _below(meta, ("meta", "attrs")) or _below(meta, ("attrs",)) or {}
     source = f"{place}"
     if isinstance(attributes, dict):
@@ -59,36 +86,31 @@ def read(tree: Tree, place: str) -> Record:
             _system(record, system, source)
         record.leaves("config", "", {k: v for k, v in attributes.items() if not str(k).startswith("__")}, source)
         record.facts.pop(("config", "(root)"), None)
-    sequences = f"{repository}seqs/chunks/{run}"
-    if tree.below(sequences):
+    if len(found) > 1:
         contexts = _below(meta, ("meta", "chunks", run, "contexts")) or _below(meta, ("meta", "contexts")) or {}
-        _series(record, _tree_of(_database(tree, sequences), run), contexts if isinstance(contexts, dict) else {}, run)
+        _series(record, _tree_of(found[1], run), contexts if isinstance(contexts, dict) else {}, run)
     _named(tree, repository, run, record)
     return record
 
 
-def _database(tree: Tree, place: str) -> list[tuple[bytes, bytes]]:
-    """Every key and value of a RocksDB folder, read from a copy: nothing is written beside the original."""
-    try:
-        from rocksdict import AccessType, Options, Rdict
-    except ImportError as error:
-        raise Unreadable(EXTRA) from error
-    if sum(tree.size(f) for f in tree.below(place)) > _MAX_BYTES:
-        raise Unreadable(f"{place} is larger than {_MAX_BYTES >> 30} GiB")
+def _databases(tree: Tree, places: list[str]) -> list[list[tuple[bytes, bytes]]]:
+    """Every key and value of RocksDB folders, read from copies: nothing is written beside the originals. Raises Unreadable."""
+    for place in places:
+        if sum(tree.size(f) for f in tree.below(place)) > _MAX_BYTES:
+            raise Unreadable(f"{place} is larger than {_MAX_BYTES >> 30} GiB")
     with tempfile.TemporaryDirectory(prefix="reprodebug-") as folder:
-        copy = os.path.join(folder, "db")
-        os.makedirs(copy)
-        for f in tree.below(place):
-            target = os.path.join(copy, *f[len(place) + 1 :].split("/"))
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            shutil.copyfile(tree.path(f), target)
+        copies = [os.path.join(folder, str(n)) for n in range(len(places))]
+        for place, copy in zip(places, copies, strict=True):
+            for f in tree.below(place):
+                target = os.path.join(copy, *f[len(place) + 1 :].split("/"))
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                shutil.copyfile(tree.path(f), target)
         try:
-            db = Rdict(copy, Options(raw_mode=True), access_type=AccessType.read_only())
-            found = [(k, v) for k, v in db.items() if isinstance(k, bytes) and isinstance(v, bytes)]
-            db.close()
-        except Exception as error:  # rocksdict raises plain Exception
-            raise Unreadable(f"{place} cannot be read: {str(error)[:160]}") from error
-    return found
+            return _rocks.contents(copies)
+        except ImportError as error:
+            raise Unreadable(EXTRA) from error
+        except _rocks.Failed as error:
+            raise Unreadable(f"{places[0]} cannot be read: {error}") from error
 
 
 def decode_key(key: bytes) -> tuple[Any, ...]:

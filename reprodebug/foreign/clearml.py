@@ -10,6 +10,7 @@ import json
 import posixpath
 import re
 import zipfile
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ from reprodebug.foreign.tree import Tree
 
 NAME = "ClearML"
 _MAX = 256 << 20
+_SINGLE_VALUE = -(1 << 31)
+"""the step that ``report_single_value`` writes"""
 
 
 def find(tree: Tree) -> list[str]:
@@ -60,11 +63,14 @@ def read(tree: Tree, place: str) -> Record:
                     full = posixpath.join(folder, name)
                     if full not in z.namelist():
                         return None
+                    info = z.getinfo(full)
+                    if info.file_size > _MAX or info.file_size > 16 << 20 and info.file_size > 500 * max(1, info.compress_size):
+                        raise Unreadable(f"{name} in {place} unpacks to {info.file_size >> 20} MiB")
                     with z.open(full) as f:
                         return f.read(_MAX)
 
                 _session(record, member, place)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError, RuntimeError) as error:
+        except (zipfile.BadZipFile, zlib.error, OSError, ValueError, NotImplementedError, EOFError, RuntimeError) as error:
             if isinstance(error, Unreadable):
                 raise
             raise Unreadable(f"{place} is damaged: {error}") from error
@@ -154,4 +160,9 @@ def _metrics(record: Record, raw: bytes, source: str) -> None:
                 metric, variant = str(event.get("metric", "")), str(event.get("variant", ""))
                 if metric.startswith(":monitor:"):
                     continue
-                record.point("/".join(x for x in (metric, variant) if x), int(event.get("iter") or 0), float(event["value"]))
+                step = int(event.get("iter") or 0)
+                if metric == "Summary" and step == _SINGLE_VALUE:
+                    record.point(variant, 0, float(event["value"]))
+                    record.summary.add(variant)
+                    continue
+                record.point("/".join(x for x in (metric, variant) if x), step, float(event["value"]))

@@ -28,7 +28,7 @@ def find(tree: Tree) -> list[str]:
     """Text files that hold such a report."""
     found = []
     for f in tree.files:
-        if f.endswith((".txt", ".log", ".md")) and re.search(r"collect|env|report|issue|bug|system|torch", f.rsplit("/", 1)[-1], re.I):
+        if f.endswith((".txt", ".log", ".md", ".out")) and not re.search(r"(^|/)(site-packages|node_modules|wandb|mlruns)/", f):
             head = tree.read(f, 1 << 16)
             if b"PyTorch version:" in head and b"Python version:" in head:
                 found.append(f)
@@ -41,7 +41,7 @@ def read(tree: Tree, place: str) -> Record:
     gpus: list[str] = []
     heading = ""
     for line in tree.lines(place):
-        package = re.match(r"^\[(pip3?|conda)\]\s+(\S+?)(?:==|\s+)(\S+)(?:\s+(\S+))?", line)
+        package = re.match(r"^\[(pip3?|conda)\]\s+([A-Za-z0-9][\w.-]*?)(?:==|\s+)(\d\S*)(?:\s+(\S+))?", line)
         if package:
             record.package(package[2], package[3], place)
             if package[1] == "conda" and package[4]:
@@ -50,6 +50,10 @@ def read(tree: Tree, place: str) -> Record:
         gpu = re.match(r"^GPU (\d+):\s*(.+?)(?:\s+\(UUID.*)?$", line)
         if gpu:
             gpus.append(gpu[2])
+            continue
+        library = re.search(r"/libcudnn\.so\.(\d+\.\d[\d.]*)\s*$", line)
+        if library:  # the report lists every copy that it found
+            record.add("environment", "cudnn", library[1], place)
             continue
         name, colon, value = line.partition(":")
         key, value = name.strip().lower(), value.strip()
@@ -63,8 +67,8 @@ def read(tree: Tree, place: str) -> Record:
                 value = value.split()[0]
             if _KEYS[key].startswith("package/"):
                 record.package(_KEYS[key][8:], value, place)
-            else:
-                record.add("environment", _KEYS[key], re.sub(r"^.*/libcudnn\.so\.", "", value), place)
+            elif not value.startswith(("Probably", "Could not collect")):
+                record.add("environment", _KEYS[key], value, place)
         elif key in _CPU and ("cpu" in heading or key in ("architecture", "model name")):
             record.add("hardware", _CPU[key], " ".join(sorted(value.split())) if key == "flags" else value, place)
     if gpus:

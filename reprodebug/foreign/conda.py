@@ -32,11 +32,20 @@ def find(tree: Tree) -> list[str]:
         name = f.rsplit("/", 1)[-1]
         if (
             name in ("conda-lock.yml", "pixi.lock")
-            or (re.match(r"^(environment|conda|env)[\w.-]*\.ya?ml$", name) and "artifacts/" not in f)
-            or (name.endswith(".txt") and ("conda" in name or "explicit" in name or "spec" in name) and _listed(tree, f))
+            or (name.endswith((".yml", ".yaml")) and "artifacts/" not in f and _is_environment(tree, f))
+            or (name.endswith((".txt", ".lock")) and _listed(tree, f))
+            or (name.endswith(".json") and "conda" in name and "conda-meta/" not in f and b'"dist_name"' in tree.read(f, 1 << 16))
         ):
             found.append(f)
     return [f for f in found if not re.search(r"(^|/)(mlruns|wandb|site-packages)/", f)]
+
+
+def _is_environment(tree: Tree, name: str) -> bool:
+    """By its name, or by its content: a list of dependencies beside channels."""
+    if re.match(r"^(environment|conda|env)[\w.-]*\.ya?ml$", name.rsplit("/", 1)[-1]):
+        return True
+    head = tree.read(name, 1 << 16)
+    return re.search(rb"^dependencies:", head, re.M) is not None and re.search(rb"^channels:", head, re.M) is not None
 
 
 def _listed(tree: Tree, name: str) -> bool:
@@ -52,6 +61,10 @@ def read(tree: Tree, place: str) -> Record:
         _installed(tree, place, record)
     elif place.endswith(".txt"):
         _list(tree, place, record)
+    elif name.endswith(".json"):
+        _list_json(tree, place, record)
+    elif name.endswith(".lock") and name != "pixi.lock":
+        _list(tree, place, record)
     elif name == "pixi.lock":
         _pixi(tree, place, record)
     else:
@@ -63,7 +76,7 @@ def package(record: Record, name: str, version: str | None, build: str | None, s
     """One conda package; python itself is the interpreter."""
     if name == "python":
         record.add("environment", "python", version, source)
-    record.package(name, version, source)
+    record.add("environment", f"package/{normal_name(name)}", version, source, derived="python" if name == "python" else "")
     if build:
         record.add("environment", f"package-build/{normal_name(name)}", build, source)
     if channel:
@@ -99,8 +112,21 @@ def _installed(tree: Tree, place: str, record: Record) -> None:
                 path,
                 str(row.get("channel") or ""),
             )
-            digest = row.get("sha256") or row.get("md5")
-            del digest  # another file of the same build is a mirror's repacking
+
+
+def _list_json(tree: Tree, place: str, record: Record) -> None:
+    """``conda list --json``."""
+    record.rank = 3
+    try:
+        rows = json.loads(tree.text(place, 64 << 20))
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"{place} is cut or no JSON") from error
+    for row in rows if isinstance(rows, list) else ():
+        if isinstance(row, dict) and isinstance(row.get("name"), str):
+            if row.get("channel") == "pypi":
+                record.package(row["name"], str(row.get("version")), place)
+            else:
+                package(record, row["name"], str(row.get("version")), str(row.get("build_string") or ""), place, str(row.get("channel") or ""))
 
 
 def _list(tree: Tree, place: str, record: Record) -> None:

@@ -20,8 +20,8 @@ from reprodebug.foreign.tree import Tree
 
 NAME = "configuration"
 _NAME = re.compile(
-    r"(^|/)((?:[\w.-]*[_.-])?(?:config|configuration|cfg|conf|settings|params|parameters|hparams|hyperparameters|args|arguments|options|opts?|train|training"
-    r"|experiment|exp|run|model|schema|default)s?(?:[_.-][\w.-]*)?)\.(ya?ml|json|toml)$|(^|/)(conf|configs?|cfgs?|experiments?)/[^?]*\.(ya?ml|json|toml)$",
+    r"(^|/)((?:[\w.-]*(?:[_.-]|(?=[CSPA](?:onfig|ettings|arams|rgs)\b)))?(?:config|configuration|cfg|conf|settings|params|parameters|hparams|hyperparameters|args|arguments|options|opts?|train|training"
+    r"|experiment|exp|run|model|schema|default|hyper_?params)s?(?:[_.-][\w.-]*)?)\.(ya?ml|json|toml)$|(^|/)(conf|configs?|cfgs?|experiments?)/[^?]*\.(ya?ml|json|toml)$",
     re.I,
 )
 _DOTENV = re.compile(r"(^|/)\.env(\.[\w-]+)?$")
@@ -82,9 +82,7 @@ def read(tree: Tree, place: str) -> Record:
         found = _with_base(tree, place, found, 0)
         if isinstance(found.get("properties"), dict) and ("$defs" in found or "$schema" in found or found.get("type") == "object"):
             found = {"schema": found}
-        several = len(find(tree)) > 1
-        # files of one project are told apart by their name only where a key stands in several of them
-        record.prefix = posixpath.splitext(place)[0] if several else ""
+        record.prefix = posixpath.splitext(place)[0]  # used only where a key stands in several files of a side
         configuration(record, _lists(found), place)
     elif found is not None:
         raise Unreadable(f"{place} holds no mapping")

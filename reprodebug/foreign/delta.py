@@ -66,7 +66,10 @@ def _commit(tree: Tree, record: Record, path: str, number: int, name: str, files
         if not isinstance(action, dict):
             continue
         if isinstance(action.get("add"), dict):
-            files[str(action["add"].get("path"))] = _rows(action["add"].get("stats"))
+            rows, deleted = _rows(action["add"].get("stats")), action["add"].get("deletionVector")
+            if rows is not None and isinstance(deleted, dict):
+                rows = rows - deleted["cardinality"] if isinstance(deleted.get("cardinality"), int) else None
+            files[str(action["add"].get("path"))] = rows
         elif isinstance(action.get("remove"), dict):
             files.pop(str(action["remove"].get("path")), None)
         elif isinstance(action.get("commitInfo"), dict):

@@ -1,6 +1,6 @@
 """DVC: ``dvc.lock``, ``*.dvc``, ``params.yaml``, metrics, and the directory listings in its cache.
 
-Owns checksums of data, parameters of stages and metrics. An output of a stage is marked as following from the stage's changed inputs. Where the cache
+Owns checksums of data, parameters of stages and metrics. An output of a stage is marked as following from the stage's inputs. Where the cache
 holds the listing of a directory, the files inside are named.
 """
 
@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from reprodebug.foreign import _yaml
-from reprodebug.foreign.protocol import Fact, Record
+from reprodebug.foreign.protocol import Record
 from reprodebug.foreign.tree import Tree
 
 NAME = "DVC"
@@ -59,8 +59,14 @@ def read(tree: Tree, place: str) -> Record:
             metric_files.add(prefix + row)
     if tree.exists(f"{prefix}metrics.json"):
         metric_files.add(f"{prefix}metrics.json")
-    for name in sorted(metric_files):
-        _metrics(tree, record, name)
+    values = {name: found for name in sorted(metric_files) if (found := _metrics(tree, record, name))}
+    for name, found in values.items():
+        for key, value in found.items():
+            # files of several stages may hold the same keys
+            several = sum(key in other for other in values.values()) > 1
+            own = f"{name}:{key}" if several else key
+            record.point(own, 0, value)
+            record.summary.add(own)
     return record
 
 
@@ -102,12 +108,12 @@ def _tracked(tree: Tree, record: Record, name: str, prefix: str) -> None:
         if isinstance(repo, dict):
             for key in ("url", "rev", "rev_lock"):
                 if repo.get(key):
-                    record.add("data", f"{path}/import.{key}", repo[key], name)
+                    record.add("data", f"{path}/import.{key}", repo[key], name, derived=path)
         elif isinstance(row, dict) and _digest(row):
             record.add("data", f"{path}/source {row.get('path')}", _digest(row), name)
 
 
-def _data(tree: Tree, record: Record, path: str, row: dict[str, Any], source: str, derived: str) -> None:
+def _data(tree: Tree, record: Record, path: str, row: dict[str, Any], source: str, derived: str | tuple[str, ...]) -> None:
     digest = _digest(row)
     if digest is None and isinstance(row.get("files"), list):
         for one in row["files"]:
@@ -117,7 +123,9 @@ def _data(tree: Tree, record: Record, path: str, row: dict[str, Any], source: st
     record.add("data", path, digest, source, derived=derived)
     if digest and digest.endswith(".dir"):
         plain = digest.removesuffix(".dir")
-        for listing in (f".dvc/cache/files/md5/{plain[:2]}/{plain[2:]}.dir", f".dvc/cache/{plain[:2]}/{plain[2:]}.dir"):
+        objects = (f".dvc/cache/files/md5/{plain[:2]}/{plain[2:]}.dir", f".dvc/cache/{plain[:2]}/{plain[2:]}.dir")
+        above = posixpath.dirname(source).split("/")
+        for listing in [posixpath.join(*above[:n], o) for n in range(len(above), -1, -1) for o in objects]:
             if tree.exists(listing):
                 try:
                     rows = json.loads(tree.text(listing, 64 << 20))
@@ -126,16 +134,17 @@ def _data(tree: Tree, record: Record, path: str, row: dict[str, Any], source: st
                     return
                 for one in rows if isinstance(rows, list) else ():
                     if isinstance(one, dict) and isinstance(one.get("relpath"), str):
-                        record.add("data", f"{path}/{one['relpath']}", _digest(one), listing, derived=derived)
+                        record.add("data", f"{path}/{one['relpath']}", _digest(one), listing, derived=path)
                 return
 
 
 def _stage(
     tree: Tree, record: Record, name: str, stage: dict[str, Any], source: str, made: dict[str, str], metric_files: set[str], prefix: str
 ) -> None:  # fmt: skip
+    inputs = []
     if stage.get("cmd"):
         record.add("code", f"stage {name}/cmd", stage["cmd"], source)
-    inputs = []
+        inputs.append(f"stage {name}/cmd")
     for row in stage.get("deps") or ():
         if isinstance(row, dict):
             path = posixpath.normpath(posixpath.join(prefix, str(row.get("path"))))
@@ -147,7 +156,9 @@ def _stage(
     for file, values in (stage.get("params") or {}).items() if isinstance(stage.get("params"), dict) else ():
         where = "" if file == "params.yaml" else f"{file}:"
         for key, value in values.items() if isinstance(values, dict) else ():
-            record.leaves("config", f"{where}{key}", value, source)
+            own = f"{where}{key}"
+            record.leaves("config", own, value, source)
+            inputs += [k for section, k in record.facts if section == "config" and (k == own or k.startswith(f"{own}."))]
     for row in stage.get("outs") or ():
         if isinstance(row, dict):
             path = posixpath.normpath(posixpath.join(prefix, str(row.get("path"))))
@@ -155,27 +166,26 @@ def _stage(
             if path in metric_files or re.search(r"(^|/)metrics?[\w.-]*\.(json|ya?ml|toml)$", path):
                 metric_files.add(path)
                 continue
-            derived = f"stage {name}"
-            if ("data", path) in record.facts:
-                old = record.facts["data", path]
-                record.facts["data", path] = Fact(old.section, old.key, _digest(row), source, derived)
-            else:
-                _data(tree, record, path, row, source, derived)
+            # what a stage makes follows from what went in; where nothing of that differs, its difference stands by itself
+            record.facts.pop(("data", path), None)
+            _data(tree, record, path, row, source, tuple(inputs))
 
 
-def _metrics(tree: Tree, record: Record, name: str) -> None:
+def _metrics(tree: Tree, record: Record, name: str) -> dict[str, float]:
+    """The numbers of a metrics file, by dotted path."""
+    values: dict[str, float] = {}
     if not tree.exists(name):
-        return
+        return values
     try:
         found = json.loads(tree.text(name)) if name.endswith(".json") else _yaml.load(tree.text(name))
     except (ValueError, RecursionError, _yaml.BadYaml):
         record.notes.append(f"{name} cannot be read")
-        return
+        return values
     stack: list[tuple[str, Any]] = [("", found)]
     while stack:
         path, node = stack.pop()
         if isinstance(node, dict):
             stack += [(f"{path}.{k}" if path else str(k), v) for k, v in node.items()]
         elif isinstance(node, (int, float)) and not isinstance(node, bool) and path:
-            record.point(path, 0, float(node))
-            record.summary.add(path)
+            values[path] = float(node)
+    return values

@@ -30,18 +30,30 @@ _MOST_UNTRACKED = 500
 
 
 def find(tree: Tree) -> list[str]:
-    """``@work`` for a repository at the root, and every bundle."""
+    """Every bundle, ``@work`` for a repository at the root or else the first one below it, and a file that names a commit."""
     found = [f for f in tree.files if f.endswith(".bundle") and tree.read(f, 16).startswith((b"# v2 git bundle", b"# v3 git bundle"))]
-    if not tree.single and os.path.exists(os.path.join(tree.root, ".git")):
-        found.append("@work")
-    return found
+    if tree.single:
+        return found
+    if os.path.exists(os.path.join(tree.root, ".git")):
+        return [*found, "@work"]
+    inner = sorted((f[: -len("/.git/HEAD")] for f in tree.files if f.endswith("/.git/HEAD") and f.count("/") <= 4), key=lambda f: f.count("/"))
+    found += [f"@work/{inner[0]}"] if inner else []
+    return found or [f for f in tree.files if f in _COMMIT_FILES and _commit_in(tree, f)][:1]
+
+
+_COMMIT_FILES = ("HEAD", "commit.txt", "COMMIT", "git_commit.txt", "git_hash.txt", "git-commit.txt", "GIT_COMMIT", "commit", "git_sha.txt", "git.txt")
+
+
+def _commit_in(tree: Tree, name: str) -> str:
+    found = re.search(r"\b[0-9a-f]{7,40}\b", tree.text(name, 4096))
+    return found[0] if found else ""
 
 
 def read(tree: Tree, place: str) -> Record:
     """One repository. Raises Unreadable."""
     record = Record(NAME, place)
-    if place == "@work":
-        _work(tree, record)
+    if place.startswith("@work"):
+        _work(tree, record, tree.path(place[6:]))
     else:
         _bundle(tree, place, record)
     return record
@@ -75,8 +87,7 @@ def _git(cwd: str, *words: str) -> str:
     return done.stdout.decode("utf-8", "replace")
 
 
-def _work(tree: Tree, record: Record) -> None:
-    root = tree.root
+def _work(tree: Tree, record: Record, root: str) -> None:
     commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD").strip()
     record.add("code", "git_commit", commit, ".git")
     try:
@@ -88,7 +99,7 @@ def _work(tree: Tree, record: Record) -> None:
         record, _git(root, *_no_filters(root), "diff", "--no-ext-diff", "--no-textconv", "--no-color", "--submodule=short", "HEAD"), ".git"
     )
     names = [n for n in _git(root, *_no_filters(root), "ls-files", "--others", "--exclude-standard", "-z").split("\0") if n]
-    _untracked(record, [(n, tree.path(n)) for n in names])
+    _untracked(record, [(n, os.path.join(root, n)) for n in names])
 
 
 def _untracked(record: Record, files: list[tuple[str, str]]) -> None:
@@ -111,21 +122,18 @@ def _untracked(record: Record, files: list[tuple[str, str]]) -> None:
 def _bundle(tree: Tree, place: str, record: Record) -> None:
     folder = posixpath.dirname(place)
     prefix = f"{folder}/" if folder else ""
-    commit = ""
-    for name in (f"{prefix}HEAD", f"{prefix}commit.txt", f"{prefix}COMMIT"):
-        if tree.exists(name):
-            found = re.search(r"\b[0-9a-f]{7,40}\b", tree.text(name, 4096))
-            if found:
-                commit = found[0]
-                break
+    commit = next((c for name in _COMMIT_FILES if tree.exists(prefix + name) and (c := _commit_in(tree, prefix + name))), "")
+    heads: list[str] = []
     with tempfile.TemporaryDirectory(prefix="reprodebug-") as temporary:
         try:
+            if not place.endswith(".bundle"):
+                raise Unreadable("no bundle")
             heads = _git(temporary, "bundle", "list-heads", tree.path(place)).splitlines()
         except Unreadable as error:
             if not commit:
                 raise
-            heads = []
-            record.notes.append(f"{place} cannot be read ({error.message}); the commit is from the file beside it")
+            if place.endswith(".bundle"):
+                record.notes.append(f"{place} cannot be read ({error.message}); the commit is from the file beside it")
         if not commit and heads:
             head = next((h for h in heads if h.endswith(" HEAD")), heads[0])
             commit = head.split()[0]

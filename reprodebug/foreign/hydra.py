@@ -6,6 +6,7 @@ directories and dates are identity.
 
 from __future__ import annotations
 
+import dataclasses
 import posixpath
 import re
 from typing import Any
@@ -75,18 +76,35 @@ def read(tree: Tree, place: str) -> Record:
 def configuration(record: Record, config: Any, source: str, prefix: str = "") -> None:
     """The leaves of a configuration with references followed; a leaf that follows from another says so."""
     resolved, follows, open_ = _interpolation.resolve(config)
-    plain: dict[tuple[str, str], str] = {}
     if not isinstance(resolved, dict):
         return
-    before = set(record.facts)
+    before = dict(record.facts)
     record.leaves("config", prefix.rstrip("/"), resolved, source)
     start = f"{prefix.rstrip('/')}." if prefix else ""
-    for key, target in follows.items():
-        for fact in [k for k in record.facts if k not in before or k in record.facts]:
-            if fact == ("config", start + key) or (fact[0] == "config" and fact[1].startswith(f"{start}{key}.")):
-                plain[fact] = start + target + fact[1][len(start + key) :]
-    for fact, target in plain.items():
-        old = record.facts[fact]
-        record.facts[fact] = type(old)(old.section, old.key, old.value, old.source, target)
+    for (section, key), fact in list(record.facts.items()) if follows else ():
+        if section != "config" or before.get((section, key)) is fact or not key.startswith(start):
+            continue
+        # the leaf itself, or a leaf below a reference to a whole mapping
+        inner = key[len(start) :]
+        at = next((inner[:n] for n in (len(inner), *(m.start() for m in re.finditer(r"\.", inner))) if inner[:n] in follows), None)
+        if at is not None:
+            targets = tuple(start + t + inner[len(at) :] for t in follows[at])
+            record.facts[section, key] = dataclasses.replace(fact, derived=targets, note=f"written {_written(config, at)}")
+            continue
+        inside = [f for f in follows if f.startswith(f"{inner}.")]
+        if inside and isinstance(fact.value, list):  # a list with references in it
+            derived = tuple(start + t for f in inside[:50] for t in follows[f])
+            record.facts[section, key] = dataclasses.replace(fact, derived=derived, note=f"written {_written(config, inner)}")
     if open_:
         record.notes.append(f"{source}: {', '.join(open_[:5])} depends on the environment or on code: compared as written")
+
+
+def _written(config: Any, path: str) -> str:
+    """What the configuration says at a path, before references are followed."""
+    node = config
+    for word in path.split("."):
+        if isinstance(node, dict):
+            node = node.get(word, next((v for k, v in node.items() if str(k) == word), None))
+        else:
+            node = node[int(word)] if isinstance(node, list) and word.isdigit() and int(word) < len(node) else None
+    return str(node)[:500]

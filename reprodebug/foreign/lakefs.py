@@ -14,6 +14,9 @@ from reprodebug.foreign.tree import Tree
 NAME = "lakeFS"
 _URI = re.compile(r"lakefs://(?P<repo>[\w.-]+)/(?P<ref>[\w.~^@-]+)(?P<path>/[^\s\"'<>,\]})]*)?")
 _S3 = re.compile(r"s3a?://(?P<repo>[\w.-]+)/(?P<ref>[0-9a-f]{64})(?P<path>/[^\s\"'<>,\]})]*)?")
+_GATEWAY = re.compile(r"s3a?://(?P<repo>[\w.-]+)/(?P<ref>[\w.~^@-]+)(?P<path>/[^\s\"'<>,\]})]*)?")
+"""lakeFS's S3 gateway: where a file names lakeFS too, every S3 address in it is read as repository and ref"""
+_ADDRESS = re.compile(rb"lakefs://|s3a?://[\w.-]+/[0-9a-f]{64}/|(?i:lakefs).{0,4000}s3a?://|s3a?://.{0,4000}(?i:lakefs)", re.S)
 _SOURCES = (".yaml", ".yml", ".json", ".toml", ".cfg", ".ini", ".py", ".env", ".txt")
 
 
@@ -26,7 +29,7 @@ def find(tree: Tree) -> list[str]:
             and f not in found
             and not re.search(r"(^|/)(site-packages|node_modules|\.git)/", f)
             and tree.size(f) <= 1 << 20
-        ) and b"lakefs://" in tree.read(f, 1 << 20):
+        ) and _ADDRESS.search(tree.read(f, 1 << 20)):
             found.append(f)
     return found
 
@@ -51,10 +54,11 @@ def read(tree: Tree, place: str) -> Record:
         if found.get("operation") or found.get("active_operation"):
             record.add("data", f"{name}/operation", found.get("operation") or found.get("active_operation"), place)
         return record
-    for uri in [*_URI.finditer(text), *_S3.finditer(text)]:
+    gateway = _GATEWAY if "lakefs" in text.lower() else _S3
+    for uri in [*_URI.finditer(text), *gateway.finditer(text)]:
         name = f"lakefs/{uri['repo']}{uri['path'] or ''}".rstrip("/")
         record.add("data", f"{name}/ref", uri["ref"], place)
-        if not re.fullmatch(r"[0-9a-f]{16,64}", uri["ref"]):
+        if not re.fullmatch(r"[0-9a-f]{12,64}", uri["ref"]):
             note = f"{uri['repo']} is read at {uri['ref']}, a branch or tag: it is not pinned to a commit"
             if note not in record.notes:
                 record.notes.append(note)

@@ -1,7 +1,9 @@
-"""Poetry, uv and PEP 751: ``poetry.lock``, ``uv.lock``, ``pylock.toml`` and ``pylock.<name>.toml``.
+"""Poetry, uv, PDM and PEP 751: ``poetry.lock``, ``uv.lock``, ``pdm.lock``, ``pylock.toml`` and ``pylock.<name>.toml``.
 
-Owns versions, sources and commits of locked packages. A package locked in several versions (for several markers) is named with
-its marker. Content hashes of the lock file itself, index addresses and upload times are identity, no facts.
+Owns versions, sources, commits and file hashes of locked packages. Of a package that is locked several times the branch counts
+that the project's Python selects on Linux; the other branches keep their marker in the key. Content hashes of the lock file itself,
+index addresses and upload times are identity, no facts. Formats: Poetry 1.x (lock-version 1.1, ``[metadata.files]``, ``category``) and
+2.x (``groups``, ``markers``), uv's lock version 1, the pylock specification.
 """
 
 from __future__ import annotations
@@ -9,10 +11,12 @@ from __future__ import annotations
 import tomllib
 from typing import Any
 
-from reprodebug.foreign.protocol import Record, Unreadable, normal_name
+from reprodebug.foreign import _markers
+from reprodebug.foreign.protocol import NOT_SELECTED, Record, Unreadable, normal_name
 from reprodebug.foreign.tree import Tree
 
 NAME = "lock file"
+_MOST_HASHES = 200
 
 
 def find(tree: Tree) -> list[str]:
@@ -29,51 +33,132 @@ def read(tree: Tree, place: str) -> Record:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise Unreadable(f"{place} is no TOML: {str(error)[:120]}") from error
     rows = found.get("packages" if name.startswith("pylock") else "package")
+    meta: dict[str, Any] = found["metadata"] if isinstance(found.get("metadata"), dict) else {}
     if not isinstance(rows, list):
-        raise Unreadable(f"{place} lists no packages")
+        if not found.get("lock-version") and "version" not in found and "lock-version" not in meta:
+            raise Unreadable(f"{place} lists no packages")
+        rows = []
     record = Record(system, place)
-    python = found.get("requires-python") or (found.get("metadata") or {}).get("python-versions")
+    python = found.get("requires-python") or meta.get("python-versions") or meta.get("requires_python")
     if isinstance(python, str):
         record.add("environment", "requires-python", python, place)
+    values = _markers.environment(tree, place, python if isinstance(python, str) else "")
+    rows = [r for r in rows if isinstance(r, dict) and isinstance(r.get("name"), str)]
+    reached = _reached(rows, values) if system == "uv" else None
     versions: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        if isinstance(row, dict) and isinstance(row.get("name"), str):
-            source: dict[str, Any] = row["source"] if isinstance(row.get("source"), dict) else {}
-            if "virtual" in source or source.get("editable") == "." or source.get("virtual") == ".":
-                continue  # the project itself
+        if not _itself(row):
             versions.setdefault(normal_name(row["name"]), []).append(row)
     for key, several in versions.items():
-        for n, row in enumerate(sorted(several, key=lambda r: str(r.get("version")))):
-            own = key if n == 0 else f"{key} ({_marker(row) or n + 1})"
-            record.add("environment", f"package/{own}", row.get("version"), place)
+        several.sort(key=lambda r: str(r.get("version")))
+        fits = [r for r in several if _selected(r, values, reached)]
+        for n, row in enumerate([*fits, *(r for r in several if r not in fits)]):
+            # the branch that is selected has the plain name; so has a package of which there is one branch only
+            own = key if n == 0 else f"{key} ({_marker(row) or f'branch {n + 1}'})"
+            note = _group(row) if row in fits else NOT_SELECTED
+            if row.get("version") is not None or n == 0:
+                record.add("environment", f"package/{own}", row.get("version"), place, note=note)
             _source(record, own, row, place)
+            _hashes(record, own, row, meta, place)
     return record
+
+
+def _itself(row: dict[str, Any]) -> bool:
+    """Whether this is the project, not one of its dependencies."""
+    source: dict[str, Any] = row["source"] if isinstance(row.get("source"), dict) else {}
+    directory: dict[str, Any] = row["directory"] if isinstance(row.get("directory"), dict) else {}
+    return "virtual" in source or source.get("editable") == "." or source.get("directory") == "." or directory.get("path") == "."
+
+
+def _selected(row: dict[str, Any], values: dict[str, str], reached: set[tuple[str, str]] | None) -> bool:
+    if reached is not None and (normal_name(row["name"]), str(row.get("version"))) not in reached:
+        return False
+    return all(_markers.holds(row.get(name), values) for name in ("marker", "markers", "resolution-markers"))
+
+
+def _reached(rows: list[dict[str, Any]], values: dict[str, str]) -> set[tuple[str, str]] | None:
+    """(name, version) of what uv would install for the project with every extra and group; None where no project is in the lock."""
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_name.setdefault(normal_name(row["name"]), []).append(row)
+    stack = [r for r in rows if _itself(r) or (isinstance(r.get("source"), dict) and "editable" in r["source"])]
+    if not stack:
+        return None
+    found: set[tuple[str, str]] = set()
+    while stack:
+        row = stack.pop()
+        key = (normal_name(row["name"]), str(row.get("version")))
+        if key in found:
+            continue
+        found.add(key)
+        wanted: list[Any] = list(row["dependencies"]) if isinstance(row.get("dependencies"), list) else []
+        for group in ("optional-dependencies", "dev-dependencies"):
+            for several in row[group].values() if isinstance(row.get(group), dict) else ():
+                wanted += several if isinstance(several, list) else []
+        for need in wanted:
+            if isinstance(need, dict) and isinstance(need.get("name"), str) and _markers.holds(need.get("marker"), values):
+                stack += [
+                    r
+                    for r in by_name.get(normal_name(need["name"]), ())
+                    if need.get("version") in (None, r.get("version")) and _markers.holds(r.get("resolution-markers"), values)
+                ]
+    return found
 
 
 def _marker(row: dict[str, Any]) -> str:
     for name in ("marker", "markers", "resolution-markers"):
         value = row.get(name)
+        if isinstance(value, dict):
+            value = next(iter(value.values()), "")
         if value:
             return str(value if not isinstance(value, list) else value[0])[:200]
     return ""
 
 
+def _group(row: dict[str, Any]) -> str:
+    """The groups that ask for a package, as Poetry and PDM keep them."""
+    groups = row.get("groups") or ([row["category"]] if isinstance(row.get("category"), str) else [])
+    return f"group {', '.join(map(str, groups))}" if isinstance(groups, list) and groups else ""
+
+
 def _source(record: Record, key: str, row: dict[str, Any], place: str) -> None:
     source: dict[str, Any] = row["source"] if isinstance(row.get("source"), dict) else {}
-    commit = source.get("resolved_reference")
-    if isinstance(source.get("git"), str) and "#" in source["git"]:
-        commit = source["git"].rpartition("#")[2]
+    commit, origin = source.get("resolved_reference"), None
+    if isinstance(source.get("git"), str):
+        address, _, after = source["git"].partition("#")
+        commit, origin = after or commit, address.partition("?")[0]
     vcs = row.get("vcs")
-    if isinstance(vcs, dict) and vcs.get("commit-id"):
-        commit = vcs["commit-id"]
+    if isinstance(vcs, dict):
+        commit, origin = vcs.get("commit-id") or commit, vcs.get("url") or vcs.get("path")
+    if isinstance(row.get("git"), str):  # PDM
+        commit, origin = row.get("revision") or row.get("ref"), row["git"]
+    for kind in ("path", "directory", "url", "editable"):
+        if isinstance(source.get(kind), str) and source.get("type") in (None, "url", "directory", "file"):
+            origin = source[kind]
+    if source.get("type") in ("git", "directory", "file", "url") and isinstance(source.get("url"), str):
+        origin = source["url"]
+    for kind in ("archive", "directory"):
+        inner = row.get(kind)
+        if isinstance(inner, dict):
+            origin = inner.get("url") or inner.get("path") or origin
     if isinstance(commit, str):
         record.add("environment", f"package-commit/{key}", commit, place)
-    for kind in ("path", "directory", "url"):
-        if isinstance(source.get(kind), str) and source.get("type") in (None, "url", "directory", "file"):
-            record.add("environment", f"package-origin/{key}", source[kind], place)
-    if source.get("type") in ("git", "directory", "file", "url") and isinstance(source.get("url"), str):
-        record.add("environment", f"package-origin/{key}", source["url"], place)
-    # the same version from other files: a rebuilt wheel keeps its number (only where both sides lock the same file name)
-    archive = row.get("archive")
-    if isinstance(archive, dict) and isinstance(archive.get("hashes"), dict):
-        record.add("environment", f"package-hash/{key}", sorted(f"{k}:{v}" for k, v in archive["hashes"].items())[0], place)
+    if isinstance(origin, str):
+        record.add("environment", f"package-origin/{key}", origin, place)
+
+
+def _hashes(record: Record, key: str, row: dict[str, Any], meta: dict[str, Any], place: str) -> None:
+    """Hashes of the files that may be installed: a rebuilt wheel keeps its number."""
+    files = row.get("files")
+    if not isinstance(files, list) and isinstance(meta.get("files"), dict):
+        files = meta["files"].get(row["name"])
+    found = [f.get("hash") for f in files if isinstance(f, dict)] if isinstance(files, list) else []
+    for one in [row.get("sdist"), row.get("archive"), *(row["wheels"] if isinstance(row.get("wheels"), list) else ())]:
+        if isinstance(one, dict):
+            found.append(one.get("hash"))
+            if isinstance(one.get("hashes"), dict):
+                found += [f"{k}:{v}" for k, v in one["hashes"].items()]
+    plain = sorted({h.lower() for h in found if isinstance(h, str)})
+    if plain:
+        record.add("environment", f"package-hash/{key}", plain[:_MOST_HASHES], place)
+

@@ -6,6 +6,7 @@ constructed. Source: ml_collections ``config_dict.py``.
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 import re
 from typing import Any
@@ -54,45 +55,56 @@ def read(tree: Tree, place: str) -> Record:
         raise Unreadable(f"{place}: {error.message}") from error
     follows: dict[str, str] = {}
     seen: dict[int, str] = {}
-    plain = _plain(found, "", seen, follows, 0)
+    seen_again: set[str] = set()
+    plain = _plain(found, "", seen, follows, seen_again, 0)
     if not isinstance(plain, dict):
         raise Unreadable(f"{place} holds no configuration")
     record.leaves("config", "", plain, place)
+    # a reference that several fields share has no first one: the plainest name stands for all
+    for root in dict.fromkeys(seen.values()):
+        shared = [root, *(k for k, t in follows.items() if t == root and k in seen_again)]
+        plainest = min(shared, key=lambda k: (k.count("."), len(k)))
+        if plainest != root:
+            follows = {k: plainest if t == root else t for k, t in follows.items() if k != plainest} | {root: plainest}
     for key, target in follows.items():
         old = record.facts.get(("config", key))
         if old is not None:
-            record.facts["config", key] = type(old)(old.section, old.key, old.value, old.source, target)
+            record.facts["config", key] = dataclasses.replace(old, derived=target)
     return record
 
 
-def _plain(node: Any, path: str, seen: dict[int, str], follows: dict[str, str], depth: int) -> Any:
+def _plain(node: Any, path: str, seen: dict[int, str], follows: dict[str, str], again: set[str], depth: int) -> Any:
     if depth > _DEPTH:
         return "..."
     if isinstance(node, dict):
         if "__name" in node:
             return "<class '" + re.sub(r"^builtins\.", "", str(node["__name"])) + "'>"
         if "_fields" in node and isinstance(node["_fields"], dict):
-            return {k: _plain(v, f"{path}.{k}" if path else str(k), seen, follows, depth + 1) for k, v in node["_fields"].items()}
+            return {k: _plain(v, f"{path}.{k}" if path else str(k), seen, follows, again, depth + 1) for k, v in node["_fields"].items()}
         if "_value" in node and ("_ops" in node or "_field_type" in node):
             inner = node["_value"]
             if path and id(node) in seen and seen[id(node)] != path:
                 follows[path] = seen[id(node)]
+                again.add(path)
             seen.setdefault(id(node), path)
             if isinstance(inner, dict) and "_value" in inner and path and id(inner) in seen:
                 follows[path] = seen[id(inner)]
-            value = _plain(inner, "", seen, follows, depth + 1)
+            value = _plain(inner, "", seen, follows, again, depth + 1)
             for step in node.get("_ops") or ():
                 value = _apply(value, step)
             return value
-        return {k: _plain(v, f"{path}.{k}" if path else str(k), seen, follows, depth + 1) for k, v in node.items()}
+        return {k: _plain(v, f"{path}.{k}" if path else str(k), seen, follows, again, depth + 1) for k, v in node.items()}
     if isinstance(node, (list, tuple)):
-        return [_plain(v, f"{path}.{n}", seen, follows, depth + 1) for n, v in enumerate(node)]
+        return [_plain(v, f"{path}.{n}", seen, follows, again, depth + 1) for n, v in enumerate(node)]
     return node
 
 
 def _apply(value: Any, step: Any) -> Any:
     name = step.get("__op") if isinstance(step, dict) else None
-    name = str(name.get("__name", "") if isinstance(name, dict) else name or "").rsplit(".", 1)[-1]
+    name = str(name.get("__name", "") if isinstance(name, dict) else name or "")
+    if name.endswith("config_dict.<lambda>"):
+        return value  # of a one-way reference: the value itself
+    name = name.rsplit(".", 1)[-1]
     arguments = step.get("__args") if isinstance(step, dict) else []
     if name in _OPERATIONS and isinstance(value, (int, float)) and all(isinstance(x, (int, float)) for x in arguments or ()) and not (
         name == "pow" and arguments and abs(arguments[0]) > 64

@@ -1,7 +1,7 @@
 """MLflow: the SQLite store, the file store, and the models beside them.
 
 Owns runs, params, metrics, tags, dataset digests and the packages of logged models. Where there are several runs the newest one that
-finished and is not deleted is read; ``mlflow.db#<run id>`` names another. MLflow records no package list unless a model was logged.
+finished and is not deleted is read; ``PATH#RUN_ID`` names another. MLflow records no package list unless a model was logged.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ import json
 import math
 import posixpath
 import re
+import sys
 from typing import Any
 
 from reprodebug.foreign import _sqlite, _yaml
 from reprodebug.foreign.pip import requirement
-from reprodebug.foreign.protocol import Record, Unreadable
+from reprodebug.foreign.protocol import MAX_POINTS, Record, Unreadable
 from reprodebug.foreign.tree import Tree
 
 NAME = "MLflow"
+_MAX_METRIC = 256 << 20
+_META = re.compile(r"(^|/)[0-9a-f]{32}/meta\.yaml$")
 _TAGS = {
     "mlflow.source.git.commit": "git_commit", "mlflow.source.git.branch": "git_branch", "mlflow.source.git.repoURL": "git_remote",
     "mlflow.source.name": "program", "mlflow.project.entryPoint": "entry_point", "mlflow.docker.image.uri": "image", "mlflow.gitCommit": "git_commit",
@@ -31,20 +34,30 @@ def find(tree: Tree) -> list[str]:
     """Databases and file-store runs: the chosen run of each store."""
     found = [f for f in tree.files if re.search(r"\.(db|sqlite3?)$", f) and _is_store(tree, f)]
     stores: dict[str, list[str]] = {}
-    for meta in tree.files:
-        if re.search(r"(^|/)[0-9a-f]{32}/meta\.yaml$", meta):
-            run = posixpath.dirname(meta)
-            stores.setdefault(posixpath.dirname(posixpath.dirname(run)), []).append(run)
+    for run in _run_folders(tree):  # mlruns/<experiment>/<run>
+        stores.setdefault(posixpath.dirname(posixpath.dirname(run)), []).append(run)
     for several in stores.values():
-        usable = [r for r in several if _meta(tree, r).get("lifecycle_stage") != "deleted"]
+        metas = {r: _meta(tree, r) for r in several}
+        usable = [r for r in several if metas[r].get("lifecycle_stage") != "deleted"]
         if usable:
-            found.append(
-                max(
-                    usable,
-                    key=lambda r: (str(_meta(tree, r).get("status")) in ("3", "FINISHED"), int(_meta(tree, r).get("start_time") or 0)),
-                )
-            )
+            found.append(max(usable, key=lambda r: (str(metas[r].get("status")) in ("3", "FINISHED"), _int(metas[r].get("start_time")))))
     return found
+
+
+def _run_folders(tree: Tree) -> list[str]:
+    """Folders of runs in a file store; ``""`` where the tree itself is one."""
+    folders = [posixpath.dirname(f) for f in tree.files if _META.search(f)]
+    found = [f for f in folders if posixpath.basename(posixpath.dirname(f)) not in ("datasets", "inputs", "outputs", "models")]
+    if tree.exists("meta.yaml") and not tree.single:
+        found += [""] if re.search(r"^run_(uu)?id:", tree.text("meta.yaml", 1 << 20), re.M) else []
+    return found
+
+
+def _int(value: Any) -> int:
+    try:
+        return int(value or 0)
+    except (TypeError, ValueError):
+        return 0
 
 
 def runs(tree: Tree) -> list[str]:
@@ -55,9 +68,7 @@ def runs(tree: Tree) -> list[str]:
             with _sqlite.opened(tree, f) as db:
                 rows = db.execute("select run_uuid from runs where lifecycle_stage != 'deleted' order by start_time").fetchall()
                 found += [f"{f}#{row[0]}" for row in rows]
-        elif re.search(r"(^|/)[0-9a-f]{32}/meta\.yaml$", f):
-            found.append(posixpath.dirname(f))
-    return found
+    return found + [r for r in _run_folders(tree) if _meta(tree, r).get("lifecycle_stage") != "deleted"]
 
 
 def _is_store(tree: Tree, name: str) -> bool:
@@ -91,7 +102,7 @@ def _database(tree: Tree, name: str, wanted: str, record: Record) -> str:
         run = str(rows[0][0])
         if len(rows) > 1:
             record.notes.append(
-                f"{name} holds {len(rows)} runs: the newest finished one, {run[:8]}, was read; name another as {name}#RUN_ID"
+                f"{name} holds {len(rows)} runs: the newest finished one, {run[:8]}, was read; name another as PATH#RUN_ID"
             )
         if str(rows[0][1]) not in ("FINISHED", "3"):
             record.notes.append(f"the run {run[:8]} did not finish ({rows[0][1]})")
@@ -99,16 +110,31 @@ def _database(tree: Tree, name: str, wanted: str, record: Record) -> str:
             record.add("config", str(key), value, name)
         for key, value in db.execute("select key, value from tags where run_uuid = ?", (run,)):
             _tag(record, str(key), value, name)
-        for key, value, step, nan in db.execute(
-            "select key, value, step, is_nan from metrics where run_uuid = ? order by step, timestamp", (run,)
-        ):
-            record.point(str(key), int(step or 0), math.nan if nan else _number(value))
         known = _sqlite.tables(db)
+        names = "latest_metrics" if "latest_metrics" in known else "metrics"
+        for key in [r[0] for r in db.execute(f"select distinct key from {names} where run_uuid = ?", (run,))]:
+            _metric(record, db, run, key)
         if {"datasets", "inputs"} <= known:
             query = "select d.name, d.digest, d.dataset_source, d.dataset_profile from inputs i join datasets d on d.dataset_uuid = i.source_id where i.destination_id = ?"
             for row in db.execute(query, (run,)):
                 _dataset(record, row, name)
     return run
+
+
+def _metric(record: Record, db: Any, run: str, key: Any) -> None:
+    """One series; where a step was written twice, the later time counts."""
+    where = "from metrics where run_uuid = ? and key = ?"
+    rows = db.execute(f"select step, case when is_nan then null else value end {where} limit {MAX_POINTS}", (run, key)).fetchall()
+    values = [r[1] for r in rows]
+    steps = [r[0] for r in rows]
+    if set(map(type, values)) != {float} or set(map(type, steps)) != {int} or len(set(steps)) != len(steps):
+        rows = db.execute(f"select step, case when is_nan then null else value end {where} order by timestamp, step", (run, key)).fetchmany(
+            MAX_POINTS
+        )
+        steps, values = [_int(r[0]) for r in rows], [_number(r[1]) for r in rows]
+    if max(map(abs, values), default=0.0) >= sys.float_info.max:  # what the database has for infinity
+        values = [math.copysign(math.inf, v) if abs(v) >= sys.float_info.max else v for v in values]
+    record.points(str(key), steps, values)
 
 
 def _number(value: Any) -> float:
@@ -141,7 +167,7 @@ def _tag(record: Record, key: str, value: Any, source: str) -> None:
 
 def _meta(tree: Tree, run: str) -> dict[str, Any]:
     try:
-        found = _yaml.load(tree.text(f"{run}/meta.yaml", 1 << 20))
+        found = _yaml.load(tree.text(f"{run}/meta.yaml".lstrip("/"), 1 << 20))
     except (OSError, _yaml.BadYaml):
         return {}
     return found if isinstance(found, dict) else {}
@@ -151,35 +177,59 @@ def _files(tree: Tree, run: str, record: Record) -> str:
     meta = _meta(tree, run)
     if not meta:
         raise Unreadable(f"{run}/meta.yaml cannot be read")
-    siblings = [
-        f
-        for f in tree.files
-        if re.search(r"(^|/)[0-9a-f]{32}/meta\.yaml$", f) and posixpath.dirname(posixpath.dirname(f)) == posixpath.dirname(run)
-    ]
+    store = posixpath.dirname(posixpath.dirname(run))
+    siblings = [r for r in runs(tree) if run and posixpath.dirname(posixpath.dirname(r)) == store]
     if len(siblings) > 1:
-        record.notes.append(
-            f"{posixpath.dirname(run) or '.'} holds {len(siblings)} runs: the newest finished one was read; name another run's directory"
-        )
+        record.notes.append(f"{store or '.'} holds {len(siblings)} runs: {posixpath.basename(run)[:8]} was read; name another as PATH#RUN_ID")
+    if str(meta.get("status", "3")) not in ("3", "FINISHED"):
+        record.notes.append(f"the run {posixpath.basename(run)[:8] or '.'} did not finish")
+    seen: list[Any] = [None, []]
     for path in tree.below(run):
-        kind, _, key = path[len(run) + 1 :].partition("/")
+        kind, _, key = path[len(run) + 1 if run else 0 :].partition("/")
         if kind == "params":
             record.add("config", key, tree.text(path).rstrip("\n"), path)
         elif kind == "tags":
             _tag(record, key, tree.text(path).rstrip("\n"), path)
         elif kind == "metrics":
-            for line in tree.lines(path):
-                words = line.split()
-                if len(words) >= 2:
-                    record.point(key, int(words[2]) if len(words) > 2 and words[2].lstrip("-").isdigit() else 0, _number(words[1]))
-    inputs = [f for f in tree.below(f"{run}/inputs") if f.endswith("meta.yaml")]
+            _metric_file(record, key, tree.read(path, _MAX_METRIC), path, seen)
+    inputs = [f for f in tree.below(f"{run}/inputs".lstrip("/")) if f.endswith("meta.yaml")]
     store = posixpath.dirname(run)
+    if inputs and not run:
+        record.notes.append("digests of the data sets lie outside the run's own directory: name the store, PATH/mlruns#RUN_ID")
     for path in inputs:
         source = str((_yaml.load(tree.text(path)) or {}).get("source_id", ""))
         dataset = f"{store}/datasets/{source}/meta.yaml"
         if tree.exists(dataset):
             found = _yaml.load(tree.text(dataset)) or {}
             _dataset(record, (found.get("name"), found.get("digest"), found.get("source"), found.get("profile")), dataset)
-    return posixpath.basename(run)
+    return posixpath.basename(run) or str(meta.get("run_id") or meta.get("run_uuid") or "")
+
+
+def _metric_file(record: Record, key: str, raw: bytes, path: str, seen: list[Any]) -> None:
+    """Lines of ``timestamp value step`` (3.x may write more words); the last of a step counts. A cut last line is left out.
+    ``seen``: the steps of the series before, as written and as numbers."""
+    whole, _, rest = raw.rpartition(b"\n")
+    if rest.count(b" ") >= 2 and re.fullmatch(rb"\S+ \S+ \d+(?: .*)?", rest):
+        whole += b"\n" + rest
+    words = whole.split()
+    if len(words) == 3 * (whole.count(b"\n") + 1):
+        try:
+            said = words[2::3]
+            if said != seen[0]:  # most series of a run have the same steps
+                seen[:] = [said, list(map(int, said))]
+            record.points(key, seen[1], list(map(float, words[1::3])))
+            return
+        except (ValueError, OverflowError):
+            pass
+    steps, values = [], []
+    for line in whole.decode("utf-8", "replace").splitlines():
+        parts = line.split()
+        if len(parts) >= 2:
+            steps.append(int(parts[2]) if len(parts) > 2 and parts[2].lstrip("-").isdigit() else 0)
+            values.append(_number(parts[1]))
+    record.points(key, steps, values)
+    if rest and not whole.endswith(rest):
+        record.notes.append(f"{path} was cut: what stands before the cut was read")
 
 
 def _models(tree: Tree, run: str, record: Record) -> None:

@@ -32,6 +32,11 @@ def find(tree: Tree) -> list[str]:
     """JSON and YAML files that hold a pipeline, a job or a commit."""
     found = []
     for f in tree.files:
+        leaf = f.rsplit("/", 1)[-1].lower()
+        if ("env" in leaf or leaf.endswith(".txt")) and not leaf.endswith((".py", ".md", ".json", ".yaml", ".yml")) and tree.size(f) < 1 << 20:
+            if re.search(rb"(^|\0|\n)(export )?PACH_(JOB|OUTPUT_COMMIT|DATUM)_ID=", tree.read(f, 1 << 16)):
+                found.append(f)
+            continue
         if f.endswith((".json", ".yaml", ".yml")) and tree.size(f) < 4 << 20 and not re.search(r"(^|/)(node_modules|site-packages)/", f):
             head = tree.read(f, 1 << 16)
             spec = re.search(rb'"?pipeline"?\s*:', head) and re.search(rb'"?(transform|input)"?\s*:', head)
@@ -46,6 +51,10 @@ def read(tree: Tree, place: str) -> Record:
     """One file. Raises Unreadable."""
     record = Record(NAME, place)
     text = tree.text(place, 4 << 20)
+    if not place.lower().endswith((".json", ".yaml", ".yml")):
+        lines = (line.removeprefix("export ").partition("=") for line in re.split(r"[\0\n]", text))
+        _variables(record, {name: value.strip().strip("\"'") for name, equals, value in lines if equals}, place)
+        return record
     try:
         rows = _documents(text) if place.endswith(".json") else _yaml.load_all(text)
     except (ValueError, RecursionError, _yaml.BadYaml) as error:
@@ -106,10 +115,14 @@ def _object(record: Record, row: dict[str, Any], place: str) -> None:
         size = _get(row, "sizeBytesUpperBound", "size_bytes_upper_bound", "sizeBytes", "size_bytes") or details.get("sizeBytes")
         if size is not None:
             record.add("data", f"commit/{repo}/bytes", int(size) if str(size).isdigit() else size, place)
-    variables = {k: v for k, v in row.items() if re.match(r"^PACH_|_COMMIT$", str(k)) and isinstance(v, str)}
-    for variable, value in variables.items():
-        if variable.endswith("_COMMIT") and not variable.startswith("PACH_"):
-            record.add("data", f"input/{variable.removesuffix('_COMMIT').lower()}", value, place)
+    _variables(record, {str(k): v for k, v in row.items() if isinstance(v, str)}, place)
+
+
+def _variables(record: Record, variables: dict[str, str], place: str) -> None:
+    """What a worker's environment says: the commits of its inputs. Ids of job, datum and output are identity."""
+    for name, value in variables.items():
+        if name.endswith("_COMMIT") and not name.startswith("PACH_"):
+            record.add("data", f"input/{name.removesuffix('_COMMIT').lower()}", value, place)
 
 
 def _inputs(record: Record, node: Any, key: str, place: str, depth: int) -> None:

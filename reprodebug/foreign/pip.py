@@ -27,14 +27,34 @@ _MOST_FILES = 40
 
 def find(tree: Tree) -> list[str]:
     """Requirement files of the project itself; those inside a tracker's record belong to its reader."""
-    named = [f for f in tree.files if _NAMES.search(f) and (tree.single or not _ELSEWHERE.search(f))]
-    reports = [
-        f
-        for f in tree.files
-        if _INSPECT.search(f) and (tree.single or not _ELSEWHERE.search(f)) and b'"installed"' in tree.read(f, 1 << 20)
-    ]
+    own = [f for f in tree.files if f.endswith((".txt", ".lock", ".json", ".in")) and (tree.single or not _ELSEWHERE.search(f))]
+    named = [f for f in own if _NAMES.search(f) or (f.endswith(".txt") and _frozen(tree, f))]
+    # what is compiled from an .in file fixes more: the .in counts alone only
+    named += [f for f in own if f.endswith("requirements.in") and f"{f[:-3]}.txt" not in named]
+    reports = [f for f in own if f.endswith(".json") and _report(tree, f)]
     included = {posixpath.normpath(posixpath.join(posixpath.dirname(f), x)) for f in named for x in _included(tree, f)}
+    included -= {f for f in named if f in {posixpath.normpath(posixpath.join(posixpath.dirname(f), x)) for x in _included(tree, f)}}
     return [f for f in named if f not in included] + reports
+
+
+def _frozen(tree: Tree, name: str) -> bool:
+    """Whether a text of any name is what ``pip freeze`` or ``pip list`` prints."""
+    lines = [line for line in tree.text(name, 1 << 13).splitlines()[:-1] or [tree.text(name, 1 << 13)] if line.strip()][:60]
+    if lines[:1] and re.match(r"^Package\s+Version", lines[0]):
+        return True
+    plain = [line for line in lines if not line.startswith("#")]
+    fits = sum(bool(re.match(r"^([A-Za-z0-9][\w.-]*(\[[\w,-]+\])?==\d\S*|-e \S+|[\w.-]+ @ \S+://\S+)\s*$", line)) for line in plain)
+    return len(plain) > 2 and fits == len(plain)
+
+
+def _report(tree: Tree, name: str) -> bool:
+    """Whether a JSON file is what ``pip inspect``, ``pip install --report`` or ``pip list --format json`` prints."""
+    head = tree.read(name, 1 << 12)
+    if b'"pip_version"' in head and (b'"installed"' in head or b'"install"' in head):
+        return True
+    if _INSPECT.search(name) and b'"installed"' in tree.read(name, 1 << 20):
+        return True
+    return re.match(rb'\s*\[\s*\{\s*"name":\s*"[^"]+",\s*"version":\s*"[^"]+"', head) is not None and b'"dist_name"' not in head
 
 
 def read(tree: Tree, place: str) -> Record:
@@ -44,8 +64,9 @@ def read(tree: Tree, place: str) -> Record:
         _inspect(tree, place, record)
         return record
     lines = list(_lines(tree, place, set(), record))
-    pinned = sum("==" in line or "@" in line for _, line, _ in lines)
-    record.rank = 3 if "freeze" in place else 2 if lines and pinned == len(lines) else 1
+    pinned = sum("==" in line.partition(";")[0] or "@" in line for _, line, _ in lines)
+    frozen = "freeze" in place or "pip_list" in place or "pip-list" in place or _frozen(tree, place)
+    record.rank = (3 if frozen and not _NAMES.search(place) or "freeze" in place else 2) if lines and pinned == len(lines) else 1
     for source, line, editable in lines:
         requirement(record, line, source, editable=editable)
     return record
@@ -78,6 +99,9 @@ def requirement(record: Record, line: str, source: str, *, editable: bool = Fals
         record.add("environment", f"package/{key}", version, source)
     else:
         record.package(need.name, version, source)
+    hashes = re.findall(r"--hash[=\s]+(\w+:[0-9A-Fa-f]+)", line)
+    if hashes:
+        record.add("environment", f"package-hash/{key}", sorted({h.lower() for h in hashes})[:200], source)
     if need.extras:
         record.add("environment", f"package-extras/{key}", sorted(need.extras), source)
 
@@ -147,7 +171,9 @@ def _included(tree: Tree, place: str) -> list[str]:
 def _inspect(tree: Tree, place: str, record: Record) -> None:
     try:
         found = json.loads(tree.text(place, 64 << 20))
-        installed = found["installed"]
+        if isinstance(found, list):
+            found = {"installed": [{"metadata": r} for r in found]}
+        installed = found["installed"] if "installed" in found else found["install"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Unreadable(f"{place} is no `pip inspect` report") from error
     record.rank = 3
@@ -155,7 +181,8 @@ def _inspect(tree: Tree, place: str, record: Record) -> None:
         meta = row.get("metadata", {})
         if isinstance(meta.get("name"), str):
             record.package(meta["name"], str(meta.get("version")), place)
-            direct_url(record, meta["name"], row.get("direct_url"), place)
+            if "is_direct" not in row or row["is_direct"]:
+                direct_url(record, meta["name"], row.get("direct_url") or row.get("download_info"), place)
     environment = found.get("environment", {})
     if environment.get("python_full_version"):
         record.add("environment", "python", environment["python_full_version"], place)
@@ -171,8 +198,12 @@ def direct_url(record: Record, name: str, found: object, source: str) -> None:
     vcs = found.get("vcs_info")
     if isinstance(vcs, dict) and vcs.get("commit_id"):
         record.add("environment", f"package-commit/{normal_name(name)}", vcs["commit_id"], source)
-    hashes = (found.get("archive_info") or {}).get("hashes") if isinstance(found.get("archive_info"), dict) else None
-    if isinstance(hashes, dict) and hashes:
-        record.add("environment", f"package-hash/{normal_name(name)}", next(iter(sorted(f"{k}:{v}" for k, v in hashes.items()))), source)
+    archive: dict[str, object] = found["archive_info"] if isinstance(found.get("archive_info"), dict) else {}
+    hashes = archive.get("hashes")
+    known = [f"{k}:{v}" for k, v in hashes.items()] if isinstance(hashes, dict) else []
+    if isinstance(archive.get("hash"), str):
+        known.append(str(archive["hash"]).replace("=", ":", 1))
+    if known:
+        record.add("environment", f"package-hash/{normal_name(name)}", sorted(set(known)), source)
     if found.get("url"):
         record.add("environment", f"package-origin/{normal_name(name)}", str(found["url"]), source)

@@ -17,6 +17,7 @@ Keys: ``environment``: ``python``, ``package/<name>`` (PEP 503), ``env/<VARIABLE
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -29,6 +30,9 @@ MAX_FACTS = 200_000
 MAX_POINTS = 4_000_000
 _MAX_TEXT = 20_000
 """characters kept of one value"""
+
+NOT_SELECTED = "not what the project's Python selects"
+"""note of a package that a lock file fixes for another machine or interpreter"""
 
 
 class Unreadable(ReprodebugError):
@@ -45,8 +49,10 @@ class Fact:
     """a JSON value: text, number, bool, None, list or mapping; secrets masked"""
     source: str
     """relative path of the file that says so"""
-    derived: str = ""
-    """key of the fact that this one follows from (an interpolation, a file made from another)"""
+    derived: str | tuple[str, ...] = ""
+    """key of the fact that this one follows from (an interpolation, a file made from another); several where any may be the cause"""
+    note: str = ""
+    """what the record says beside the value, e.g. ``group dev``"""
 
 
 @dataclass(slots=True)
@@ -71,8 +77,9 @@ class Record:
     notes: list[str] = field(default_factory=list)
     """what was cut, not recorded, or needs an extra; one sentence each"""
     _points: int = 0
+    _key: bytes = field(default_factory=redact.machine_key)
 
-    def add(self, section: str, key: str, value: Any, source: str, *, derived: str = "") -> None:
+    def add(self, section: str, key: str, value: Any, source: str, *, derived: str | tuple[str, ...] = "", note: str = "") -> None:
         """Add one fact; a later one of the same key replaces an earlier. The value is masked by the name of its key."""
         if section not in SECTIONS:
             raise ValueError(f"no section {section!r}")
@@ -80,17 +87,42 @@ class Record:
             if not self.notes or "more facts" not in self.notes[-1]:
                 self.notes.append(f"more facts than {MAX_FACTS:,}: the rest was not read")
             return
-        self.facts[section, key] = Fact(section, key, masked(key, value), source, derived)
+        value = masked(key, value, self._key)
+        if section in ("code", "container"):
+            value = _commands(value, self._key)
+        self.facts[section, key] = Fact(section, key, value, source, derived, note)
 
-    def package(self, name: str, version: str | None, source: str) -> None:
-        """One installed or pinned package."""
-        self.add("environment", f"package/{normal_name(name)}", version, source)
+    def package(self, name: str, version: str | None, source: str, *, note: str = "") -> None:
+        """One installed or pinned package. What else is known of it stands under ``package-build/<name>``, ``package-commit/``,
+        ``package-origin/``, ``package-hash/`` (a list), ``package-edited/``, ``package-channel/`` and ``package-extras/``."""
+        self.add("environment", f"package/{normal_name(name)}", version, source, note=note)
 
     def point(self, name: str, step: int, value: float) -> None:
         """One value of a metric."""
         if self._points < MAX_POINTS:
             self._points += 1
             self.series.setdefault(name, {})[step] = value
+        else:
+            self._too_many()
+
+    def points(self, name: str, steps: Sequence[int], values: Sequence[float]) -> None:
+        """Many values of a metric at once; the last one of a step counts."""
+        left = MAX_POINTS - self._points
+        if len(steps) > left:
+            self._too_many()
+        steps, values = steps[:left], values[:left]
+        self._points += len(steps)
+        if steps:
+            known = self.series.get(name)
+            if known is None:
+                self.series[name] = dict(zip(steps, values, strict=True))
+            else:
+                known.update(zip(steps, values, strict=True))
+
+    def _too_many(self) -> None:
+        text = f"more metric values than {MAX_POINTS:,}: the rest was not read"
+        if text not in self.notes:
+            self.notes.append(text)
 
     def leaves(self, section: str, prefix: str, value: Any, source: str) -> None:
         """Every leaf of nested mappings, by dotted path; a list is one value."""
@@ -118,15 +150,27 @@ def normal_name(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).strip().lower()
 
 
-def masked(key: str, value: Any) -> Any:
-    """``value`` with secrets masked, by the last part of its key and by the form of its text; nested values too."""
-    name = re.split(r"[./]", key)[-1]
-    if isinstance(value, str):
-        return redact.redact_value(name, value[:_MAX_TEXT], redact.machine_key())
-    if isinstance(value, dict):
-        return {str(k)[:500]: masked(str(k), v) for k, v in list(value.items())[:10_000]}
-    if isinstance(value, (list, tuple)):
-        return [masked(key, v) for v in value[:10_000]]
+def masked(key: str, value: Any, secret: bytes | None = None) -> Any:
+    """``value`` with secrets masked, by the last part of its key and by the form of its text; nested values too.
+
+    ``secret``: the key of the masks, this machine's where none is given.
+    """
     if value is None or isinstance(value, (bool, int, float)):
         return value
+    secret = redact.machine_key() if secret is None else secret
+    if isinstance(value, str):
+        return redact.redact_value(re.split(r"[./]", key)[-1], value[:_MAX_TEXT], secret)
+    if isinstance(value, dict):
+        return {str(k)[:500]: masked(str(k), v, secret) for k, v in list(value.items())[:10_000]}
+    if isinstance(value, (list, tuple)):
+        return [masked(key, v, secret) for v in value[:10_000]]
     return str(value)[:_MAX_TEXT]
+
+
+def _commands(value: Any, secret: bytes) -> Any:
+    """``value`` with the secrets of command lines masked: ``--token X``, ``NAME_TOKEN=X``; a text, or a list of words or lines."""
+    if isinstance(value, str):
+        return redact.redact_argv([value], secret)[0]
+    if isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return redact.redact_argv(value, secret)
+    return value

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from reprodebug.foreign.protocol import Record
+import re
+
+from reprodebug.foreign.protocol import Record, Unreadable
 from reprodebug.foreign.tree import Tree
 
 NAME = "pyenv"
 
 
 def find(tree: Tree) -> list[str]:
-    """Version files of the project."""
-    return [f for f in tree.files if f.rsplit("/", 1)[-1] == ".python-version" or (f in ("version", ".pyenv/version", "pyenv/version")
-            and (tree.single or "pyenv" in f or "pyenv" in tree.root))]  # fmt: skip
+    """Version files: of the project, and pyenv's own ``version``."""
+    return [
+        f
+        for f in tree.files
+        if f.rsplit("/", 1)[-1] == ".python-version"
+        or (f.rsplit("/", 1)[-1] == "version" and ("pyenv" in f or "pyenv" in tree.root or tree.single or f == "version") and _versions(tree, f))
+    ]
+
+
+def _versions(tree: Tree, name: str) -> list[str]:
+    """The versions that a file names, in order; none where it holds anything else."""
+    words = [w for line in tree.text(name, 1 << 14).splitlines() for w in line.partition("#")[0].replace(":", " ").split()]
+    fits = all(re.fullmatch(r"system|\d+(\.\d+)*([a-z]+\d*)?(-dev|t)?|[a-z][\w.+-]*", w) for w in words)
+    return words if fits and len(words) < 50 else []
 
 
 def read(tree: Tree, place: str) -> Record:
     """The version asked for."""
     record = Record(NAME, place, rank=1)
-    words = [w for line in tree.lines(place) for w in line.partition("#")[0].replace(":", " ").split()]
-    if words:
-        record.add("environment", "python", words[0].removeprefix("python-").removeprefix("cpython-"), place)
+    words = _versions(tree, place)
+    if not words:
+        raise Unreadable(f"{place} names no version")
+    record.add("environment", "python", re.sub(r"^(c?python|pypy)-(?=\d)", "", words[0]), place)
     return record

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
 import zipfile
 from typing import Any
 
@@ -36,19 +37,38 @@ def find(tree: Tree) -> list[str]:
 def read(tree: Tree, place: str) -> Record:
     """One file. Raises Unreadable."""
     record = Record(NAME, place)
-    found = _FILE.search(place)
-    rank = (found[3] or found[4] or "0") if found else "0"
-    prefix = "rng" if rank == "0" else f"rng/rank {rank}"
-    for name, (_, body) in states(tree, place).items():
-        record.add("environment", f"{prefix}/{name}", "state sha256:" + hashlib.sha256(body).hexdigest()[:12], place)
+    prefix = key_of(place, "")[:-1]
+    for name, (algorithm, body) in states(tree, place).items():
+        record.add("environment", f"{prefix}/{name}", f"{_told(name, algorithm, body)}sha256:{hashlib.sha256(body).hexdigest()[:12]}", place)
     loaded = _load(tree, place)
     if isinstance(loaded, dict) and isinstance(loaded.get("step"), int):
         record.add("config", f"{prefix}/step", loaded["step"], place)
     return record
 
 
+def key_of(place: str, generator: str) -> str:
+    """The key under which the state of a generator stands in the record of a place."""
+    found = _FILE.search(place)
+    rank = (found[3] or found[4] or "0") if found else "0"
+    return f"{'rng' if rank == '0' else f'rng/rank {rank}'}/{generator}"
+
+
+def _told(name: str, algorithm: str, body: bytes) -> str:
+    """What a state says of itself: position in the block, seed."""
+    if name in ("python", "numpy") and algorithm == "mt19937" and len(body) >= 2500:
+        return f"position {struct.unpack_from('<i', body, 2496)[0]}, "
+    if name == "torch" and len(body) >= 5016:
+        seed, left = struct.unpack_from("<Qi", body)
+        return f"seed {seed}, position {625 - left}, "
+    if name.startswith("cuda") and len(body) == 16:
+        seed, offset = struct.unpack("<QQ", body)
+        return f"seed {seed}, offset {offset}, "
+    return ""
+
+
 def states(tree: Tree, place: str) -> dict[str, tuple[str, bytes]]:
-    """Generator -> (algorithm, state): ``python``, ``numpy``, ``torch``, ``cuda.<n>``. Raises Unreadable."""
+    """Generator -> (algorithm, state): ``python``, ``numpy``, ``torch``, ``cuda.<n>``, in the layouts of ``recorder/randomness.py``.
+    Raises Unreadable."""
     import numpy as np
 
     loaded = _load(tree, place)
@@ -58,11 +78,16 @@ def states(tree: Tree, place: str) -> dict[str, tuple[str, bytes]]:
     python = loaded.get("random_state", loaded.get("python"))
     if isinstance(python, (tuple, list)) and len(python) >= 2 and isinstance(python[1], (tuple, list)):
         words = [int(w) & 0xFFFFFFFF for w in python[1][:625]]
-        found["python"] = ("MT19937", np.array(words, "<u4").tobytes() + repr(python[2] if len(python) > 2 else None).encode())
-    numpy_state = loaded.get("numpy_random_seed", loaded.get("numpy"))
-    if isinstance(numpy_state, (tuple, list)) and len(numpy_state) >= 3:
-        raw = np.asarray(numpy_state[1]).astype("<u4").tobytes()
-        found["numpy"] = (str(numpy_state[0]), raw + f"{int(numpy_state[2])}/{numpy_state[3:]}".encode())
+        kept = python[2] if len(python) > 2 else None
+        found["python"] = ("mt19937", np.array(words, "<u4").tobytes() + (b"" if kept is None else repr(kept).encode()))
+    state = loaded.get("numpy_random_seed", loaded.get("numpy"))
+    if isinstance(state, dict) and isinstance(state.get("state"), dict):  # get_state(legacy=False)
+        inner = state["state"]
+        state = (state.get("bit_generator"), inner.get("key"), inner.get("pos"), state.get("has_gauss", 0), state.get("gauss", 0.0))
+    if isinstance(state, (tuple, list)) and len(state) >= 3 and state[1] is not None:
+        raw = np.asarray(state[1]).astype("<u4").tobytes()
+        kept = repr(tuple(state[3:])).encode() if len(state) > 3 and state[3] else b""
+        found["numpy"] = (str(state[0]).lower(), raw + struct.pack("<i", int(state[2])) + kept)
     for key, name in (("torch_manual_seed", "torch"), ("cpu", "torch"), ("torch", "torch")):
         value: Any = loaded.get(key)
         if hasattr(value, "numpy") and name not in found:
@@ -73,7 +98,7 @@ def states(tree: Tree, place: str) -> dict[str, tuple[str, bytes]]:
         for n, one in enumerate(several):
             if hasattr(one, "numpy"):
                 device = "cuda" if "cuda" in key else key
-                found[f"{device}.{n}"] = ("Philox", one.cpu().numpy().tobytes())
+                found[f"{device}.{n}"] = ("philox", one.cpu().numpy().tobytes())
     return found
 
 

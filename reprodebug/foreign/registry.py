@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+import re
 from typing import Any
 
 from reprodebug.foreign.protocol import Record, Unreadable
@@ -28,23 +29,54 @@ def readers() -> list[Any]:
     return found
 
 
-def read_all(path: str) -> list[Record]:
+def read_all(path: str, wanted: str = "") -> list[Record]:
     """What every system says that left something in a directory (or in one file). Never raises for a broken record: that
-    becomes a record with a note."""
+    becomes a record with a note. ``wanted``: id or name of the run that is read where a tracker holds several; raises Unreadable
+    where none is called so."""
     tree = Tree(path)
     found: list[Record] = []
+    known: list[str] = []
+    chosen = False
     for reader in readers():
         try:
             places = reader.find(tree)[:_MOST_PLACES]
-        except (OSError, ValueError):
+            if wanted and hasattr(reader, "runs"):
+                own = reader.runs(tree)
+                known += own
+                named = [p for p in own if wanted in (p, _name(p))] or [p for p in own if _name(p).startswith(wanted)]
+                chosen |= bool(named)
+                places = named[:1] or ([] if own else places)
+        except Exception:  # noqa: BLE001 - what cannot even be looked for is not there
             continue
         for place in places:
             try:
                 found.append(reader.read(tree, place))
-            except (Unreadable, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, MemoryError) as error:
+            except Exception as error:  # noqa: BLE001 - one broken record must not take the others with it
                 text = error.args[0] if isinstance(error, Unreadable) and error.args else f"{type(error).__name__}: {error}"
                 where = os.path.basename(place) or place or "."
                 found.append(Record(reader.NAME, place, notes=[f"{reader.NAME}: {where} could not be read: {str(text)[:200]}"]))
+    if wanted and not chosen:
+        some = ", ".join(_name(p) for p in known[:8])
+        raise Unreadable(f"{path} holds no run {wanted}" + (f"; it holds {some}{' ...' if len(known) > 8 else ''}" if some else ""))
+    for record in found:
+        _unpinned(record)
     if tree.cut:
         found.append(Record("directory", "", notes=["the directory holds more files than are looked at"]))
     return found
+
+
+def _name(place: str) -> str:
+    """What people call the run at a place: its id or its folder."""
+    return re.sub(r"^(offline-|dry)?run-\d{8}_\d{6}-", "", re.split(r"[/#]", place)[-1].removesuffix(".zip"))
+
+
+_LAKEFS = re.compile(r"lakefs://([\w.-]+)/([\w.~^@-]+)")
+
+
+def _unpinned(record: Record) -> None:
+    """A note for an address in lakeFS that is read at a branch: its data may have moved."""
+    for fact in record.facts.values():
+        for repo, ref in _LAKEFS.findall(fact.value) if isinstance(fact.value, str) and "lakefs://" in fact.value else ():
+            text = f"{repo} is read at {ref}, a branch or tag: it is not pinned to a commit"
+            if not re.fullmatch(r"[0-9a-f]{12,64}", ref) and text not in record.notes:
+                record.notes.append(text)

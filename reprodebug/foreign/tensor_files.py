@@ -20,12 +20,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from reprodebug.foreign.protocol import Unreadable
+from reprodebug.foreign.tree import Tree
 
 if TYPE_CHECKING:
     import numpy as np
 
 SUFFIXES = (".npy", ".npz", ".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".h5", ".hdf5")
 MAX_TENSOR = 16 << 30
+_UNPACKED = 512 << 20
+"""bytes of one tensor up to which any compression is believed"""
 _MAX_NAMES = 1_000_000
 _MAX_HEADER = 100 << 20
 _SAFE = {
@@ -70,6 +73,8 @@ class Tensors:
     notes: list[str] = field(default_factory=list)
     dump: bool = False
     """activations, not a checkpoint"""
+    order: str = ""
+    """what the order of the names was taken from, where the file does not say it"""
 
     def place(self, name: str) -> Place:
         """Step, module, tensor and kind of a name."""
@@ -177,6 +182,12 @@ def _fits(shape: tuple[int, ...], itemsize: int, left: int) -> None:
         raise Unreadable("a header that asks for more bytes than there are")
 
 
+def _unpacks(name: str, size: int, stored: int) -> None:
+    """Refuse what fills the memory out of next to nothing: compressed zeros, or a data set that was never written."""
+    if size > MAX_TENSOR or (size > _UNPACKED and size > 100 * stored):
+        raise Unreadable(f"{name} unpacks to {size >> 20} MiB")
+
+
 def _npz(path: str) -> Tensors:
     import numpy as np
 
@@ -187,10 +198,7 @@ def _npz(path: str) -> Tensors:
 
     def load(name: str) -> Tensor:
         info = infos[name]
-        if info.file_size > MAX_TENSOR or (
-            info.compress_size and info.file_size / info.compress_size > 2000 and info.file_size > 256 << 20
-        ):
-            raise Unreadable(f"{name} unpacks to {info.file_size >> 20} MiB")
+        _unpacks(name, info.file_size, info.compress_size)
         with zipfile.ZipFile(path) as z, z.open(info) as f:
             version = np.lib.format.read_magic(f)
             shape, fortran, dtype = (np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0)(
@@ -275,13 +283,16 @@ def _hdf5(path: str) -> Tensors:
 
     names: list[str] = []
     notes: list[str] = []
+    order = ""
     with h5py.File(path, "r", locking=False) as f:
         stack: list[tuple[str, int]] = [("/", 0)]
         while stack and len(names) < _MAX_NAMES:
             at, depth = stack.pop()
             group = f[at]
             tracked = group.id.get_create_plist().get_link_creation_order() & h5py.h5p.CRT_ORDER_TRACKED
-            keys = list(group.keys()) if tracked else sorted(group.keys(), key=_natural)
+            keys = list(group.keys()) if tracked else _in_order(group)
+            if not tracked and len(keys) > 1:
+                order = "the order in which its objects lie in the file is taken for the order in which they were made"
             below: list[tuple[str, int]] = []
             for key in keys:
                 link = group.get(key, getlink=True)
@@ -305,11 +316,62 @@ def _hdf5(path: str) -> Tensors:
     def load(name: str) -> Tensor:
         with h5py.File(path, "r", locking=False) as f:
             data = f[name]
-            if data.dtype.itemsize * data.size > MAX_TENSOR:
-                raise Unreadable(f"{name} is larger than {MAX_TENSOR >> 30} GiB")
+            _unpacks(name, data.dtype.itemsize * data.size, data.id.get_storage_size())
             return _array(data[()])
 
-    return Tensors(path, names, load, notes, dump=True)
+    return Tensors(path, names, load, notes, dump=True, order=order)
+
+
+def _in_order(group: Any) -> list[str]:
+    """Names in a group that keeps no order of creation: by where their objects lie in the file, which is allocated as they are made."""
+    import h5py
+
+    def place(name: str) -> tuple[int, list[tuple[int, int, str]]]:
+        try:
+            if isinstance(group.get(name, getlink=True), h5py.HardLink):
+                return int(h5py.h5o.get_info(group.id, name.encode()).addr), _natural(name)
+        except (KeyError, RuntimeError, OSError, ValueError, AttributeError):
+            pass
+        return 1 << 63, _natural(name)
+
+    return sorted(group.keys(), key=place)
+
+
+_NO_WEIGHTS = re.compile(r"(^|/)(rng_state[\w.]*|random_states_\d+|optimizer|scheduler|scaler|training_args)\.(pth?|bin|pkl)$|(^|/)(\.git|\.dvc|\.aim|site-packages)/")
+_MOST_FILES, MOST_BYTES = 2000, 8 << 30
+"""looked at below a folder; bytes of both sides that are read without being asked for"""
+
+
+def in_folder(tree: Tree) -> dict[str, int]:
+    """Tensor files below a folder -> bytes; generator states and what trackers keep for themselves are left out."""
+    found = [f for f in tree.files if f.lower().endswith(SUFFIXES) and not _NO_WEIGHTS.search(f)]
+    return {f: tree.size(f) for f in found[:_MOST_FILES]}
+
+
+def open_folder(tree: Tree, files: list[str]) -> Tensors:
+    """Several files of a folder as one: the tensors keep their file's name in front, unless there is one file only. What cannot be read is
+    a note. Raises Unreadable where nothing can."""
+    opened: dict[str, Tensors] = {}
+    notes: list[str] = []
+    for f in files:
+        try:
+            opened[f] = open_tensors(tree.path(f))
+        except Unreadable as error:
+            notes.append(f"{f}: {error.message}")
+    if not opened:
+        raise Unreadable(notes[0] if notes else "no tensor file")
+    several = len(files) > 1
+    where: dict[str, tuple[Tensors, str]] = {}
+    for f, own in opened.items():
+        # a file that is one array, or one step of a dump, is named by its path
+        stem = os.path.splitext(f)[0]
+        for name in own.names:
+            label = stem if name == "array" else f"{stem}/{name.lstrip('/')}" if several else name
+            where[label] = (own, name)
+        notes += own.notes
+    dump = any(t.dump for t in opened.values()) or any(_STEP.match(p) for f in files for p in os.path.splitext(f)[0].split("/"))
+    order = next((t.order for t in opened.values() if t.order), "")
+    return Tensors(tree.root, list(where), lambda label: where[label][0].load(where[label][1]), notes, dump=dump, order=order)
 
 
 def _natural(text: str) -> list[tuple[int, int, str]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 import stat
+from bisect import bisect_left
 from collections.abc import Iterator
 from functools import cached_property
 
@@ -35,17 +37,34 @@ class Tree:
             return [self._only]
         found: list[str] = []
         seen = 0
-        for folder, folders, names in os.walk(self.root):
-            folders[:] = sorted(f for f in folders if f not in self._leave_out)
-            for name in sorted(names):
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            try:
+                with os.scandir(os.path.join(self.root, *folder.split("/"))) as entries:
+                    own = sorted(entries, key=lambda e: e.name)
+            except OSError:
+                continue
+            below = []
+            for entry in own:
+                name = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    if entry.name not in self._leave_out:
+                        below.append(name)
+                    continue
                 seen += 1
                 if seen > self._most:
                     self.cut = True
                     return sorted(found)
-                path = os.path.join(folder, name)
-                if self._inside(path):
-                    found.append(os.path.relpath(path, self.root).replace(os.sep, "/"))
+                # a regular file in a folder that was entered lies inside; where a link leads has to be looked up
+                if entry.is_file(follow_symlinks=False) or (entry.is_symlink() and self._inside(entry.path)):
+                    found.append(name)
+            folders += reversed(below)
         return sorted(found)
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.files)
 
     @cached_property
     def folders(self) -> list[str]:
@@ -58,15 +77,18 @@ class Tree:
 
     def match(self, *patterns: str) -> list[str]:
         """Files whose relative path or own name matches one of the shell patterns."""
-        return [f for f in self.files if any(fnmatch.fnmatch(f, p) or fnmatch.fnmatch(f.rsplit("/", 1)[-1], p) for p in patterns)]
+        wanted = re.compile("|".join(f"(?:.*/)?(?:{fnmatch.translate(p)})" for p in patterns)).match
+        return [f for f in self.files if wanted(f)]
 
     def below(self, folder: str) -> list[str]:
         """Files below a folder (``""``: all)."""
         prefix = folder.rstrip("/") + "/" if folder else ""
-        return [f for f in self.files if f.startswith(prefix)]
+        start = bisect_left(self.files, prefix)
+        end = bisect_left(self.files, prefix[:-1] + "0") if prefix else len(self.files)  # "0" comes after "/"
+        return self.files[start:end]
 
     def exists(self, name: str) -> bool:
-        return self._inside(self.path(name))
+        return name in self._known or self._inside(self.path(name))
 
     def path(self, name: str) -> str:
         """The absolute path of a relative one. For libraries that open by path; readers check ``exists`` first."""
@@ -78,10 +100,10 @@ class Tree:
     def read(self, name: str, limit: int = MAX_BYTES) -> bytes:
         """The first ``limit`` bytes of a file. Raises OSError, and FileNotFoundError for a path that leads out."""
         path = self.path(name)
-        if not self._inside(path):
+        if not self.exists(name):
             raise FileNotFoundError(name)
         with open(path, "rb") as f:
-            return f.read(limit)
+            return f.read(min(limit, os.fstat(f.fileno()).st_size))
 
     def text(self, name: str, limit: int = 16 << 20) -> str:
         """The same as text: UTF-8, a byte-order mark dropped, what is no UTF-8 replaced."""
@@ -91,10 +113,14 @@ class Tree:
         """Lines of a text file."""
         yield from self.text(name).splitlines()
 
+    @cached_property
+    def _real_root(self) -> str:
+        return os.path.join(os.path.realpath(self.root), "")
+
     def _inside(self, path: str) -> bool:
         try:
             real = os.path.realpath(path)
-            if real != os.path.join(os.path.realpath(self.root), "") and not real.startswith(os.path.join(os.path.realpath(self.root), "")):
+            if not real.startswith(self._real_root):
                 return False
             return stat.S_ISREG(os.stat(real).st_mode)
         except (OSError, ValueError):

@@ -104,14 +104,94 @@ def _log(tree: Tree, path: str, record: Record, config: dict[str, Any], removed:
         record.notes.append(f"{path} is no W&B log")
         return
     step = 0
+    history = _History(record)
     try:
         for raw in _wire.leveldb_records(data, _HEADER):
+            taken = history.take(raw)
+            if taken is not None:
+                step = taken + 1
+                continue
             try:
                 step = _entry(_wire.message(raw), record, config, summary, path, step)
             except _wire.Cut:
                 continue
     except _wire.Cut as error:
         record.notes.append(f"{path} was cut ({error}): what stands before the cut was read")
+    history.finish()
+
+
+class _History:
+    """History records that repeat the keys of the one before, which is nearly all of them: only steps and numbers are parsed.
+
+    Owns the layout that W&B's client writes: items of ``key`` or ``nested_key`` and ``value_json``, then the step. Whatever is
+    written in another way, or is no number, is left to ``_entry``.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.names: list[str] = []
+        self.pattern: re.Pattern[bytes] | None = None
+        """of a whole record: a group for each metric, the last one for the step"""
+        self.rows: list[tuple[bytes, ...]] = []
+        self.steps: list[int] = []
+        self.patience = 1000
+        """layouts that are still learnt; a log that changes them all the time gains nothing"""
+
+    def take(self, raw: bytes) -> int | None:
+        """The step of a record that was taken; None for one that was not."""
+        found = self.pattern.fullmatch(raw) if self.pattern is not None else None
+        if found is None:
+            if self.patience and _HISTORY(raw):
+                self.finish()
+                self._learn(raw)
+                self.patience -= 1
+            return None
+        groups = found.groups()
+        step = _wire.signed(_wire.varint(memoryview(groups[-1]), 0)[0]) if groups[-1] else 0
+        self.rows.append(groups)
+        self.steps.append(step)
+        return step
+
+    def _learn(self, raw: bytes) -> None:
+        """Take the layout of a record for those that follow; the record itself is left to ``_entry``."""
+        self.names, self.pattern = [], None
+        try:
+            entry = _wire.message(raw)
+            items = _wire.message(entry[2][0])[1] if set(entry) <= {1, 2} and len(entry[2]) == 1 else []
+            parts = [_NUMBERED, rb"\x12[\x80-\xff]{0,4}[\x00-\x7f]"]
+            for item in items:
+                fields = _wire.message(item)
+                value = bytes(fields[16][0])
+                if len(item) > 127 or len(value) > 127 or set(fields) not in ({1, 16}, {2, 16}):
+                    return
+                words = [_wire.text(k) for k in fields.get(1, fields.get(2, ()))]
+                own = not _SKIPPED_METRICS.match(words[0])
+                if own:
+                    self.names.append(".".join(words))
+                head = re.escape(bytes(item)[: len(item) - len(value) - 1])
+                # a value is told by its characters: none of them begins the next item or the step
+                parts.append(rb"\x0a." + head + rb"." + (rb"([-+0-9.eE]{1,40})" if own else rb"[-+0-9.eE]{1,40}"))
+        except (_wire.Cut, KeyError):
+            return
+        if self.names:
+            self.pattern = re.compile(b"".join(parts) + rb"(?:\x12\x00|\x12[\x02-\x0b]\x08([\x80-\xff]{0,9}[\x00-\x7f]))", re.S)
+
+    def finish(self) -> None:
+        """Hand over what was taken."""
+        columns = list(zip(*self.rows, strict=True))[:-1]
+        for name, column in zip(self.names, columns, strict=False):
+            try:
+                self.record.points(name, self.steps, list(map(float, column)))
+            except ValueError:
+                pairs = [(s, float(v)) for s, v in zip(self.steps, column, strict=True) if _IS_NUMBER(v)]
+                self.record.points(name, [s for s, _ in pairs], [v for _, v in pairs])
+        self.rows, self.steps = [], []
+
+
+_NUMBERED = rb"(?:\x08[\x80-\xff]{0,9}[\x00-\x7f])?"
+"""the record's number, which newer clients write first"""
+_HISTORY = re.compile(_NUMBERED + rb"\x12", re.S).match
+_IS_NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?").fullmatch
 
 
 def _entry(entry: dict[int, list[Any]], record: Record, config: dict[str, Any], summary: dict[str, Any], path: str, step: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import random
@@ -21,6 +22,7 @@ from reprodebug.foreign.registry import read_all
 from reprodebug.foreign.tensor_files import open_tensors
 from tests.foreign.test_systems import field, put, scalar, wandb_log
 
+ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = int(os.environ.get("REPRODEBUG_FUZZ", "150"))
 """mutants per format; 10000 with `make fuzz`"""
 
@@ -156,19 +158,74 @@ def test_mutated_tensor_files(kind: str, tmp_path: Path) -> None:
             continue
 
 
-def test_mutated_hdf5_files_never_take_the_tool_down(tmp_path: Path) -> None:
-    """libhdf5 may crash or loop on what it reads: the attempt is made in a process of its own."""
-    data = tensor_seed("h5", tmp_path).read_bytes()
-    rng = random.Random(5)
-    for n in range(12):
-        (tmp_path / f"{n}.h5").write_bytes(mutated(data, rng))
-    for n in range(12):
-        path = str(tmp_path / f"{n}.h5")
-        done = subprocess.run(
-            [sys.executable, "-m", "reprodebug", "compare", path, path, "--json", "-"], capture_output=True, text=True, timeout=60
-        )
-        assert done.returncode in (0, 1, 2, 3), done.stderr
-        assert "Traceback" not in done.stderr
+HDF5_LOOP = """
+import random, signal, sys
+from pathlib import Path
+from reprodebug.foreign.protocol import Unreadable
+from reprodebug.foreign.tensor_files import open_tensors
+from tests.foreign.test_hostile import mutated
+data, path = Path(sys.argv[1]).read_bytes(), Path(sys.argv[1]).with_name("x.h5")
+for n in range(int(sys.argv[2])):
+    path.write_bytes(mutated(data, random.Random(n)))
+    signal.alarm(20)
+    try:
+        opened = open_tensors(str(path))
+        for name in opened.names[:50]:
+            try:
+                opened.load(name)
+            except Unreadable:
+                pass
+    except Unreadable:
+        pass
+"""
+
+
+@pytest.mark.parametrize("layout", ["earliest", "latest"])
+def test_mutated_hdf5_files_never_take_the_tool_down(layout: str, tmp_path: Path) -> None:
+    """libhdf5 is C: the mutants are read in a process of its own, so that a crash or an endless loop is seen as what it is."""
+    import h5py
+    import numpy as np
+
+    path = tmp_path / "seed.h5"
+    a = np.arange(400, dtype=np.float32).reshape(20, 20)
+    with h5py.File(path, "w", libver=layout) as f:
+        f.create_dataset("step_1/conv/output", data=a, chunks=(5, 5), compression="gzip", shuffle=True, fletcher32=True)
+        f.create_dataset("step_1/fc/output", data=a.astype("f2"), chunks=(20, 20), compression="lzf", maxshape=(None, 20))
+        f.create_dataset("step_2/conv/output", data=a)
+        f["step_2"].attrs["x"] = np.arange(5)
+        f.create_dataset("names", data=["a", "b"], dtype=h5py.string_dtype())
+    done = subprocess.run([sys.executable, "-c", HDF5_LOOP, str(path), str(ROUNDS)], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_mutated_aim_repositories(tmp_path: Path) -> None:
+    """Rows as RocksDB gives them, and a few whole repositories (RocksDB itself runs in a process of its own)."""
+    import shutil
+
+    from reprodebug.foreign import aim
+    from reprodebug.foreign.protocol import Record
+
+    pair = ROOT / "tests" / "foreign" / "records" / "aim-killed" / "a"
+    from reprodebug.foreign.tree import Tree
+
+    tree = Tree(str(pair))
+    place = aim.runs(tree)[0]
+    run = place.rsplit("/", 1)[-1]
+    meta, series = aim._databases(tree, [place, f".aim/seqs/chunks/{run}"])
+    rng = random.Random(3)
+    for _ in range(ROUNDS):
+        rows = [(mutated(k, rng), v) if rng.random() < 0.1 else (k, mutated(v, rng)) if rng.random() < 0.1 else (k, v) for k, v in meta[:80]]
+        aim._tree_of(rows, run)
+        record = Record("Aim", "x")
+        aim._series(record, aim._tree_of([(mutated(k, rng), v) if rng.random() < 0.3 else (k, v) for k, v in series[:60]], run), {}, run)
+    files = [p for p in pair.rglob("*") if p.is_file() and p.stat().st_size]
+    for n in range(max(4, ROUNDS // 100)):
+        copy = tmp_path / str(n)
+        shutil.copytree(pair, copy)
+        victim = copy / rng.choice(files).relative_to(pair)
+        victim.write_bytes(mutated(victim.read_bytes(), rng))
+        found = read_all(str(copy))
+        assert all(r.facts or r.series or r.notes for r in found)
 
 
 class Payload:
@@ -243,3 +300,138 @@ def test_repository_configuration_runs_nothing(tmp_path: Path) -> None:
     found = [f for r in read_all(str(repo)) for f in r.facts]
     assert ("code", "git_commit") in found
     assert not marker.exists()
+
+
+class Evil:
+    """A pickle that creates a file when it is loaded in full."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (os.mkdir, (self.path,))
+
+
+def test_payloads_inside_torch_archives_are_not_run(tmp_path: Path) -> None:
+    import torch
+
+    marker = tmp_path / "was-here"
+    folder = tmp_path / "run" / "checkpoint-1"
+    folder.mkdir(parents=True)
+    for name in ("rng_state.pth", "model.pt", "random_states_0.pkl"):
+        torch.save({"cpu": torch.zeros(2), "python": Evil(str(marker)), "numpy": Evil(str(marker))}, folder / name)
+    read_all(str(tmp_path / "run"))
+    with pytest.raises(Unreadable, match="without executing"):
+        open_tensors(str(folder / "model.pt"))
+    assert not marker.exists()
+
+
+def test_nothing_outside_is_read_through_hdf5_or_zip(tmp_path: Path) -> None:
+    import h5py
+    import numpy as np
+
+    (tmp_path / "raw.bin").write_bytes(b"\x01" * 16)
+    with h5py.File(tmp_path / "other.h5", "w") as f:
+        f["secret"] = np.arange(4.0)
+    inside = tmp_path / "run"
+    inside.mkdir()
+    with h5py.File(inside / "a.h5", "w") as f:
+        f["own"] = np.arange(3.0)
+        f["link"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/secret")
+        f["soft"] = h5py.SoftLink("/link")
+        f.create_dataset("raw", (4,), "f4", external=[(str(tmp_path / "raw.bin"), 0, 16)])
+        virtual = h5py.VirtualLayout((4,), "f8")
+        virtual[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "secret", (4,))
+        f.create_virtual_dataset("virtual", virtual)
+    opened = open_tensors(str(inside / "a.h5"))
+    assert opened.names == ["/own"]
+    assert len(opened.notes) == 4
+    with zipfile.ZipFile(inside / "offline-1.zip", "w") as z:
+        z.writestr("../../task.json", '{"hyperparams": {"Args": {"lr": {"value": "0.1"}}}, "script": null}')
+    before = sorted(p.name for p in tmp_path.rglob("*"))
+    read_all(str(inside))
+    assert sorted(p.name for p in tmp_path.rglob("*")) == before
+
+
+def test_arrays_that_were_never_written_do_not_fill_the_memory(tmp_path: Path) -> None:
+    import h5py
+
+    with h5py.File(tmp_path / "huge.h5", "w") as f:
+        f.create_dataset("x", (1 << 20, 1 << 11), "f8", chunks=(1024, 1024), compression="gzip")
+    with pytest.raises(Unreadable, match="unpacks to"):
+        open_tensors(str(tmp_path / "huge.h5")).load("/x")
+    with zipfile.ZipFile(tmp_path / "offline-1.zip", "w", zipfile.ZIP_DEFLATED) as z, z.open("task.json", "w") as f:
+        for _ in range(64):
+            f.write(b" " * (1 << 20))
+    assert any("unpacks to" in n for r in read_all(str(tmp_path)) for n in r.notes)
+
+
+DEEP = {
+    "config.yaml": "[" * 100_000, "params.yaml": "{a: " * 50_000, "settings.json": "[" * 1_000_000, "settings.toml": "a = " + "[" * 100_000,
+    "conf/laughs.yaml": "a0: x\n" + "".join(f"a{n}: '{('${a%d}' % (n - 1)) * 10}'\n" for n in range(1, 25)),
+    "task.json": json.dumps({"hyperparams": {}, "configuration": {"x": {"value": "#" * 3000}, "y": {"value": "{a " * 3000}}}),
+    "Dockerfile": "FROM " + "${A:-" * 5000 + "x" + "}" * 5000 + "\nRUN " + "$(" * 5000,
+    "compose.yaml": "services:\n  a:\n    image: '" + "${A:-" * 3000 + "x" + "}" * 3000 + "'\n    extends: {service: a}\n",
+    "REPRODUCE.md": "```\n" * 20_000 + "|" * 20_000, "checklist.tex": "\\item {\\bf " * 20_000 + "\\answerYes",
+    "requirements.txt": "-r requirements.txt\n" + "a" * 100_000 + "==1\n", "uv.lock": "version=1\n[[package]]\nname='a'\nversion='1'\nresolution-markers=['" + "(" * 500 + "']\n",
+    "job.json": '{"pipeline": {"name":"x"}, "input": ' + '{"cross":[' * 500 + "1" + "]}" * 500 + "}", ".env": "A=" + "\\" * 100_000 + '\nB="' + "\\" * 99_999,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_deep_and_endless_texts_end(name: str, tmp_path: Path) -> None:
+    put(tmp_path, {name: DEEP[name]})
+    started = time.monotonic()
+    read_all(str(tmp_path))
+    assert time.monotonic() - started < 20, "a text of a few hundred kilobytes"
+
+
+def test_what_a_killed_run_left_is_read_up_to_the_cut(tmp_path: Path) -> None:
+    """Every cut of a log gives a prefix of what the whole log says."""
+    name, whole = wandb_seed()
+    full = {r.system: r.series for r in read_all(str(put(tmp_path / "whole", {name: whole})))}["Weights & Biases"]["loss"]
+    for cut in range(len(whole) - 1, 7, -11):
+        records = read_all(str(put(tmp_path / "cut", {name: whole[:cut]})))
+        for record in records:
+            assert record.series.get("loss", {}).items() <= full.items()
+    name, whole = tensorboard_seed()
+    for cut in range(len(whole) - 1, 0, -7):
+        for record in read_all(str(put(tmp_path / "events", {name: whole[:cut]}))):
+            assert set(record.series) <= {"loss", "x"}
+    folder = tmp_path / "wal"
+    folder.mkdir()
+    db = sqlite3.connect(folder / "mlflow.db")
+    db.executescript(
+        "pragma journal_mode=wal; create table experiments (x); create table tags (key, value, run_uuid);"
+        "create table runs (run_uuid, status, start_time, lifecycle_stage); create table params (key, value, run_uuid);"
+        "create table metrics (key, value, timestamp, run_uuid, step, is_nan); insert into runs values ('r', 'RUNNING', 1, 'active');"
+        "insert into params values ('lr', '0.1', 'r');"
+    )
+    assert (folder / "mlflow.db-wal").stat().st_size
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    found = [f.value for r in read_all(str(folder)) for (_, k), f in r.facts.items() if k == "lr"]
+    assert found == ["0.1"], "what only stands in the write-ahead log"
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    db.close()
+
+
+def test_values_named_like_secrets_are_never_told(tmp_path: Path) -> None:
+    secret = "verysecretvalue"
+    put(
+        tmp_path,
+        {".env": f"API_TOKEN={secret}\n", "config.yaml": f"db: {{password: {secret}, url: 'postgres://u:{secret}@h/d'}}\n",
+         "compose.yaml": f"services: {{a: {{image: x, environment: {{DB_PASSWORD: {secret}}}}}}}\n",
+         "environment.yml": f"dependencies: [python=3.11]\nvariables: {{HF_TOKEN: {secret}}}\n",
+         "Dockerfile": f"FROM x\nENV AWS_SECRET_ACCESS_KEY={secret}\nARG PIP_PASSWORD={secret}\n",
+         "requirements.txt": f"tool @ git+https://user:{secret}@git.example/tool.git@{'a' * 40}\n",
+         "offline-1/task.json": json.dumps({"hyperparams": {"Args": {"api_key": {"value": secret}}}, "script": {"diff": f"+token = '{secret}'\n"}}),
+         ".neptune/offline/run__a/data-1.log": json.dumps({"obj": {"type": "AssignString", "path": ["params", "auth_token"], "value": secret}}),
+         "mlruns/0/" + "a" * 32 + "/meta.yaml": "run_id: a\nstatus: 3\n", "mlruns/0/" + "a" * 32 + "/params/password": secret,
+         "params.yaml": f"api_key: {secret}\n", "dvc.lock": f"stages: {{t: {{cmd: 'python t.py --api-key {secret}'}}}}\n"},
+    )  # fmt: skip
+    records = read_all(str(tmp_path))
+    assert len([r for r in records if r.facts]) > 8
+    for record in records:
+        for fact in record.facts.values():
+            assert secret not in json.dumps([fact.key, fact.value, fact.note]), (record.system, fact.key)
+        assert secret not in " ".join(record.notes)

@@ -88,7 +88,7 @@ this is no requirement ~~~
 def test_a_commit_behind_one_version_is_reported(tmp_path: Path) -> None:
     line = "tool @ git+https://git.example/user/tool.git@{}\n"
     _, found = compared(tmp_path, {"requirements.txt": line.format("a" * 40)}, {"requirements.txt": line.format("b" * 40)})
-    assert found["package-commit/tool"] == ("a" * 40, "b" * 40)
+    assert [x[-40:] for x in found["package/tool"]] == ["a" * 40, "b" * 40]
 
 
 def test_pip_inspect_and_freeze_meet(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_conda_builds_and_explicit_lists(tmp_path: Path) -> None:
     assert comparison.verdict == "identical", found
     other = explicit.replace("py311_0", "mkl_py311_0")
     _, found = compared(tmp_path / "2", {"explicit.txt": explicit}, {"explicit.txt": other})
-    assert found == {"package-build/numpy": ("py311_0", "mkl_py311_0")}
+    assert found == {"package/numpy": ("1.26.4=py311_0", "1.26.4=mkl_py311_0")}
 
 
 def test_conda_yaml_forms(tmp_path: Path) -> None:
@@ -132,10 +132,10 @@ def test_pylock_of_two_tools_agree(tmp_path: Path) -> None:
 def test_lock_files_with_git_sources_and_two_versions(tmp_path: Path) -> None:
     poetry = '[[package]]\nname = "tool"\nversion = "1.0"\n[package.source]\ntype = "git"\nurl = "https://git.example/tool"\nreference = "main"\nresolved_reference = "{}"\n'
     _, found = compared(tmp_path, {"poetry.lock": poetry.format("a" * 40)}, {"poetry.lock": poetry.format("b" * 40)})
-    assert found == {"package-commit/tool": ("a" * 40, "b" * 40)}
+    assert found == {"package/tool": (f"1.0 @ {'a' * 40}", f"1.0 @ {'b' * 40}")}
     uv = 'version = 1\n[[package]]\nname = "me"\nversion = "0.1"\nsource = { virtual = "." }\n[[package]]\nname = "tool"\nversion = "1"\nsource = { git = "https://git.example/tool?rev=main#%s" }\n'
     _, found = compared(tmp_path / "2", {"uv.lock": uv % ("c" * 40)}, {"uv.lock": uv % ("d" * 40)})
-    assert found == {"package-commit/tool": ("c" * 40, "d" * 40)}
+    assert found == {"package/tool": (f"1 @ {'c' * 40}", f"1 @ {'d' * 40}")}
 
 
 def test_pyenv_takes_the_first_version(tmp_path: Path) -> None:
@@ -429,14 +429,16 @@ def test_dvc_imports_foreach_and_directories(tmp_path: Path) -> None:
             "data.dvc": f"outs:\n- md5: {digest}.dir\n  nfiles: 2\n  path: data\n",
             f".dvc/cache/files/md5/{digest[:2]}/{digest[2:]}.dir": listing,
             "model.dvc": "deps:\n- path: m\n  repo: {url: https://git.example/m, rev: v1, rev_lock: " + digest + "}\nouts:\n- {md5: " + "c" * 32 + ", path: model}\n",
-            "dvc.lock": "schema: '2.0'\nstages:\n  train@one:\n    cmd: python t.py\n    outs:\n    - {path: out.bin, hash: md5, md5: " + digest + "}\n",
+            "dvc.lock": "schema: '2.0'\nstages:\n  train@one:\n    cmd: python t.py\n    deps:\n    - {path: data, md5: " + digest + ".dir}\n    outs:\n    - {path: out.bin, hash: md5, md5: " + digest + "}\n  still:\n    cmd: x\n    outs:\n    - {path: luck.bin, md5: " + digest + "}\n",
         }  # fmt: skip
 
     comparison, found = compared(tmp_path, project("a" * 32), project("d" * 32))
     assert found["data/1.png"] == ("a" * 32, "d" * 32)
     assert "data/2.png" not in found
-    assert found["model/import.rev_lock"] == ("a" * 32, "d" * 32)
-    assert next(d for d in comparison.differences if d.key == "out.bin").reason.startswith("follows")
+    reasons = {d.key: d.reason for d in comparison.differences}
+    assert reasons["model/import.rev_lock"].startswith("another revision with the same data")
+    assert reasons["out.bin"] == "follows from data" and reasons["data/1.png"] == "follows from data"
+    assert not reasons["luck.bin"].startswith("follows"), "a stage that gives something else of the same inputs is no consequence"
 
 
 def test_lakefs_branches_are_flagged(tmp_path: Path) -> None:

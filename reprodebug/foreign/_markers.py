@@ -1,0 +1,64 @@
+"""Which branch of a lock file a project's Python selects: environment markers (PEP 508) for a Linux machine.
+
+Owns where the project's Python is looked up: ``.python-version``, else a virtual environment, else the lowest that the lock
+allows. What cannot be evaluated counts as selected: nothing is hidden that might have been installed.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import Any
+
+from reprodebug.foreign.tree import Tree
+
+
+def environment(tree: Tree, place: str, requires: str = "") -> dict[str, str]:
+    """The variables of PEP 508 for the project that a lock file belongs to; ``requires``: its ``requires-python``."""
+    full = _python(tree, posixpath.dirname(place), requires)
+    return {
+        "python_full_version": full, "python_version": ".".join(full.split(".")[:2]), "implementation_name": "cpython",
+        "platform_python_implementation": "CPython", "implementation_version": full, "os_name": "posix", "sys_platform": "linux",
+        "platform_system": "Linux", "platform_machine": "x86_64", "platform_release": "", "platform_version": "", "extra": "",
+    }  # fmt: skip
+
+
+def _python(tree: Tree, folder: str, requires: str) -> str:
+    places = [f"{folder}/.python-version" if folder else ".python-version", ".python-version"]
+    for name in places:
+        if tree.exists(name):
+            found = re.search(r"^[^#\n]*?(\d+\.\d+(?:\.\d+)?)", tree.text(name, 4096), re.M)
+            if found:
+                return _full(found[1], requires)
+    for name in tree.match("pyvenv.cfg"):
+        found = re.search(r"^version(?:_info)?\s*=\s*(\d+\.\d+(?:\.\d+)?)", tree.text(name, 1 << 16), re.M)
+        if found:
+            return _full(found[1], requires)
+    exact = re.search(r"(?:==|~=|>=|\^|~)\s*(\d+\.\d+(?:\.\d+)?)", requires)
+    return _full(exact[1], "") if exact else "3.12.0"
+
+
+def _full(version: str, requires: str) -> str:
+    """Three parts: the lowest patch release that the project allows where none is named."""
+    if version.count(".") > 1:
+        return version
+    found = re.search(rf"{re.escape(version)}\.(\d+)", requires)
+    return f"{version}.{found[1] if found else 0}"
+
+
+def holds(marker: Any, values: dict[str, str]) -> bool:
+    """Whether a marker (text, or several of which one is enough) selects. True for none, and for what cannot be told."""
+    from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
+
+    if isinstance(marker, dict):  # Poetry 2: one per group
+        marker = list(marker.values())
+    if isinstance(marker, list):
+        return not marker or any(holds(m, values) for m in marker[:50])
+    if not isinstance(marker, str) or not marker.strip() or len(marker) > 4000:
+        return True
+    if re.search(r"\b(extras|dependency_groups)\b", marker):
+        return True  # which extras and groups were asked for is not known
+    try:
+        return bool(Marker(marker).evaluate(dict(values)))
+    except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName, ValueError, KeyError, RecursionError):
+        return True
