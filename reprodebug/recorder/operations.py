@@ -41,6 +41,8 @@ _DULL = frozenset(
         "profile_hook_step", "_use_grad", "_wrapper", "__enter__", "__exit__", "<lambda>", "<listcomp>", "<genexpr>",
     }
 )  # fmt: skip
+_VIEWS = frozenset({"_unsafe_view", "_reshape_alias", "view_copy", "_reshape_copy", "lift_fresh_copy"})
+"""operations that change no value, though their schema does not say so"""
 _MOST_WORDS = 400
 _MOST_FRAMES = 200
 _BATCH = 1 << 20
@@ -119,6 +121,7 @@ class Watch:
         self._schemas: dict[Any, Any] = {}
         self._here = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
         self._torch_home = os.path.dirname(os.path.abspath(guest.torch.__file__)) + os.sep
+        self._library = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
         self._keep = None if stretch.keep is None else frozenset(stretch.keep)
         self._sequence = guest.torch._C._autograd._get_sequence_nr
         self._node = guest.torch._C._current_autograd_node
@@ -177,7 +180,7 @@ class Watch:
 
         watch = self
 
-        class Operations(TorchDispatchMode):
+        class Operations(TorchDispatchMode):  # type: ignore[misc]
             """Hands every operation on as it came."""
 
             def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -295,6 +298,8 @@ class Watch:
             self._argument(name, value, overwritten, keep, tensors, words)
             if type(value).__name__ == "Generator":
                 generator = value
+        for name, default in schema["defaults"].items():
+            words.setdefault(name, default)
         row["args"] = words
         row["inputs"] = tensors
         if schema["random"]:
@@ -328,7 +333,8 @@ class Watch:
                 if isinstance(v, tensor):
                     tensors.append(self._tensor(f"{name}.{n}", v, keep and not overwritten, overwritten=overwritten))
         else:
-            words[name] = "<generator>" if type(value).__name__ == "Generator" else repr(value)[:_MOST_WORDS]
+            kind = type(value).__name__
+            words[name] = f"<{kind}>" if kind in ("Generator", "UntypedStorage", "TypedStorage") else repr(value)[:_MOST_WORDS]
 
     def _tensors_of(self, name: str, value: Any) -> list[tuple[str, Any]]:
         tensor = self.guest._tensor
@@ -349,9 +355,15 @@ class Watch:
             found = self._schemas[func] = {
                 "name": str(func),
                 "names": [a.name for a in schema.arguments],
+                "defaults": {
+                    a.name: repr(a.default_value)[:_MOST_WORDS]
+                    for a in schema.arguments
+                    if a.has_default_value() and "Tensor" not in str(a.type) and "Generator" not in str(a.type)
+                },
                 "writes": writes,
                 "out": {a.name for a in schema.arguments if getattr(a, "is_out", False)},
-                "view": bool(returns) and all(r is not None and not r.is_write for r in returns),
+                "view": base in _VIEWS
+                or (base != "lift_fresh" and bool(returns) and all(r is not None and not r.is_write for r in returns)),
                 "undefined": base in _UNDEFINED,
                 "fills": base in _FILLS,
                 "random": self._seeded in func.tags,
@@ -437,7 +449,7 @@ class Watch:
     # where in the source
 
     def _where(self) -> tuple[str, str, str] | None:
-        """``(file:line, function, torch's functions between)`` of the nearest frame that is not torch's; None: our own work."""
+        """``(file:line, function, torch's functions between)`` of the nearest frame of the program's or its packages'; None: our own work."""
         frame = sys._getframe(3)
         between: list[str] = []
         steps = 0
@@ -458,11 +470,13 @@ class Watch:
         return "", "", " > ".join(reversed(between[:8]))
 
     def _kind(self, code: Any) -> int:
-        """0: the program's, 1: torch's, 2: the recorder's own work, 3: a wrapper of ours around a function of the program's."""
+        """0: the program's, 1: torch's or the standard library's, 2: the recorder's own work, 3: our wrapper around one of its functions."""
         path = code.co_filename
         if path.startswith(self._here):
             return 3 if code.co_name in ("wrapper", "__torch_dispatch__") else 2
         if path.startswith((self._torch_home, "<frozen", "<eval_with_key", "<__array_function__")):
+            return 1
+        if path.startswith(self._library) and "-packages" not in path:
             return 1
         return 0
 
@@ -485,4 +499,3 @@ class Watch:
             self._bytes.flush()
             self._waiting.clear()
             self._size = 0
-

@@ -7,12 +7,12 @@ import json
 import textwrap
 from typing import Any
 
-from reprodebug._base.text import code, markdown, visible
+from reprodebug._base.text import code, listed_words, markdown, plural, visible
 from reprodebug.model.zoom import Element, Operand, Operation, Size, Zoom
 from reprodebug.report import words
 from reprodebug.report.json import plain
 
-_OPERANDS = 12
+_OPERANDS = 8
 
 
 def to_json(z: Zoom) -> str:
@@ -100,10 +100,10 @@ def _parts(z: Zoom) -> list[tuple[str, list[str]]]:
         parts.append((f"How {visible(z.size.operand, 60)} differs", _numbers(z.size)))
     if z.counterfactual is not None:
         parts.append(("Counterfactual", [visible(z.counterfactual.reason, 600)]))
-    about = [f"{z.operations[0]:,} operations of A and {z.operations[1]:,} of B were looked at"] if any(z.operations) else []
-    for name, same in zip("AB", z.repeats, strict=True):
-        if same:
-            about.append(f"{name}, run again, was equal to its recording, the divergent tensor included")
+    about = [f"{plural(z.operations[0], 'operation')} of A and {z.operations[1]:,} of B were looked at"] if any(z.operations) else []
+    same = [name for name, value in zip("AB", z.repeats, strict=True) if value]
+    if same:
+        about.append(f"run again, {listed_words(same)} had the recorded values, those of the first divergence included")
     about += [visible(n, 600) for n in z.notes]
     if about:
         parts.append(("Notes", about))
@@ -126,7 +126,9 @@ def _operations(z: Zoom) -> list[tuple[str, list[str]]]:
 def _operation_rows(op: Operation, other: Operation | None) -> list[str]:
     rows = []
     if op.line:
-        rows.append(f"line: {visible(op.line, 200)}, in {visible(op.function, 80)}" + (f", through {visible(op.via, 300)}" if op.via else ""))
+        rows.append(
+            f"line: {visible(op.line, 200)}, in {visible(op.function, 80)}" + (f", through {visible(op.via, 300)}" if op.via else "")
+        )
     else:
         rows.append("line: not known: no Python of the program's was running")
     if other is not None and other.line.rpartition("/")[2] != op.line.rpartition("/")[2] and other.line:
@@ -181,7 +183,9 @@ def _numbers(s: Size) -> list[str]:
     if n.differing is not None and n.elements:
         rows.append(f"{n.differing:,} of {n.elements:,} elements differ ({n.differing / n.elements:.1%})")
     if n.max_abs is not None:
-        rows.append(f"max abs {n.max_abs:.3g}, max rel {n.max_rel or 0:.3g}" + (f", max {n.max_ulp:,} ULP" if n.max_ulp is not None else ""))
+        rows.append(
+            f"max abs {n.max_abs:.3g}, max rel {n.max_rel or 0:.3g}" + (f", max {n.max_ulp:,} ULP" if n.max_ulp is not None else "")
+        )
     if s.ulp_histogram:
         rows.append("ULP: " + ", ".join(f"{'' if ulp < 2 else 'up to '}{ulp:,}: {count:,}" for ulp, count in _folded(s.ulp_histogram)))
     if s.first:

@@ -113,7 +113,9 @@ def _folder(keep: str) -> str:
         os.makedirs(home(), exist_ok=True)
         return tempfile.mkdtemp(prefix="zoom-", dir=home())
     except OSError as error:
-        raise UsageError(f"{home()} cannot be written: {error.strerror}", hint="set REPRODEBUG_SESSIONS to a directory you can write to") from error
+        raise UsageError(
+            f"{home()} cannot be written: {error.strerror}", hint="set REPRODEBUG_SESSIONS to a directory you can write to"
+        ) from error
 
 
 class _Search:
@@ -171,7 +173,9 @@ class _Search:
         a, b = (r.run(s, self.request.max_bytes, what=what) for r, s in zip(self.runners, stretch, strict=True))
         return a, b
 
-    def _wider(self, narrow: tuple[Repeat, Repeat], origin: origins.Origin) -> tuple[tuple[Repeat, Repeat], tuple[Bounds, Bounds], origins.Origin]:
+    def _wider(
+        self, narrow: tuple[Repeat, Repeat], origin: origins.Origin
+    ) -> tuple[tuple[Repeat, Repeat], tuple[Bounds, Bounds], origins.Origin]:
         """The difference was made before the stretch: look from the program's beginning on."""
         whole = widest(self.bounds[0]), widest(self.bounds[1])
         try:
@@ -208,17 +212,34 @@ class _Search:
         left, right = origins.Side(runs[0].log), origins.Side(runs[1].log)
         roots = [r.again.path for r in self.runners]
         size = self._size(runs, within, origin)
-        x = origins.described(left, origin.a, right, origin.b, roots[0])
-        y = origins.described(right, origin.b, left, origin.a, roots[1])
-        notes = [n.replace(p + "/", "") for n in origin.notes for p in roots[:1]]
+        alike = origin.a is not None and origin.b is not None and origin.a.name == origin.b.name
+        x = origins.described(left, origin.a, right, origin.b if alike else None, roots[0])
+        y = origins.described(right, origin.b, left, origin.a if alike else None, roots[1])
+        notes = [*origin.notes, *(self._beside() if origin.kind == model.OUTSIDE else [])]
         return Zoom(
             model.FOUND, origin.kind, sentence(origin, x, y), self.first, x, y, size, _counts(runs), same, (*notes, *self.notes)
         )  # fmt: skip
 
+    def _beside(self) -> list[str]:
+        """What works beside the main thread, where operations are not seen."""
+        found = []
+        pair = self.examined.pair
+        assert pair is not None
+        for name, trace in (("A", pair.a), ("B", pair.b)):
+            threads = [str(n.get("runs")) for n in trace.notes_meta if n.get("type") == "thread"]
+            workers = max((int(n.get("num_workers") or 0) for n in trace.notes_meta if n.get("type") == "loader"), default=0)
+            if threads:
+                found.append(
+                    f"{name} runs {plural(len(threads), 'thread')} of its own ({visible(threads[0], 80)}): their operations are not seen"
+                )
+            if workers:
+                found.append(f"{name} has a DataLoader with {plural(workers, 'worker process')}: their operations are not seen")
+        return found
+
     def _size(self, runs: tuple[Repeat, Repeat], within: tuple[Bounds, Bounds], origin: origins.Origin) -> Size | None:
-        if origin.value is None:
-            return None
-        p, q = origin.value
+        targets = runs[0].log.target, runs[1].log.target
+        assert targets[0] is not None and targets[1] is not None
+        p, q = origin.value or (targets[0], targets[1])
         raw = runs[0].log.raw(p), runs[1].log.raw(q)
         if (raw[0] is None and runs[0].log.dropped) or (raw[1] is None and runs[1].log.dropped):
             kept = runs
@@ -231,7 +252,7 @@ class _Search:
                 self.notes.append(f"the tensors did not fit into {_mib(self.request.max_bytes)} (--max-bytes): their numbers are not known")
         if raw[0] is None or raw[1] is None or (p.dtype, p.shape) != (q.dtype, q.shape):
             return None
-        return _size_of(p, raw, origin.a if origin.kind != model.INPUT else None)
+        return _size_of(p, raw, origin.a if origin.kind in (model.OPERATION, model.SEQUENCE) else None)
 
     def _again_for(self, runs: tuple[Repeat, Repeat], within: tuple[Bounds, Bounds], origin: origins.Origin) -> tuple[Repeat, Repeat]:
         """There was no room for the tensors of every operation: keep those of this one alone."""
@@ -267,8 +288,9 @@ def _size_of(value: Value, raw: tuple[object, ...], op: Op | None) -> Size:
         finite = values[np.isfinite(values)]
         scale = float(np.abs(finite).max()) if len(finite) else 0.0
         judgement = judged(numbers.max_abs, scale, value.dtype, length) if scale else ""
+    name = "the divergent tensor" if value.name == "target" else value.name
     return Size(
-        value.name, numbers, maths.ulp_histogram(a, b, value.dtype), tuple(Element(*x) for x in first), tuple(Element(*x) for x in worst),
+        name, numbers, maths.ulp_histogram(a, b, value.dtype), tuple(Element(*x) for x in first), tuple(Element(*x) for x in worst),
         length, judgement,
     )  # fmt: skip
 
@@ -289,14 +311,23 @@ def sentence(origin: origins.Origin, x: model.Operation | None, y: model.Operati
     if origin.kind == model.RANDOM:
         return f"{name}{where} draws from a generator in another state, its arguments are equal"
     if origin.kind == model.SEQUENCE:
-        sides = [f"{n} runs {o.name} at {_line(o) or 'no line of Python'}" if o else f"{n} has no such operation" for n, o in (("A", x), ("B", y))]
+        sides = [
+            f"{n} runs {o.name} at {_line(o) or 'no line of Python'}" if o else f"{n} has no such operation"
+            for n, o in (("A", x), ("B", y))
+        ]
         return f"the two runs call other operations: {sides[0]}, {sides[1]}"
     if origin.kind == model.UNINITIALISED:
         return f"{name}{where} gives memory that nothing was written to, and its content differs"
     if origin.kind == model.INPUT:
-        receives = f"{name}{where} receives another input: {origin.what}; " if name else f"the divergent tensor is another one ({origin.what}); "
+        receives = (
+            f"{name}{where} receives another input: {origin.what}; " if name else f"the divergent tensor is another one ({origin.what}); "
+        )
         return receives + "no operation that was looked at turned equal inputs into different results"
-    receives = f"it is first seen as what {name}{where} receives ({origin.what})" if name else "no operation of the main thread made it"
+    receives = f"it is first seen as what {name}{where} receives ({origin.what})"
+    if not name:
+        receives = "no operation of the main thread made it" + (
+            " between the last equal record and the divergence" if origin.earlier else ""
+        )
     return f"the difference enters from outside of torch operations: {receives}"
 
 
@@ -306,8 +337,3 @@ def _line(op: model.Operation) -> str:
 
 _REPEAT = "find what makes the command vary: `reprodebug check --minimize -- COMMAND`, or `reprodebug bisect A B`"
 _RUNS = "check that the recorded command still runs: `reprodebug show RUN` prints it"
-
-
-def counted(z: Zoom) -> str:
-    """How much was looked at, in words."""
-    return f"{plural(z.operations[0], 'operation')} of A and {z.operations[1]:,} of B"

@@ -123,7 +123,7 @@ def _read(path: str) -> Log:
                     log.ops.append(_op(row))
                 elif kind == "value":
                     at, nbytes = int(row["at"]), int(row["nbytes"])
-                    if 0 <= at and at + nbytes <= size:
+                    if at >= 0 and at + nbytes <= size:
                         log._values[str(row["digest"])] = (at, nbytes)
                 elif kind == "head":
                     log.first_names = {int(k): str(v) for k, v in row["names"].items()}

@@ -53,7 +53,7 @@ class Side:
             place = (op.name, op.line.rpartition("/")[2])
             self.key.append((*place, seen[place]))
             seen[place] += 1
-        self.at = {k: op for k, op in zip(self.key, log.ops, strict=True)}
+        self.at = dict(zip(self.key, log.ops, strict=True))
 
     def behind(self, storages: Iterable[int], before: int) -> list[Op]:
         """The operations on which the memory ``storages`` depends, of those before number ``before``, in execution order."""
@@ -88,7 +88,7 @@ def find(a: Log, b: Log, *, whole: bool) -> Origin:
     if a.target.digest and a.target.digest == b.target.digest:
         return Origin("")
     slices = [s.behind([t.storage], len(s.ops)) for s, t in ((left, a.target), (right, b.target))]
-    x, y = _first(left.new(slices[0], right), right.new(slices[1], left))
+    x, y = _partners(left, right, *_first(left.new(slices[0], right), right.new(slices[1], left)))
     origin = _classified(left, right, x, y, slices, whole)
     if origin.kind in (ARGUMENT, OUTSIDE, INPUT, SEQUENCE) and not (origin.kind == ARGUMENT and _own_words(origin)):
         sooner = _through_python(left, right, origin)
@@ -112,6 +112,18 @@ def _first(a: list[Op], b: list[Op]) -> tuple[Op | None, Op | None]:
             return x, y
 
 
+def _partners(left: Side, right: Side, x: Op | None, y: Op | None) -> tuple[Op | None, Op | None]:
+    """Two calls of one operation on one line belong together, though the value that one of them gave occurs elsewhere too."""
+    if x is None or y is None or x.name == y.name:
+        return x, y
+    p, q = left.at.get(right.key[y.n]), right.at.get(left.key[x.n])
+    if p is not None and p.n < x.n and _results(p, y) is not None:
+        return p, y
+    if q is not None and q.n < y.n and _results(x, q) is not None:
+        return x, q
+    return x, y
+
+
 def _classified(left: Side, right: Side, x: Op | None, y: Op | None, slices: list[list[Op]], whole: bool) -> Origin:
     a, b = left.log.target, right.log.target
     assert a is not None and b is not None
@@ -124,7 +136,15 @@ def _classified(left: Side, right: Side, x: Op | None, y: Op | None, slices: lis
             return Origin(INPUT, makers[0], makers[1], (a, b), earlier=not whole, what="the tensor itself")
         return Origin(OUTSIDE, value=(a, b), earlier=not whole, what="the tensor itself")
     if x is None or y is None or x.name != y.name:
-        return Origin(SEQUENCE, x, y, _results(x, y))
+        return Origin(SEQUENCE, x, y, _results(x, y), _alone(left, right, slices))
+    if x.name.startswith("aten.set_.source_Storage"):
+        sent = "rebuild_tensor" in x.via and "load" not in x.via
+        return Origin(
+            OUTSIDE, x, y, _results(x, y), what="memory that another process sent" if sent else "memory read from elsewhere, such as a file"
+        )
+    filled = next(((p, q) for p, q in zip(x.inputs, y.inputs, strict=False) if p.overwritten and p.dtype != q.dtype), None)
+    if filled is not None:
+        return Origin(ARGUMENT, x, y, what=f"the memory that it fills is {filled[0].dtype} in A, {filled[1].dtype} in B")
     differing = _inputs_apart(x, y)
     if differing:
         return _given(left, right, x, y, differing, whole)
@@ -176,10 +196,22 @@ def _results(x: Op | None, y: Op | None) -> tuple[Value, Value] | None:
     """The first results of one name, shape and dtype that differ."""
     if x is None or y is None:
         return None
-    for p, q in zip(x.outputs, y.outputs, strict=False):
-        if p.digest != q.digest and (p.dtype, p.shape) == (q.dtype, q.shape):
-            return p, q
-    return None
+    pairs = [
+        (p, q) for p, q in zip(x.outputs, y.outputs, strict=False) if p.digest != q.digest and (p.dtype, p.shape) == (q.dtype, q.shape)
+    ]  # fmt: skip
+    return next((pair for pair in pairs if pair[0].name.startswith("out")), pairs[0] if pairs else None)
+
+
+def _alone(left: Side, right: Side, slices: list[list[Op]]) -> list[str]:
+    """Which operations each run uses where the other uses others."""
+    notes = []
+    for name, side, other, ops in (("A", left, right, slices[0]), ("B", right, left, slices[1])):
+        used = [op.name for op in side.new((op for op in ops if not op.view), other)]
+        if used:
+            named = Counter(used)
+            said = [f"{op}{f' ({k} times)' if k > 1 else ''}" for op, k in list(named.items())[:6]]
+            notes.append(f"in {name}: {listed_words(said)}{' and others' if len(named) > 6 else ''}")
+    return notes
 
 
 def _words_apart(x: Op, y: Op) -> str:
@@ -205,7 +237,9 @@ def _through_python(left: Side, right: Side, origin: Origin) -> Origin | None:
         y = right.at.get(left.key[n])
         if y is None or y.n not in candidates[1] or x.undefined:
             continue
-        if not any(v.digest and v.digest not in right.values for v in x.outputs) or [v.digest for v in x.outputs] == [v.digest for v in y.outputs]:
+        if not any(v.digest and v.digest not in right.values for v in x.outputs) or [v.digest for v in x.outputs] == [
+            v.digest for v in y.outputs
+        ]:
             continue
         sooner = _classified(left, right, x, y, [[], []], True)
         if sooner.kind in (RANDOM, OPERATION) or (sooner.kind == ARGUMENT and not x.view):
@@ -231,7 +265,9 @@ def _drawn(left: Side, right: Side, x: Op, y: Op) -> tuple[list[str], bool]:
             notes.append(f"before it {name} alone drew random numbers: {listed_words(said)}{rest}")
     if not notes:
         if first is None and not equal_before:
-            notes.append("no operation drew random numbers before it in this stretch: the generator's state differed already")
+            notes.append(
+                "no operation drew random numbers before it: the generator's state differed already, by its seed or for want of one"
+            )
         elif first is not None:
             notes.append(f"the generator's state differed already at {first[0].name} ({first[0].line.rpartition('/')[2]})")
     return notes, not notes or "already" in notes[0]

@@ -6,11 +6,12 @@ import math
 
 from reprodebug.zoom.log import Op, Value
 
-_ONE_BY_ONE = frozenset(
-    """add add_ sub sub_ mul mul_ div div_ rsub neg abs exp log sqrt rsqrt sin cos tanh sigmoid relu relu_ gelu silu erf pow reciprocal
-    threshold_backward tanh_backward sigmoid_backward gelu_backward silu_backward clamp clamp_min clamp_max where masked_fill addcmul addcmul_
-    addcdiv addcdiv_ lerp lerp_ _to_copy copy_ native_dropout clone hardtanh leaky_relu elu softplus square""".split()
+_NAMES = (
+    "add add_ sub sub_ mul mul_ div div_ rsub neg abs exp log sqrt rsqrt sin cos tanh sigmoid relu relu_ gelu silu erf pow reciprocal "
+    "threshold_backward tanh_backward sigmoid_backward gelu_backward silu_backward clamp clamp_min clamp_max where masked_fill addcmul "
+    "addcmul_ addcdiv addcdiv_ lerp lerp_ _to_copy copy_ native_dropout clone hardtanh leaky_relu elu softplus square"
 )
+_ONE_BY_ONE = frozenset(_NAMES.split())
 """each element of the result comes from one element of each argument"""
 
 

@@ -53,7 +53,8 @@ def bounds(pair: Pair, at: int) -> tuple[Bounds, Bounds]:
     k = _last_equal(pair, at)
     if k < 0:
         return _made(pair.a, -1, ia), _made(pair.b, -1, ib)
-    return _made(pair.a, int(pair.align.a[k]), ia), _made(pair.b, int(pair.align.b[k]), ib)
+    ja, jb = int(pair.align.a[k]), int(pair.align.b[k])
+    return _made(pair.a, ja, ia), _made(pair.b, jb, _soonest(pair, jb, ia, ib))
 
 
 def widest(narrow: Bounds) -> Bounds:
@@ -134,8 +135,23 @@ def _same_site(trace: Trace, i: int) -> int:
     return -1
 
 
+def _soonest(pair: Pair, after: int, ia: int, ib: int) -> int:
+    """Where B first records the place of event ``ia`` of A after its event ``after``, if that differs; its partner ``ib`` otherwise.
+
+    A run that does a thing twice in a step may have its second time for a partner: what differs came in with the first.
+    """
+    mine = _place(pair.a, ia)
+    a, b = pair.a.events, pair.b.events
+    for j in range(after + 1, ib):
+        alike = b["kind"][j] == a["kind"][ia] and b["phase"][j] == a["phase"][ia] and _place(pair.b, j) == mine
+        if alike and (b["lo"][j], b["hi"][j]) != (a["lo"][ia], a["hi"][ia]):
+            return j
+    return ib
+
+
 def _last_equal(pair: Pair, at: int) -> int:
     """The last pair of the alignment before ``at`` that is no part of the same batch, or of the same call's inputs."""
+
     def burst(trace: Trace, i: int) -> tuple[Any, ...]:
         e = trace.events
         root, module, _ = _place(trace, i)
