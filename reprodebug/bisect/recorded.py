@@ -53,7 +53,7 @@ class Again:
             self._without_own_files(found.cwd)
             return found
         if self._snapshot is None:
-            self._snapshot = Snapshot(directory(self.run), self._folder)
+            self._snapshot = Snapshot(directory(self.run), self._folder, without=os.path.dirname(self._folder))
             self.root = self._snapshot.root
         self.path, cwd = self._snapshot.enter()
         if not self._snapshot.in_place:

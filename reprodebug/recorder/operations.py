@@ -51,11 +51,11 @@ _BATCH = 1 << 20
 class Stretch:
     """Which events bound the stretch, and how much of it is kept."""
 
-    __slots__ = ("arm", "keep", "max_bytes", "ordinal", "put", "rank", "start", "stop")
+    __slots__ = ("arm", "keep", "max_bytes", "ordinal", "put", "rank", "start", "stop", "target")
 
     def __init__(
-        self, rank: int = 0, ordinal: int = 0, arm: int = 0, start: int = 0, stop: int = 0, max_bytes: int = 1 << 30,
-        keep: Any = None, put: Any = None,
+        self, rank: int = 0, ordinal: int = 0, arm: int = 0, start: int = 0, target: int = 0, stop: int = 0,
+        max_bytes: int = 1 << 30, keep: Any = None, put: Any = None,
     ) -> None:  # fmt: skip
         self.rank = rank
         self.ordinal = ordinal
@@ -64,13 +64,18 @@ class Stretch:
         """events recorded before the operations are followed, to know the lines of the forward pass; 0: from ``import torch`` on"""
         self.start = start
         """events recorded before the first operation that is written down"""
+        self.target = target
+        """position of the divergent event"""
         self.stop = stop
-        """position of the event after which the process ends"""
+        """position of the event after which the process ends: the divergent one, or the last of the batch that it belongs to"""
         self.max_bytes = max_bytes
+        """of log and tensors together; tensors get half of it at most"""
         self.keep = keep
         """numbers of the operations whose tensors are kept; None: of all, while there is room"""
         self.put = put
-        """what a counterfactual puts in: see ``counterfactual.py``"""
+        """what a counterfactual puts in. ``op``: number of the operation, ``when``: ``before`` or ``after`` it, ``operands``:
+        ``[[name, value], ...]``, ``generator``: value of its state; or ``events``: ``{position: value}``. A value is
+        ``[file, position, bytes, dtype, shape]``."""
 
     def to_json(self) -> str:
         return json.dumps({n: getattr(self, n) for n in self.__slots__})
@@ -126,13 +131,22 @@ class Watch:
         self._sequence = guest.torch._C._autograd._get_sequence_nr
         self._node = guest.torch._C._current_autograd_node
         self._seeded = guest.torch.Tag.nondeterministic_seeded
-        self.notes: list[str] = []
+        self._target: Any = None
+        self._put = stretch.put
+        self._events = {int(k): v for k, v in (stretch.put or {}).get("events", {}).items()}
 
     # events
 
     def keep(self, t: Any, seq: int, site: int, flags: int) -> None:
         """An event was recorded; ``t`` is its tensor."""
-        self.reached(seq + 1, t)
+        if self._mine and seq >= self.stretch.target:
+            if seq in self._events:
+                self._put_in([(t, self._events[seq])])
+            elif self.active:
+                row = self._tensor("target", t, True)
+                self._target = self._target or row
+                self._write({"kind": "event", "seq": seq, "value": row})
+        self.reached(seq + 1)
 
     def value(self, t: Any, seq: int) -> None:
         """The value of a loss: as without us."""
@@ -142,7 +156,7 @@ class Watch:
             nan = float("nan")
             self.guest.writer.stats(seq, float(value), nan, nan, nan, nan, nan, nan, nan, nan)
 
-    def reached(self, events: int, t: Any = None) -> None:
+    def reached(self, events: int) -> None:
         """So many events are recorded: begin, or end."""
         stretch = self.stretch
         if self._mine is None and events:
@@ -153,10 +167,10 @@ class Watch:
             return
         if not self.armed and events >= stretch.arm:
             self._arm()
-        if self.armed and not self.active and stretch.start <= events <= stretch.stop:
+        if self.armed and not self.active and stretch.start <= events <= stretch.stop and (self._put is None or "op" in self._put):
             self._begin()
         if events > stretch.stop:
-            self._finish(t)
+            self._finish()
 
     def _claimed(self) -> bool:
         """Whether this is the process that was asked for: processes take numbers in order of their first event."""
@@ -192,6 +206,8 @@ class Watch:
                     return func(*args, **kwargs)
                 try:
                     row = watch.before(func, args, kwargs)
+                    if row is not None and watch.puts(row, "before"):
+                        watch.put_operands(row, func, args, kwargs, None)
                 except Exception as error:
                     row = None
                     watch.guest.fault("an operation's inputs", error)
@@ -199,6 +215,8 @@ class Watch:
                 if row is not None:
                     try:
                         watch.after(row, func, args, kwargs, result)
+                        if watch.puts(row, "after"):
+                            watch.put_operands(row, func, args, kwargs, result)
                     except Exception as error:
                         watch.guest.fault("an operation's results", error)
                 return result
@@ -225,23 +243,57 @@ class Watch:
         self._write({"kind": "head", "pid": os.getpid(), "events": self.guest.writer.seq_seen, "names": self._names(), "cwd": os.getcwd()})
         self.active = True
 
-    def _finish(self, t: Any) -> None:
+    def _finish(self) -> None:
         """The event was recorded up to which we were asked to look: write the end, and leave."""
         self.active = False
         if self._log is not None:
-            target = None
-            if t is not None:
-                target = self._tensor("target", t, True)
             self._write(
                 {
-                    "kind": "end", "operations": self.count, "target": target, "names": self._names(), "dropped": self.dropped,
-                    "full": self.full, "notes": self.notes, "armed": self.armed,
+                    "kind": "end", "operations": self.count, "target": self._target, "names": self._names(), "dropped": self.dropped,
+                    "full": self.full, "armed": self.armed,
                 }
             )  # fmt: skip
             self._flush()
             self._log.close()
             self._bytes.close()
         self.guest.leave()
+
+    # counterfactuals
+
+    def puts(self, row: dict[str, Any], when: str) -> bool:
+        """Whether something is to be put in at this operation."""
+        return self._put is not None and self._put["op"] == row["n"] and self._put["when"] == when
+
+    def put_operands(self, row: dict[str, Any], func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """Put values into what an operation is given, or gave; from here on the program goes its own way."""
+        put, self._put = self._put, {}
+        self.active = False
+        schema = self._schemas[func]
+        values = {**dict(zip(schema["names"], args)), **kwargs, "out": result}
+        tensors = dict(pair for name, value in values.items() for pair in self._tensors_of(name, value))
+        if put.get("generator"):
+            self._put_in([(self._generator(args, kwargs), put["generator"])])
+        else:
+            self._put_in([(tensors[name], value) for name, value in put["operands"]])
+
+    def _put_in(self, pairs: list[tuple[Any, Any]]) -> None:
+        torch = self.guest.torch
+        why = ""
+        try:
+            for target, (file, at, nbytes, dtype, shape) in pairs:
+                with open(file, "rb") as f:
+                    f.seek(at)
+                    source = torch.frombuffer(bytearray(f.read(nbytes)), dtype=torch.uint8)
+                if isinstance(target, torch.Generator):
+                    target.set_state(source)
+                    continue
+                source = source.view(getattr(torch, dtype)).reshape(shape)
+                with torch.no_grad(), torch.autograd._unsafe_preserve_version_counter(target):
+                    target.detach().copy_(source)
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"[:300]
+        with open(os.path.join(self._folder, "put.json"), "w") as f:
+            json.dump({"why": why}, f)
 
     def _names(self) -> dict[int, str]:
         """Storage number -> name of the parameter or buffer that lies in it."""
@@ -292,18 +344,15 @@ class Watch:
         keep = self._keep is None or row["n"] in self._keep
         tensors: list[Any] = []
         words: dict[str, str] = {}
-        generator = None
         for n, (name, value) in enumerate([*zip(schema["names"], args), *kwargs.items()]):
             overwritten = (n == 0 and schema["fills"]) or name in schema["out"]
             self._argument(name, value, overwritten, keep, tensors, words)
-            if type(value).__name__ == "Generator":
-                generator = value
         for name, default in schema["defaults"].items():
             words.setdefault(name, default)
         row["args"] = words
         row["inputs"] = tensors
         if schema["random"]:
-            row["random"] = self._state(generator, args, kwargs)
+            row["random"] = self._state(args, kwargs, keep)
         return row
 
     def after(self, row: dict[str, Any], func: Any, args: Any, kwargs: Any, result: Any) -> None:
@@ -408,7 +457,7 @@ class Watch:
         if type(t).__name__ == "DTensor":
             t = t._local_tensor
         nbytes = t.nbytes
-        if self.spent + nbytes > self.stretch.max_bytes:
+        if self.kept + nbytes > self.stretch.max_bytes // 2 or self.spent + nbytes > self.stretch.max_bytes:
             self.dropped += nbytes
             return False
         self._values[digest] = self.kept
@@ -431,18 +480,27 @@ class Watch:
         except Exception:  # sparse, opaque, without storage
             return -1
 
-    def _state(self, generator: Any, args: Any, kwargs: Any) -> str:
-        """A fingerprint of the state of the generator that an operation draws from; '' where it cannot be asked."""
+    def _generator(self, args: Any, kwargs: Any) -> Any:
+        """The generator that an operation draws from."""
         torch = self.guest.torch
+        values = [*args, *kwargs.values()]
+        own = next((v for v in values if isinstance(v, torch.Generator)), None)
+        if own is not None:
+            return own
+        device = next((v.device for v in values if isinstance(v, self.guest._tensor)), kwargs.get("device"))
+        if device is not None and torch.device(device).type == "cuda":
+            index = torch.device(device).index
+            return torch.cuda.default_generators[torch.cuda.current_device() if index is None else index]
+        return torch.default_generator
+
+    def _state(self, args: Any, kwargs: Any, keep: bool) -> str:
+        """A fingerprint of the state of the generator that an operation draws from; '' where it cannot be asked."""
         try:
-            if generator is None:
-                device = next((v.device for v in [*args, *kwargs.values()] if isinstance(v, self.guest._tensor)), kwargs.get("device"))
-                if device is not None and torch.device(device).type == "cuda":
-                    index = torch.device(device).index
-                    generator = torch.cuda.default_generators[torch.cuda.current_device() if index is None else index]
-                else:
-                    generator = torch.default_generator
-            return self.guest.fingerprint(generator.get_state())[0].hex()
+            state = self._generator(args, kwargs).get_state()
+            digest = self.guest.fingerprint(state)[0].hex()
+            if keep:
+                self._kept(digest, state)
+            return digest
         except Exception:
             return ""
 
@@ -487,8 +545,7 @@ class Watch:
         self._waiting.append(text)
         self._size += len(text)
         self.spent += len(text)
-        if self.spent > self.stretch.max_bytes and row["kind"] == "op":
-            self.full = self.spent - self.kept > self.stretch.max_bytes // 2
+        self.full = self.spent > self.stretch.max_bytes
         if self._size > _BATCH:
             self._flush()
 

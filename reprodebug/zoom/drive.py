@@ -21,6 +21,7 @@ from reprodebug.model import zoom as model
 from reprodebug.model.comparison import Divergence, Numbers, Tolerance
 from reprodebug.model.zoom import Element, Size, Zoom
 from reprodebug.store.run import StoredRun, is_run, open_run
+from reprodebug.zoom import counterfactual
 from reprodebug.zoom import origin as origins
 from reprodebug.zoom.log import Op, Value
 from reprodebug.zoom.rerun import NotRepeatable, Repeat, Runner
@@ -133,7 +134,7 @@ class _Search:
         traces = pair.a, pair.b
         self.runners = []
         for n, x in enumerate(again):
-            at = self.bounds[n].stop
+            at = self.bounds[n].target
             index = int((traces[n].events["seq"] < at).sum())
             self.runners.append(Runner(x, folder, (pair.rank, pair.ordinal), index, x.run.manifest.exit_code or 0, request.timeout, say))
 
@@ -145,7 +146,10 @@ class _Search:
         except Untestable as error:
             return Zoom(model.NOT_REPEATABLE, "", error.message, self.first, notes=tuple(self.notes), remedy=_RUNS)
         same = narrow[0].same, narrow[1].same
-        self._about(narrow)
+        if any(r.log.full for r in narrow):
+            return self._nothing(
+                f"the operations of the divergent call do not fit into {_mib(self.request.max_bytes)} (--max-bytes)", narrow
+            )
         if narrow[0].log.target is None or narrow[1].log.target is None:
             return self._nothing("the divergent tensor could not be looked at", narrow)
         if _equal_targets(narrow):
@@ -183,24 +187,20 @@ class _Search:
         except (NotRepeatable, Untestable) as error:
             self.notes.append(f"what came before the divergent call could not be looked at: {error.message}")
             return narrow, self.bounds, origin
+        if any(r.log.full for r in wide):
+            self.notes.append(
+                f"what came before the divergent call is not known: its operations do not fit into {_mib(self.request.max_bytes)} (--max-bytes)"
+            )
+            return narrow, self.bounds, origin
         if _equal_targets(wide) or wide[0].log.target is None or wide[1].log.target is None:
             self.notes.append("looked at from the beginning on, the two runs agreed: what came before the divergent call is not known")
             return narrow, self.bounds, origin
         found = origins.find(wide[0].log, wide[1].log, whole=True)
-        self._about(wide)
         if origin.kind == model.RANDOM and found.kind == model.RANDOM:
             origin.notes = found.notes
             origin.earlier = False
             return narrow, self.bounds, origin
         return (wide, whole, found) if found.kind else (narrow, self.bounds, origin)
-
-    def _about(self, runs: tuple[Repeat, Repeat]) -> None:
-        for name, r in zip("AB", runs, strict=True):
-            if r.log.full:
-                self.notes.append(
-                    f"{name}: more operations than fit into {_mib(self.request.max_bytes)} were not written down (--max-bytes): the answer"
-                    " rests on those before"
-                )
 
     def _nothing(self, reason: str, runs: tuple[Repeat, Repeat]) -> Zoom:
         return Zoom(model.NOT_FOUND, "", reason, self.first, operations=_counts(runs), repeats=(runs[0].same, runs[1].same),
@@ -216,8 +216,13 @@ class _Search:
         x = origins.described(left, origin.a, right, origin.b if alike else None, roots[0])
         y = origins.described(right, origin.b, left, origin.a if alike else None, roots[1])
         notes = [*origin.notes, *(self._beside() if origin.kind == model.OUTSIDE else [])]
+        tried = None
+        if self.request.counterfactual:
+            assert self.examined.pair is not None
+            tried = counterfactual.decide(self.runners, self.examined.pair, runs, within, origin, self.first.kind)
         return Zoom(
-            model.FOUND, origin.kind, sentence(origin, x, y), self.first, x, y, size, _counts(runs), same, (*notes, *self.notes)
+            model.FOUND, origin.kind, sentence(origin, x, y), self.first, x, y, size, _counts(runs), same, (*notes, *self.notes),
+            counterfactual=tried,
         )  # fmt: skip
 
     def _beside(self) -> list[str]:
@@ -296,7 +301,7 @@ def _size_of(value: Value, raw: tuple[object, ...], op: Op | None) -> Size:
 
 
 def _mib(nbytes: int) -> str:
-    return f"{nbytes / (1 << 20):,.0f} MiB"
+    return f"{nbytes / (1 << 20):,.3g} MiB" if nbytes < 1 << 20 else f"{nbytes / (1 << 20):,.0f} MiB"
 
 
 def sentence(origin: origins.Origin, x: model.Operation | None, y: model.Operation | None) -> str:

@@ -71,6 +71,8 @@ class Log:
     ops: list[Op] = field(default_factory=list)
     target: Value | None = None
     """the tensor of the first divergence"""
+    events: dict[int, Value] = field(default_factory=dict)
+    """the divergent event and those of the same batch behind it, by position"""
     names: dict[int, str] = field(default_factory=dict)
     """storage -> parameter or buffer"""
     first_names: dict[int, str] = field(default_factory=dict)
@@ -83,6 +85,11 @@ class Log:
     armed: bool = True
     _values: dict[str, tuple[int, int]] = field(default_factory=dict)
     _bytes: str = ""
+
+    def place(self, digest: str) -> tuple[str, int, int] | None:
+        """(file, position, bytes) of a value by its fingerprint; None where it was not kept."""
+        row = self._values.get(digest)
+        return None if row is None else (self._bytes, *row)
 
     def raw(self, value: Value) -> Array | None:
         """uint8[n]: the bytes of a value in contiguous order; None where they were not kept."""
@@ -125,6 +132,8 @@ def _read(path: str) -> Log:
                     at, nbytes = int(row["at"]), int(row["nbytes"])
                     if at >= 0 and at + nbytes <= size:
                         log._values[str(row["digest"])] = (at, nbytes)
+                elif kind == "event":
+                    log.events[int(row["seq"])] = _value(row["value"])
                 elif kind == "head":
                     log.first_names = {int(k): str(v) for k, v in row["names"].items()}
                 elif kind == "end":

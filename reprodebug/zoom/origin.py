@@ -154,7 +154,8 @@ def _classified(left: Side, right: Side, x: Op | None, y: Op | None, slices: lis
         origin.earlier = origin.earlier and not whole
         return origin
     if x.arguments != y.arguments:
-        return Origin(ARGUMENT, x, y, _results(x, y), what=_words_apart(x, y))
+        notes = [n for n in _drawn(left, right, x, y)[0] if "alone" in n] if x.view else []  # an index: who drew it?
+        return Origin(ARGUMENT, x, y, _results(x, y), notes, what=_words_apart(x, y))
     origin = Origin(OPERATION, x, y, _results(x, y))
     layouts = [p.name for p, q in zip(x.reads, y.reads, strict=False) if p.strides != q.strides]
     if layouts:

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from reprodebug._base.errors import ReprodebugError
 from reprodebug._base.text import visible
@@ -46,17 +46,17 @@ class Runner:
     process: tuple[int, int]
     """rank, and which of its processes"""
     index: int
-    """position of the event in the recording at which the stretch ends"""
+    """position of the divergent event in the recording"""
     exit_code: int = 0
     limit: float | None = None
     say: Callable[[str], None] = lambda text: None
     count: int = 0
 
-    def run(self, bounds: Bounds, max_bytes: int, *, keep: list[int] | None = None, what: str = "", put: Any = None) -> Repeat:
+    def run(self, bounds: Bounds, max_bytes: int, *, keep: list[int] | None = None, what: str = "") -> Repeat:
         """Execute, verify, read. Raises Untestable where it could not be run and NotRepeatable where it is another run."""
         name = self.again.name
         self.say(f"running {name} again{what}")
-        executed = self.execute(Stretch(*self.process, bounds.arm, bounds.start, bounds.stop, max_bytes, keep, put))
+        executed = self.execute(Stretch(*self.process, bounds.arm, bounds.start, bounds.target, bounds.stop, max_bytes, keep))
         from reprodebug.store.run import open_run
 
         try:

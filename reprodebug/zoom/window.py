@@ -25,8 +25,10 @@ class Bounds:
     """events recorded before operations are followed"""
     start: int
     """events recorded before the first operation that is written down; 0: the program's beginning"""
+    target: int
+    """position of the divergent event"""
     stop: int
-    """position of the event at which the stretch ends"""
+    """position of the event at which the stretch ends: that one, or the last of the batch that it belongs to"""
 
     @property
     def whole(self) -> bool:
@@ -59,7 +61,7 @@ def bounds(pair: Pair, at: int) -> tuple[Bounds, Bounds]:
 
 def widest(narrow: Bounds) -> Bounds:
     """The same end, from the program's beginning on."""
-    return Bounds(0, 0, narrow.stop)
+    return Bounds(0, 0, narrow.target, narrow.stop)
 
 
 def _reaching(pair: Pair, at: int) -> int:
@@ -75,14 +77,18 @@ def _reaching(pair: Pair, at: int) -> int:
 def _made(trace: Trace, last: int, stop: int) -> Bounds:
     """``last``: position of the last event before the stretch, -1 for none."""
     events = trace.events
+    end = stop
+    while events["kind"][stop] == Kind.DATA and end + 1 < len(events) and _burst(trace, end + 1) == _burst(trace, stop):
+        end += 1
+    ends = int(events["seq"][stop]), int(events["seq"][end])
     if last < 0:
-        return Bounds(0, 0, int(events["seq"][stop]))
+        return Bounds(0, 0, *ends)
     arm = last
     phases = events["phase"]
     backward = phases[stop] == Phase.BACKWARD or phases[last] == Phase.BACKWARD
     while arm >= 0 and (phases[arm] == Phase.BACKWARD or (backward and phases[arm] == Phase.FORWARD)):
         arm -= 1
-    return Bounds(int(events["seq"][arm]) + 1 if arm >= 0 else 0, int(events["seq"][last]) + 1, int(events["seq"][stop]))
+    return Bounds(int(events["seq"][arm]) + 1 if arm >= 0 else 0, int(events["seq"][last]) + 1, *ends)
 
 
 def _place(trace: Trace, i: int) -> tuple[str, str, str]:
@@ -142,8 +148,10 @@ def _soonest(pair: Pair, after: int, ia: int, ib: int) -> int:
     """
     mine = _place(pair.a, ia)
     a, b = pair.a.events, pair.b.events
+    shape = pair.a.metas[int(a["meta"][ia])][:2]
     for j in range(after + 1, ib):
-        alike = b["kind"][j] == a["kind"][ia] and b["phase"][j] == a["phase"][ia] and _place(pair.b, j) == mine
+        alike = all(b[n][j] == a[n][ia] for n in ("kind", "phase", "flags")) and pair.b.metas[int(b["meta"][j])][:2] == shape
+        alike = alike and _place(pair.b, j) == mine
         if alike and (b["lo"][j], b["hi"][j]) != (a["lo"][ia], a["hi"][ia]):
             return j
     return ib
@@ -152,13 +160,15 @@ def _soonest(pair: Pair, after: int, ia: int, ib: int) -> int:
 def _last_equal(pair: Pair, at: int) -> int:
     """The last pair of the alignment before ``at`` that is no part of the same batch, or of the same call's inputs."""
 
-    def burst(trace: Trace, i: int) -> tuple[Any, ...]:
-        e = trace.events
-        root, module, _ = _place(trace, i)
-        return root, module, int(e["kind"][i]), int(e["phase"][i]), int(e["step"][i]), int(e["call"][i])
-
-    mine = burst(pair.a, int(pair.align.a[at]))
+    mine = _burst(pair.a, int(pair.align.a[at]))
     k = at - 1
-    while k >= 0 and burst(pair.a, int(pair.align.a[k])) == mine:
+    while k >= 0 and _burst(pair.a, int(pair.align.a[k])) == mine:
         k -= 1
     return k
+
+
+def _burst(trace: Trace, i: int) -> tuple[Any, ...]:
+    """What the tensors of one batch, or the inputs of one call, have in common."""
+    e = trace.events
+    root, module, _ = _place(trace, i)
+    return root, module, int(e["kind"][i]), int(e["phase"][i]), int(e["step"][i]), int(e["call"][i])
