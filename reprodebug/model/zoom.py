@@ -51,8 +51,6 @@ class Operation:
     """arguments that are no tensors, as Python writes them"""
     inputs: tuple[Operand, ...] = ()
     outputs: tuple[Operand, ...] = ()
-    kernels: tuple[str, ...] = ()
-    """kernels launched on a GPU; empty where none were, or where they were not asked for"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def to_text(z: Zoom, width: int = 100) -> str:
         if title:
             lines.extend(["", title])
         for row in rows:
-            line(row, 2 if title else 0)
+            line(visible(row, 1000), 2 if title else 0)
     return "\n".join(lines) + "\n"
 
 
@@ -153,8 +153,6 @@ def _operation_rows(op: Operation, other: Operation | None) -> list[str]:
         rows.append(f"result {_operand(v, partners.get(v.name))}")
     if len(op.outputs) > _OPERANDS:
         rows.append(f"… and {len(op.outputs) - _OPERANDS} more results")
-    if op.kernels:
-        rows.append("kernels: " + ", ".join(visible(k, 100) for k in op.kernels[:8]))
     return rows
 
 

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from reprodebug._base.errors import UsageError
+from reprodebug._base.errors import NothingComparable, UsageError
 from reprodebug._base.text import plural, visible
 from reprodebug.bisect import process
 from reprodebug.bisect.recorded import Again
-from reprodebug.bisect.session import MARK, home
+from reprodebug.bisect.session import MARK, hold, home
 from reprodebug.bisect.trial import Untestable
 from reprodebug.compare.runs import Examined, examine
 from reprodebug.diagnose.nature import judged
@@ -30,6 +30,9 @@ from reprodebug.zoom.window import Bounds, bounds, widest
 
 MAX_BYTES = 1 << 30
 """bytes of operations and tensors that are written for each execution"""
+_PREFIX = "zoom-"
+_ATTEMPTS = 3
+"""executions of both until they part, where neither repeats its recording"""
 _SHOWN = 5
 """elements shown of each kind"""
 
@@ -52,15 +55,20 @@ def zoom(request: Request, *, say: Callable[[str], None] = lambda text: None) ->
     """Find the first differing operation of two recorded runs. Raises UsageError and other ReprodebugErrors."""
     started = time.monotonic()
     a, b = _recorded(request)
-    examined = examine(a, b)
+    try:
+        examined = examine(a, b)
+    except NothingComparable as error:
+        raise UsageError(error.message, hint=error.hint) from error
     c = examined.comparison
     paths = (request.a, request.b)
     if c.first is None or examined.pair is None:
         return Zoom(model.NOT_FOUND, "", f"the two recordings do not part: {c.reason}", None, paths=paths,
                     remedy="there is nothing to zoom into")  # fmt: skip
-    folder = _folder(request.keep)
-    again = Again(a, "A", os.path.join(folder, "a")), Again(b, "B", os.path.join(folder, "b"))
+    folder, lock = _folder(request.keep)
+    again: list[Again] = []
     try:
+        for name, run in (("A", a), ("B", b)):
+            again.append(Again(run, name, os.path.join(folder, name.lower())))
         found = _Search(request, examined, again, folder, say).answer()
     finally:
         for x in again:
@@ -72,7 +80,10 @@ def zoom(request: Request, *, say: Callable[[str], None] = lambda text: None) ->
                     shutil.rmtree(os.path.join(folder, name, part), ignore_errors=True)
         else:
             shutil.rmtree(folder, ignore_errors=True)
-    notes = tuple(dict.fromkeys([*found.notes, *(n for x in again for n in x.place_notes)]))
+        if lock >= 0:
+            os.close(lock)
+    kept = [f"the executions are kept in {folder}"] if request.keep else []
+    notes = tuple(dict.fromkeys([*found.notes, *(n for x in again for n in x.place_notes), *kept]))
     return replace(found, notes=notes, seconds=round(time.monotonic() - started, 3), paths=paths)
 
 
@@ -100,7 +111,8 @@ def _recorded(request: Request) -> tuple[StoredRun, StoredRun]:
     return found[0], found[1]
 
 
-def _folder(keep: str) -> str:
+def _folder(keep: str) -> tuple[str, int]:
+    """(directory for the executions, descriptor of its lock)."""
     if keep:
         path = os.path.abspath(keep)
         if os.path.lexists(path) and (not os.path.isdir(path) or os.listdir(path)):
@@ -109,20 +121,32 @@ def _folder(keep: str) -> str:
             os.makedirs(path, exist_ok=True)
         except OSError as error:
             raise UsageError(f"{keep} cannot be made: {error.strerror}", hint="choose a place you can write to") from error
-        return path
+        return path, -1
     try:
         os.makedirs(home(), exist_ok=True)
-        return tempfile.mkdtemp(prefix="zoom-", dir=home())
+        _sweep()
+        path = tempfile.mkdtemp(prefix=_PREFIX, dir=home())
     except OSError as error:
         raise UsageError(
             f"{home()} cannot be written: {error.strerror}", hint="set REPRODEBUG_SESSIONS to a directory you can write to"
         ) from error
+    return path, hold(path)
+
+
+def _sweep() -> None:
+    """Remove what a zoom that was killed left, and end what it ran."""
+    for name in os.listdir(home()):
+        path = os.path.join(home(), name)
+        if name.startswith(_PREFIX) and (lock := hold(path)) >= 0:
+            process.end_marked(MARK, path)
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(lock)
 
 
 class _Search:
     """One question, being answered."""
 
-    def __init__(self, request: Request, examined: Examined, again: tuple[Again, Again], folder: str, say: Callable[[str], None]) -> None:
+    def __init__(self, request: Request, examined: Examined, again: list[Again], folder: str, say: Callable[[str], None]) -> None:
         pair = examined.pair
         assert pair is not None and examined.comparison.first is not None
         self.request = request
@@ -140,7 +164,10 @@ class _Search:
 
     def answer(self) -> Zoom:
         try:
-            narrow = self._both(self.bounds, "")
+            for n in range(_ATTEMPTS):
+                narrow = self._both(self.bounds, " once more: A and B agreed by chance" if n else "")
+                if not _equal_targets(narrow) or all(r.same is not False for r in narrow):
+                    break
         except NotRepeatable as error:
             return Zoom(model.NOT_REPEATABLE, "", error.message, self.first, notes=tuple(self.notes), remedy=_REPEAT)
         except Untestable as error:
@@ -156,7 +183,7 @@ class _Search:
             reason = "run again, A and B agree where their recordings part"
             names = [n for n, s in zip("AB", same, strict=True) if s is False]
             if names:
-                reason += f": {' and '.join(names)} did not get its recorded value again"
+                reason += f", {plural(_ATTEMPTS, 'time')}: {' and '.join(names)} did not get the recorded value again"
             return Zoom(model.NOT_REPRODUCED, "", reason, self.first, operations=_counts(narrow), repeats=same, notes=tuple(self.notes),
                         remedy=_REPEAT)  # fmt: skip
         for name, value in zip("AB", same, strict=True):

@@ -56,7 +56,6 @@ class Op:
     undefined: bool
     random: str | None
     """fingerprint of the generator's state before it; None where it draws nothing, '' where the state could not be asked"""
-    kernels: tuple[str, ...] = ()
 
     @property
     def reads(self) -> tuple[Value, ...]:
@@ -160,5 +159,4 @@ def _op(row: dict[str, Any]) -> Op:
         str(row.get("module_type", "")), str(row.get("node", "")), str(row.get("forward", "")),
         {str(k): str(v) for k, v in row["args"].items()}, tuple(_value(v) for v in row["inputs"]), tuple(_value(v) for v in row["outputs"]),
         bool(row.get("view")), bool(row.get("undefined")), None if random is None else str(random),
-        tuple(str(k) for k in row.get("kernels", ())),
     )  # fmt: skip

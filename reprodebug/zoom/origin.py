@@ -136,7 +136,14 @@ def _classified(left: Side, right: Side, x: Op | None, y: Op | None, slices: lis
             return Origin(INPUT, makers[0], makers[1], (a, b), earlier=not whole, what="the tensor itself")
         return Origin(OUTSIDE, value=(a, b), earlier=not whole, what="the tensor itself")
     if x is None or y is None or x.name != y.name:
-        return Origin(SEQUENCE, x, y, _results(x, y), _alone(left, right, slices))
+        notes = _alone(left, right, slices)
+        if x is not None and y is not None:
+            p, q = left.at.get(right.key[y.n]), right.at.get(left.key[x.n])
+            if p is None and q is not None and q.n > y.n:  # B does one thing more, then what A does
+                return Origin(SEQUENCE, None, y, None, notes)
+            if q is None and p is not None and p.n > x.n:
+                return Origin(SEQUENCE, x, None, None, notes)
+        return Origin(SEQUENCE, x, y, None, notes)
     if x.name.startswith("aten.set_.source_Storage"):
         sent = "rebuild_tensor" in x.via and "load" not in x.via
         return Origin(
@@ -298,5 +305,5 @@ def described(side: Side, op: Op | None, other: Side, partner: Op | None, root: 
     outs = {v.name: v for v in partner.outputs} if partner is not None else {}
     return Operation(
         op.name, op.n, place(op.line), op.function, op.via, place(op.forward), op.node, op.module, op.module_type, op.arguments,
-        tuple(operand(v, ins, True) for v in op.inputs), tuple(operand(v, outs, False) for v in op.outputs), op.kernels,
+        tuple(operand(v, ins, True) for v in op.inputs), tuple(operand(v, outs, False) for v in op.outputs)
     )  # fmt: skip

@@ -111,6 +111,17 @@ def test_other_operations_and_a_copy_that_changes_nothing() -> None:
     assert any("aten.gelu" in n for n in found.notes)
 
 
+def test_an_operation_put_between() -> None:
+    def scaled(out: str, *between: tuple[Any, ...]) -> Log:
+        first = ("aten.tanh", "t.py:1", [value("self", 0, "x")], [value("out", 1, "t")])
+        source = value("self", 2, "s") if between else value("self", 1, "t")
+        return log(first, *between, ("aten.pow", "t.py:3", [source], [value("out", 3, out)]), target=value("target", 3, out))
+
+    found = origin.find(scaled("p"), scaled("q", ("aten.mul", "t.py:2", [value("self", 1, "t")], [value("out", 2, "s")])), whole=True)
+    assert found.kind == "sequence" and found.a is None and found.b is not None and found.b.name == "aten.mul"
+    assert found.value is None, "results of two operations are not compared"
+
+
 def test_who_drew() -> None:
     def drawing(state: str, out: str, *extra: tuple[Any, ...]) -> Log:
         first = ("aten.rand", "t.py:1", [], [value("out", 7, "same")], {"random": "s0"})
