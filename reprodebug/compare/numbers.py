@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from reprodebug.model.comparison import Numbers, Tolerance
+from reprodebug.store.journal import PACKED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,6 +97,8 @@ def compare_bytes(a: Array, b: Array, dtype: str, shape: tuple[int, ...], tolera
     import numpy as np
 
     elements = math.prod(shape)
+    if dtype in PACKED:
+        return Numbers(elements=elements, differing=0 if len(a) == len(b) and bool((a == b).all()) else None)
     if elements == 0 or len(a) != len(b) or len(a) % elements:
         return Numbers(elements=elements, differing=0 if elements == 0 and len(a) == len(b) else None)
     size = len(a) // elements
