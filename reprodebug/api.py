@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from reprodebug.compare.evidence import Evidence
     from reprodebug.model.comparison import Comparison, Tolerance
     from reprodebug.model.experiment import Bisection
+    from reprodebug.model.zoom import Zoom
     from reprodebug.store.run import StoredRun
 
 
@@ -109,6 +110,22 @@ def bisect(question: Question, *, resume: bool = False, listen: Listener | None 
     from reprodebug.bisect.drive import bisect as search
 
     return search(question, cwd=os.getcwd(), environment=os.environ, resume=resume, listen=listen, control=control)
+
+
+def zoom(
+    a: str, b: str, *, max_bytes: int | None = None, timeout: float | None = None, counterfactual: bool = False, keep: str = "",
+    say: Callable[[str], None] = lambda text: None,
+) -> Zoom:  # fmt: skip
+    """Run two recorded runs again, up to their first divergence, and find the operation that makes it.
+
+    ``max_bytes`` bounds what is written of each execution (default 1 GiB), ``timeout`` its seconds; ``counterfactual`` also puts
+    what A had into B and the reverse; ``keep`` names a new directory for the executions; ``say`` gets progress, a line at a time.
+    Raises UsageError for what is no recording with a command, RunUnreadable or SchemaTooNew.
+    """
+    from reprodebug.zoom.drive import MAX_BYTES, Request
+    from reprodebug.zoom.drive import zoom as search
+
+    return search(Request(a, b, MAX_BYTES if max_bytes is None else max_bytes, timeout, counterfactual, keep), say=say)
 
 
 class record:

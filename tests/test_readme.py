@@ -32,7 +32,7 @@ def test_help_names_every_command_of_the_readme() -> None:
 
 def test_every_option_of_the_readme_exists() -> None:
     known = ""
-    for name in ("capture", "compare", "bisect", "check", "show"):
+    for name in ("capture", "compare", "bisect", "check", "zoom", "show"):
         known += subprocess.run([sys.executable, "-m", "reprodebug", name, "--help"], cwd=ROOT, capture_output=True, text=True).stdout
     options = set(re.findall(r"`(--[a-z]+)", README)) | set(re.findall(r"^reprodebug .*?(--[a-z]+)", README, re.MULTILINE))
     assert {"--level", "--rtol", "--json"} <= options

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from reprodebug._base.errors import UsageError
-from reprodebug.bisect import commits, packages, repeat, runs
+from reprodebug.bisect import commits, packages, recorded, repeat, runs
 from reprodebug.bisect.control import Control, Listener
 from reprodebug.bisect.lab import Lab
 from reprodebug.bisect.places import Snapshot
@@ -162,7 +162,7 @@ def _repeats(sides: runs.Sides, lab: Lab) -> Bisection:
     made = sides.candidate("A")
     place = sides._snapshot
     words = list(sides.a.manifest.command) if place is not None else list(made.command)
-    command = repeat.Command(words, sides.a.manifest.cwd, runs._recorded(sides.a), place) if place is not None else repeat.Command(
+    command = repeat.Command(words, sides.a.manifest.cwd, recorded.environment(sides.a), place) if place is not None else repeat.Command(
         words, made.cwd, made.environment, None
     )  # fmt: skip
     result = repeat.minimize(lab, command, suspects=suspects)

@@ -18,7 +18,15 @@ _LEFT_OUT = re.compile(
 class Snapshot:
     """The project as it was when the search began, copied anew for each trial."""
 
-    def __init__(self, cwd: str, session: str) -> None:
+    def __init__(self, cwd: str, session: str, *, without: str = "") -> None:
+        """``without``: a directory of the tool's own that may lie inside the project; ``session`` and the others' are such."""
+        from reprodebug.bisect.session import home
+
+        own = {os.path.realpath(p) for p in (session, home(), without) if p}
+
+        def ignored(folder: str, names: list[str]) -> set[str]:
+            return _ignored(folder, names) | {n for n in names if os.path.realpath(os.path.join(folder, n)) in own}
+
         self.root = _project(os.path.realpath(cwd))
         self.where = os.path.relpath(os.path.realpath(cwd), self.root)
         self._kept = os.path.join(session, "project")
@@ -32,11 +40,6 @@ class Snapshot:
                 return
             partial = self._kept + ".partial"
             shutil.rmtree(partial, ignore_errors=True)
-            home = os.path.realpath(os.path.dirname(session))  # where the sessions are may lie inside the project: below $HOME, say
-
-            def ignored(folder: str, names: list[str]) -> set[str]:
-                return _ignored(folder, names) | {n for n in names if os.path.realpath(os.path.join(folder, n)) == home}
-
             shutil.copytree(self.root, partial, symlinks=True, ignore=ignored, ignore_dangling_symlinks=True)
             os.rename(partial, self._kept)
 

@@ -16,6 +16,7 @@ from reprodebug._base.text import listed_words
 from reprodebug.bisect import choice as choices
 from reprodebug.bisect import commits as history
 from reprodebug.bisect import packages as versions_of
+from reprodebug.bisect import recorded
 from reprodebug.bisect import settings as catalogue
 from reprodebug.bisect.configuration import Configurations, of_runs
 from reprodebug.bisect.lab import Lab
@@ -121,7 +122,7 @@ class Sides:
         versions: Mapping[str, str | None] | None = None,
     ) -> Candidate:  # fmt: skip
         """A's program with these things at B's value. Raises Untestable."""
-        variables = _recorded(self.a)
+        variables = recorded.environment(self.a)
         for name in env:
             value = self.variables[name]["b"]
             variables.pop(name, None)
@@ -137,7 +138,7 @@ class Sides:
             words, cwd, variables, checks = list(found.command), found.cwd, found.environment, [found.check]
         else:
             if self._snapshot is None:
-                self._snapshot = Snapshot(_directory(self.a), self.lab.session.path)
+                self._snapshot = Snapshot(recorded.directory(self.a), self.lab.session.path)
             root, cwd = self._snapshot.enter()
             variables = history.moved_environment(variables, self._snapshot.root, root, cwd)
             words = [history.moved(w, self._snapshot.root, root) for w in words]
@@ -177,7 +178,7 @@ class Sides:
 
     def _packages(self) -> versions_of.Packages:
         a, b = self.versions
-        return versions_of.Packages(a, b, list(self.a.manifest.command), self.a.manifest.cwd, _recorded(self.a), self.find_links)
+        return versions_of.Packages(a, b, list(self.a.manifest.command), self.a.manifest.cwd, recorded.environment(self.a), self.find_links)
 
     def culprit(self, axis: str, items: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         """Items of an axis with their two values."""
@@ -312,7 +313,7 @@ def _commits(s: Sides, fixed: frozenset[str]) -> Bisection:
     assert s._tree is not None
     _fresh(s.lab)
     question = history.Commits(
-        s._tree, list(s.a.manifest.command), s.revisions[0], s.revisions[1], _recorded(s.a), s.where, patches=s.patches,
+        s._tree, list(s.a.manifest.command), s.revisions[0], s.revisions[1], recorded.environment(s.a), s.where, patches=s.patches,
         make=lambda commit: mixture(s, fixed, history.name(s._tree, commit), commit=commit),  # type: ignore[arg-type]
     )  # fmt: skip
     result = history.search(s.lab, question)
@@ -340,7 +341,7 @@ def _weights(s: Sides, axis: str) -> Mapping[str, float]:
 
 def _variables(a: StoredRun, b: StoredRun) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """(variables that differ and may matter, those that were masked)."""
-    left, right = (_strings(r.manifest.environment.get("variables")) for r in (a, b))
+    left, right = (recorded.strings(r.manifest.environment.get("variables")) for r in (a, b))
     found, hidden = {}, []
     for name in sorted({*left, *right}):
         x, y = left.get(name, _ABSENT), right.get(name, _ABSENT)
@@ -351,30 +352,6 @@ def _variables(a: StoredRun, b: StoredRun) -> tuple[dict[str, dict[str, Any]], l
         else:
             found[name] = {"a": x, "b": y}
     return found, hidden
-
-
-def _recorded(run: StoredRun) -> dict[str, str]:
-    """The environment of a recorded run, as far as it can be restored: what was masked is taken from here."""
-    found = {}
-    for name, value in _strings(run.manifest.environment.get("variables")).items():
-        if name.startswith("REPRODEBUG_"):
-            continue
-        if "<redacted " in value:
-            if name in os.environ:
-                found[name] = os.environ[name]
-        else:
-            found[name] = value
-    return found or dict(os.environ)
-
-
-def _directory(run: StoredRun) -> str:
-    if not os.path.isdir(run.manifest.cwd):
-        raise Untestable(f"the directory {run.manifest.cwd} in which the run was recorded is not there any more")
-    return run.manifest.cwd
-
-
-def _strings(value: object) -> dict[str, str]:
-    return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else {}
 
 
 def _short(value: object) -> str:

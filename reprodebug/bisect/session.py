@@ -80,7 +80,7 @@ class Session:
                 raise UsageError(
                     f"{path} cannot be made: {error.strerror}", hint="set REPRODEBUG_SESSIONS to a directory you can write to"
                 ) from error
-        session = cls(path, _hold(path))
+        session = cls(path, hold(path))
         session.note("about", about)
         session.note("began", stamp)
         return session
@@ -89,7 +89,7 @@ class Session:
     def resume(cls, about: dict[str, Any]) -> Session:
         """The newest session of the same search that is not running. Raises UsageError where there is none."""
         for path in sorted(_paths(), reverse=True):
-            lock = _hold(path)
+            lock = hold(path)
             if lock < 0:
                 continue
             session = cls(path, lock)
@@ -175,7 +175,7 @@ def known() -> list[Known]:
     """Every session, the oldest first."""
     found = []
     for path in sorted(_paths()):
-        lock = _hold(path)
+        lock = hold(path)
         state = "running" if lock < 0 else "stopped"
         try:
             db = sqlite3.connect(f"file:{os.path.join(path, 'session.db')}?mode=ro", uri=True)
@@ -198,7 +198,7 @@ def clean() -> int:
     """Remove every session that is not running, its processes and its directories; returns how many."""
     removed = 0
     for path in list(_paths()):
-        lock = _hold(path)
+        lock = hold(path)
         if lock < 0:
             continue
         process.end_marked(MARK, path)
@@ -219,7 +219,7 @@ def _paths() -> Iterator[str]:
             yield path
 
 
-def _hold(path: str) -> int:
+def hold(path: str) -> int:
     """Lock a session; -1 where another process has it."""
     import fcntl
 

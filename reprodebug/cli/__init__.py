@@ -28,6 +28,7 @@ reprodebug: find the first thing that differs between two machine-learning runs,
   reprodebug bisect --good REV --bad REV -- COMMAND...   find the commit, by running COMMAND at some of them
   reprodebug bisect A B                       find which of the differences between two runs is the cause, by experiment
   reprodebug check -- COMMAND...              does COMMAND repeat itself, bit for bit?
+  reprodebug zoom A B                         run both again, just around the divergence: which operation, by how much?
   reprodebug show RUN                         what one run recorded
 
 Start with:   reprodebug capture -o runs/a -- python train.py
@@ -38,10 +39,7 @@ Start with:   reprodebug capture -o runs/a -- python train.py
 printed as plain text, which is also the form for screen readers.
 """
 
-COMMANDS = ("capture", "compare", "bisect", "check", "show")
-PLANNED = {
-    "zoom": "zoom is not part of this version yet: record both runs with --level full and compare them",
-}
+COMMANDS = ("capture", "compare", "bisect", "check", "zoom", "show")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,9 +87,6 @@ def _dispatch(words: list[str]) -> int:
         print(f"reprodebug {__version__}")
         return 0
     name = words[0]
-    if name in PLANNED:
-        complain(PLANNED[name], "reprodebug --help")
-        return BAD_USAGE
     if name not in COMMANDS:
         import difflib
 

@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from reprodebug.model.comparison import Numbers, Tolerance
+from reprodebug.store.journal import PACKED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,6 +97,8 @@ def compare_bytes(a: Array, b: Array, dtype: str, shape: tuple[int, ...], tolera
     import numpy as np
 
     elements = math.prod(shape)
+    if dtype in PACKED:
+        return Numbers(elements=elements, differing=0 if len(a) == len(b) and bool((a == b).all()) else None)
     if elements == 0 or len(a) != len(b) or len(a) % elements:
         return Numbers(elements=elements, differing=0 if elements == 0 and len(a) == len(b) else None)
     size = len(a) // elements
@@ -164,3 +167,59 @@ def _integer_distance(a: Array, b: Array, dtype: str) -> int:
     x, y = a.view(np.dtype(dtype).newbyteorder("<")), b.view(np.dtype(dtype).newbyteorder("<"))
     high, low = np.maximum(x, y), np.minimum(x, y)
     return int((high.astype(np.uint64) - low.astype(np.uint64)).max())
+
+
+def ulp_histogram(a: Array, b: Array, dtype: str) -> tuple[tuple[int, int], ...]:
+    """``(most ULP, elements)`` for the classes 0, 1, 2, 4, 8 ...: how many values lie that far apart, and no more than the class
+    before allows. Of raw bytes (uint8), values that are finite in both; empty where the dtype has no ULP."""
+    import numpy as np
+
+    ordered = _ordered(a, dtype), _ordered(b, dtype)
+    x, y = values(a, dtype), values(b, dtype)
+    if ordered[0] is None or ordered[1] is None or x is None or y is None:
+        return ()
+    apart = _distance(ordered[0], ordered[1])[np.isfinite(x) & np.isfinite(y)]
+    found = []
+    low, high = -1, 0
+    while len(apart) and low < int(apart.max()):
+        n = int(((apart > low) & (apart <= high)).sum()) if low >= 0 else int((apart == 0).sum())
+        if n:
+            found.append((high, n))
+        low, high = high, 1 if high == 0 else high * 2
+    return tuple(found)
+
+
+def elements_apart(
+    a: Array, b: Array, dtype: str, shape: tuple[int, ...], most: int = 5
+) -> tuple[list[tuple[tuple[int, ...], float, float, int | None]], list[tuple[tuple[int, ...], float, float, int | None]]]:
+    """The first differing elements in memory order, and those with the largest |a - b|, each as (index, A, B, ULP).
+
+    Complex elements count by the part that is further apart. Empty for dtypes whose values are not known here.
+    """
+    import numpy as np
+
+    elements = math.prod(shape)
+    x, y = values(a, dtype), values(b, dtype)
+    if x is None or y is None or elements == 0 or len(a) != len(b) or len(a) % elements:
+        return [], []
+    different = (a.reshape(elements, -1) != b.reshape(elements, -1)).any(axis=1)
+    with np.errstate(all="ignore"):
+        distance = np.abs(x - y)
+    distance = np.where(np.isnan(distance), np.where(np.isnan(x) & np.isnan(y), 0.0, np.inf), distance)
+    parts = len(x) // elements
+    distance = distance.reshape(elements, parts)
+    part = distance.argmax(axis=1)
+    ordered = _ordered(a, dtype), _ordered(b, dtype)
+
+    def one(n: int) -> tuple[tuple[int, ...], float, float, int | None]:
+        at = n * parts + int(part[n])
+        ulp = None
+        if ordered[0] is not None and ordered[1] is not None and np.isfinite(x[at]) and np.isfinite(y[at]):
+            ulp = abs(int(ordered[0][at]) - int(ordered[1][at]))
+        index = tuple(int(i) for i in np.unravel_index(n, shape)) if shape else ()
+        return index, float(x[at]), float(y[at]), ulp
+
+    where = np.flatnonzero(different)
+    largest = distance.max(axis=1)[where]
+    order = where[np.argsort(-largest, kind="stable")[:most]]
+    return [one(int(n)) for n in where[:most]], [one(int(n)) for n in order]

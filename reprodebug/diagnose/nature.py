@@ -15,7 +15,7 @@ from typing import Any
 from reprodebug.compare.history import module_table
 from reprodebug.diagnose.scene import Scene
 
-_EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 _SLACK = 16.0
 """a difference up to this many times the expected noise still counts as rounding"""
 _CORRELATED = 0.9
@@ -44,7 +44,7 @@ def terms(s: Scene) -> int | None:
 
 def _size(s: Scene) -> str:
     n, d = s.first.numbers, s.first
-    eps = _EPS.get(d.dtype or "")
+    eps = EPS.get(d.dtype or "")
     if n.max_abs is None or eps is None:
         return ""
     if n.max_abs == math.inf or n.nan_only:
@@ -52,11 +52,22 @@ def _size(s: Scene) -> str:
     scale = _scale(s)
     if not scale:
         return ""
-    length = terms(s)
+    return judged(n.max_abs, scale, d.dtype or "", terms(s))
+
+
+def judged(max_abs: float, scale: float, dtype: str, length: int | None) -> str:
+    """The largest difference of a tensor whose largest magnitude is ``scale``, against what rounding gives where each element is
+    a sum of ``length`` terms in ``dtype`` (None: not known, a thousand is assumed; 1: no sum). '' for a dtype that does not round."""
+    eps = EPS.get(dtype)
+    if eps is None:
+        return ""
     expected = eps * math.sqrt(length or 1024)
-    seen = n.max_abs / scale
+    seen = max_abs / scale
     sums = f"sums of {length:,} terms" if length else "sums of about a thousand terms (their length is not known)"
-    numbers = f"{seen:.2g} of the largest value {scale:.3g}, where {sums} in {d.dtype} give about {expected:.1g} by another order alone"
+    sums = "single operations" if length == 1 else sums
+    numbers = f"{seen:.2g} of the largest value {scale:.3g}, where {sums} in {dtype} give about {expected:.1g} by another order alone"
+    if length == 1:
+        numbers = numbers.replace("by another order alone", "by rounding once")
     if seen <= _SLACK * expected:
         return f"the first difference is of the size of rounding: {numbers}"
     if seen <= 0.02:

@@ -214,7 +214,7 @@ class Calls:
         thread.last_version = t._version
         thread.last_known = known
         thread.last_address = 0
-        if known[2] == 0 and t.nbytes >= _WORTH_BYTES and t.layout is self._strided and t.is_cpu:
+        if known[2] == 0 and t.layout is self._strided and t.is_cpu and t.nbytes >= _WORTH_BYTES:  # a sparse one has no nbytes
             thread.last_address = address = t.data_ptr()
             thread.last_head = self._fingerprint.head(address)
         if requires_grad and flags & _F_GRAD:

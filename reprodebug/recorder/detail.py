@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from reprodebug.model.events import Flag
+from reprodebug.store.journal import pack
 
 if TYPE_CHECKING:
     from reprodebug.recorder.guest import Guest
@@ -21,6 +22,15 @@ SMALL_BYTES = 16 << 10
 DEFAULT_BUDGET = 8 << 30
 NAN = math.nan
 _UNOBSERVED = int(Flag.UNOBSERVED)
+
+
+_PARTS = {
+    "quantized": ("int_repr", "scale", "zero_point", "axis"), "sparse_coo": ("indices", "values", "coalesced"),
+    "sparse_csr": ("crow_indices", "col_indices", "values"), "sparse_bsr": ("crow_indices", "col_indices", "values"),
+    "sparse_csc": ("ccol_indices", "row_indices", "values"), "sparse_bsc": ("ccol_indices", "row_indices", "values"),
+    "mkldnn": ("dense",),
+}  # fmt: skip
+"""layout -> names of the parts that a fingerprint reads, in its order"""
 
 
 class Options:
@@ -81,14 +91,16 @@ class Detail:
         if self._pattern and not self._match(site):
             return
         torch = self.guest.torch
-        if t.layout is not torch.strided or t.is_quantized or t.device.type != "cpu":
+        if t.device.type != "cpu":
             return
         if type(t) is not torch.Tensor:
             with torch._C.DisableTorchFunctionSubclass():
                 t = getattr(t, "_local_tensor", t).detach()
-        if not self._full or t.numel() == 1:
+        dense = t.layout is torch.strided and not t.is_quantized
+        if dense and (not self._full or t.numel() == 1):
             self.statistics(t, seq)
-        nbytes = t.nbytes
+        dtype, body = (str(t.dtype).removeprefix("torch."), None) if dense else self._packed(t)
+        nbytes = t.nbytes if body is None else len(body)
         if not self._full and nbytes > SMALL_BYTES:
             return
         if nbytes > self._left:
@@ -99,12 +111,26 @@ class Detail:
                 self._left = -1
             return
         self._left -= nbytes
-        key = (t.dtype, t.shape)
+        key = (dtype, t.shape)
         header = self._headers.get(key)
         if header is None:
-            value = {"dtype": str(t.dtype).removeprefix("torch."), "shape": list(t.shape)}
-            header = self._headers[key] = json.dumps(value).encode()
-        self.guest.writer.tensor(seq, header, bytes(self.guest.fingerprint.memory(t)))
+            header = self._headers[key] = json.dumps({"dtype": dtype, "shape": list(t.shape)}).encode()
+        self.guest.writer.tensor(seq, header, bytes(self.guest.fingerprint.memory(t)) if body is None else body)
+
+    def _packed(self, t: Any) -> tuple[str, bytes]:
+        """(what stands for its dtype, its parts) of a sparse or quantised tensor. Raises Unreadable for a layout without parts."""
+        layout = "quantized" if t.is_quantized else str(t.layout).removeprefix("torch.").lstrip("_")
+        form: dict[str, Any] = {"layout": layout, "dtype": str(t.dtype).removeprefix("torch."), "parts": []}
+        bodies = []
+        with self.guest.torch.no_grad():
+            for name, part in zip(_PARTS[layout], self.guest.fingerprint._parts(t.detach())):
+                if not isinstance(part, self.guest.torch.Tensor):
+                    form[name] = part
+                    continue
+                bodies.append(bytes(self.guest.fingerprint.memory(part)))
+                said = {"name": name, "dtype": str(part.dtype).removeprefix("torch."), "shape": list(part.shape)}
+                form["parts"].append({**said, "nbytes": len(bodies[-1])})
+        return layout, pack(form, bodies)
 
     def value(self, t: Any, seq: int) -> None:
         """The value of a one-element CPU tensor, e.g. a loss."""

@@ -21,7 +21,7 @@ from typing import Any
 
 from reprodebug._base.redact import machine_key, redact_argv
 from reprodebug.model.events import EVENT
-from reprodebug.recorder import imposed
+from reprodebug.recorder import imposed, operations
 from reprodebug.recorder.calls import Calls, PerThread, ThreadState
 from reprodebug.recorder.detail import Detail, Options
 from reprodebug.recorder.fingerprint import Fingerprinter
@@ -87,6 +87,7 @@ class Guest:
         self.randomness = Randomness(torch, self.writer, self.fingerprint._digest)
         self.detail = Detail(self)
         self._detailed = self.detail.wanted
+        self.watch: Any = None
         self.optimizers = Optimizers(self)
         self.loading = Loading(self)
         self.seeding = Seeding(self)
@@ -175,6 +176,10 @@ class Guest:
         self.seeding.install()
         self.wrap(threading.Thread, "start", before=self._on_thread)
         self.loading.install()
+        self.watch = operations.watch(self)
+        if self.watch is not None:  # an experiment looks into one stretch of the run: it stands where details are kept
+            self.detail, self._detailed = self.watch, True
+            self.watch.reached(0)
         atexit.register(self.end)
         os.register_at_fork(after_in_child=self._forked)
 
@@ -360,6 +365,8 @@ class Guest:
         """A step, a batch or a root call begins or ends: look at the clock and flush when it is time."""
         self.time_ms = int((time.monotonic() - self.started) * 1000) & 0xFFFFFFFF
         self.writer.tick()
+        if self.watch is not None:
+            self.watch.reached(self.writer.seq_seen)
 
     def step_done(self) -> None:
         """An optimizer has finished its step: settings, generators, then the counter."""

@@ -248,7 +248,7 @@ def _coverage(page: _Page, c: Comparison) -> None:
 
 def _next(c: Comparison) -> str:
     if c.verdict == "divergent" and c.first is not None and c.first.numbers.max_abs is None:
-        return f"the report for an issue: {words.command(c, '--markdown report.md')}"
+        return f"the operation, and how large the difference is: reprodebug zoom {words.paths(c)}"
     if c.verdict == "incomparable":
         return f"what one run recorded: reprodebug show {visible(c.a.path)}"
     return f"the report for an issue: {words.command(c, '--markdown -')}"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 MAGIC = b"RDJRNL\x01\n"
 FRAME = struct.Struct("<B3xI")
@@ -32,7 +33,8 @@ STATE = 5
 SAMPLES = 6
 """seq:u64, n_fingerprints:u32, n_indices:u32, fingerprints u64[n], indices i64[n]: the samples of one batch event"""
 TENSOR = 7
-"""seq:u64, header length:u32, header JSON {"dtype", "shape"}, raw contiguous bytes"""
+"""seq:u64, header length:u32, header JSON {"dtype", "shape"}, raw contiguous bytes; of a sparse or quantised tensor "dtype" is
+its layout and the bytes are those of ``pack``"""
 STATS = 8
 """STATS_ROW records"""
 
@@ -70,3 +72,34 @@ def frames(data: memoryview) -> Iterator[tuple[int, memoryview, bool]]:
             return
         yield kind, data[at : at + length], True
         at += length
+
+
+PACKED = frozenset({"sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "quantized", "mkldnn"})
+"""what stands for the dtype of a tensor that was kept as its parts"""
+_LENGTH = struct.Struct("<I")
+
+
+def pack(form: dict[str, object], bodies: list[bytes]) -> bytes:
+    """A tensor as its parts: length:u32, JSON, raw bytes of each part in order. ``form["parts"]`` names them, each with dtype,
+    shape and nbytes."""
+    head = json.dumps(form, separators=(",", ":")).encode("ascii")
+    return b"".join([_LENGTH.pack(len(head)), head, *bodies])
+
+
+def unpack(data: bytes | memoryview) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """(form, raw bytes of each part by name) of what ``pack`` made. Raises ValueError for anything else."""
+    try:
+        (length,) = _LENGTH.unpack_from(data)
+        form = json.loads(bytes(data[_LENGTH.size : _LENGTH.size + length]))
+        at, parts = _LENGTH.size + length, {}
+        for part in form["parts"]:
+            nbytes = int(part["nbytes"])
+            if nbytes < 0 or at + nbytes > len(data):
+                raise ValueError("a part lies outside of its tensor")
+            parts[str(part["name"])] = bytes(data[at : at + nbytes])
+            at += nbytes
+    except (struct.error, KeyError, TypeError, IndexError, RecursionError) as error:
+        raise ValueError("this is no tensor kept as its parts") from error
+    if at != len(data):
+        raise ValueError("a tensor is longer than its parts")
+    return form, parts

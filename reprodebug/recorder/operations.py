@@ -1,0 +1,558 @@
+"""Every ATen operation of one stretch of the program, with its tensors: what ``reprodebug zoom`` asks of the guest.
+
+Owns the stretch (from which event to which), the log and its bytes, and ends the process right after the stretch. Reads and
+never writes: a ``TorchDispatchMode`` hands every call on as it came, tensors are only looked at, generators are only asked
+for their state. What another thread runs, and what runs inside a compiled region, is not seen.
+
+The log: ``zoom/<pid>.jsonl``, one JSON object a line (a header, operations, values, an end), and ``zoom/<pid>.bin``, the raw
+bytes of tensors in contiguous order, each distinct value once. A process killed at any byte leaves whole lines before it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reprodebug.recorder.guest import Guest
+
+VARIABLE = "REPRODEBUG_ZOOM"
+"""JSON: the fields of ``Stretch``"""
+FOLDER = "zoom"
+_UNDEFINED = frozenset(
+    {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "empty_permuted", "_empty_affine_quantized", "resize_"}
+)
+"""operations whose result holds whatever lay in memory"""
+_FILLS = frozenset(
+    {
+        "uniform_", "normal_", "fill_", "zero_", "copy_", "bernoulli_", "random_", "exponential_", "cauchy_", "log_normal_", "geometric_",
+        "set_", "set_data",
+    }
+)  # fmt: skip
+"""operations that overwrite their first tensor: what it held before is no input"""
+_SILENT = {"native_batch_norm": (3, 4), "cudnn_batch_norm": (3, 4), "miopen_batch_norm": (3, 4)}
+"""operations that write arguments which their schema does not say they write: positions of those"""
+_DULL = frozenset(
+    {
+        "_wrapped_call_impl", "_call_impl", "decorate_context", "inner", "wrapper", "wrapped", "__torch_function__", "_fn", "_engine_run_backward",
+        "profile_hook_step", "_use_grad", "_wrapper", "__enter__", "__exit__", "<lambda>", "<listcomp>", "<genexpr>",
+    }
+)  # fmt: skip
+_VIEWS = frozenset({"_unsafe_view", "_reshape_alias", "view_copy", "_reshape_copy", "lift_fresh_copy"})
+"""operations that change no value, though their schema does not say so"""
+_MOST_WORDS = 400
+_MOST_FRAMES = 200
+_BATCH = 1 << 20
+
+
+class Stretch:
+    """Which events bound the stretch, and how much of it is kept."""
+
+    __slots__ = ("arm", "keep", "max_bytes", "ordinal", "put", "rank", "start", "stop", "target")
+
+    def __init__(
+        self, rank: int = 0, ordinal: int = 0, arm: int = 0, start: int = 0, target: int = 0, stop: int = 0,
+        max_bytes: int = 1 << 30, keep: Any = None, put: Any = None,
+    ) -> None:  # fmt: skip
+        self.rank = rank
+        self.ordinal = ordinal
+        """which of the processes of this rank, in order of their first event"""
+        self.arm = arm
+        """events recorded before the operations are followed, to know the lines of the forward pass; 0: from ``import torch`` on"""
+        self.start = start
+        """events recorded before the first operation that is written down"""
+        self.target = target
+        """position of the divergent event"""
+        self.stop = stop
+        """position of the event after which the process ends: the divergent one, or the last of the batch that it belongs to"""
+        self.max_bytes = max_bytes
+        """of log and tensors together; tensors get half of it at most"""
+        self.keep = keep
+        """numbers of the operations whose tensors are kept; None: of all, while there is room"""
+        self.put = put
+        """what a counterfactual puts in. ``op``: number of the operation, ``when``: ``before`` or ``after`` it, ``operands``:
+        ``[[name, value], ...]``, ``generator``: value of its state; or ``events``: ``{position: value}``. A value is
+        ``[file, position, bytes, dtype, shape]``."""
+
+    def to_json(self) -> str:
+        return json.dumps({n: getattr(self, n) for n in self.__slots__})
+
+    @classmethod
+    def from_environment(cls) -> Stretch | None:
+        text = os.environ.get(VARIABLE)
+        return cls(**json.loads(text)) if text else None
+
+
+def watch(guest: Guest) -> Any:
+    """The watch that this process was asked for, or None."""
+    stretch = Stretch.from_environment()
+    if stretch is None or guest.forked:
+        return None
+    return Watch(guest, stretch)
+
+
+class Watch:
+    """Follows the operations of one process between two of its events. Stands where the guest's ``detail`` stands."""
+
+    def __init__(self, guest: Guest, stretch: Stretch) -> None:
+        self.guest = guest
+        self.stretch = stretch
+        self.wanted = False
+        self.active = False
+        self.armed = False
+        self._mine: bool | None = None
+        self._thread = threading.get_ident()
+        self._mode: Any = None
+        self._folder = os.path.join(guest.run, FOLDER)
+        os.makedirs(self._folder, exist_ok=True)
+        self._log: Any = None
+        self._bytes: Any = None
+        self._waiting: list[str] = []
+        self._size = 0
+        self.count = 0
+        self.kept = 0
+        self.dropped = 0
+        self.spent = 0
+        """bytes of log and tensors"""
+        self.full = False
+        """the log itself reached the bound: operations from here on are not in it"""
+        self._values: dict[str, int] = {}
+        self._storages: dict[int, int] = {}
+        self._lines: dict[int, str] = {}
+        self._kinds: dict[Any, int] = {}
+        self._schemas: dict[Any, Any] = {}
+        self._here = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+        self._torch_home = os.path.dirname(os.path.abspath(guest.torch.__file__)) + os.sep
+        self._library = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
+        self._keep = None if stretch.keep is None else frozenset(stretch.keep)
+        self._sequence = guest.torch._C._autograd._get_sequence_nr
+        self._node = guest.torch._C._current_autograd_node
+        self._seeded = guest.torch.Tag.nondeterministic_seeded
+        self._target: Any = None
+        self._put = stretch.put
+        self._events = {int(k): v for k, v in (stretch.put or {}).get("events", {}).items()}
+
+    # events
+
+    def keep(self, t: Any, seq: int, site: int, flags: int) -> None:
+        """An event was recorded; ``t`` is its tensor."""
+        if self._mine and seq >= self.stretch.target:
+            if seq in self._events:
+                self._put_in([(t, self._events[seq])])
+            elif self.active:
+                row = self._tensor("target", t, True)
+                self._target = self._target or row
+                self._write({"kind": "event", "seq": seq, "value": row})
+        self.reached(seq + 1)
+
+    def value(self, t: Any, seq: int) -> None:
+        """The value of a loss: as without us."""
+        with self.guest.torch.no_grad():
+            value = t.detach().item()
+        if isinstance(value, (int, float)):
+            nan = float("nan")
+            self.guest.writer.stats(seq, float(value), nan, nan, nan, nan, nan, nan, nan, nan)
+
+    def reached(self, events: int) -> None:
+        """So many events are recorded: begin, or end."""
+        stretch = self.stretch
+        if self._mine is None and events:
+            self._mine = self._claimed()
+            if not self._mine:
+                self.disarm()
+        if self._mine is False:
+            return
+        if not self.armed and events >= stretch.arm:
+            self._arm()
+        if self.armed and not self.active and stretch.start <= events <= stretch.stop and (self._put is None or "op" in self._put):
+            self._begin()
+        if events > stretch.stop:
+            self._finish()
+
+    def _claimed(self) -> bool:
+        """Whether this is the process that was asked for: processes take numbers in order of their first event."""
+        rank = next((os.environ[k] for k in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK") if k in os.environ), "")
+        number = int(rank) if rank.isdigit() else 0
+        for n in range(64):
+            try:
+                os.close(os.open(os.path.join(self._folder, f"process-{number}-{n}"), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+                return (number, n) == (self.stretch.rank, self.stretch.ordinal)
+            except FileExistsError:
+                continue
+        return False
+
+    def _arm(self) -> None:
+        torch = self.guest.torch
+        if threading.get_ident() != self._thread or torch._C._current_graph_task_id() != -1:
+            return
+        if torch._C._len_torch_dispatch_stack():
+            return  # the program is inside a mode of its own, which would be taken off in our place: wait until it has left
+        from torch.utils._python_dispatch import TorchDispatchMode
+
+        watch = self
+
+        class Operations(TorchDispatchMode):  # type: ignore[misc]
+            """Hands every operation on as it came."""
+
+            def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                kwargs = kwargs or {}
+                if watch.guest.off:
+                    return func(*args, **kwargs)
+                if not watch.active:
+                    watch.pass_by()
+                    return func(*args, **kwargs)
+                try:
+                    row = watch.before(func, args, kwargs)
+                    if row is not None and watch.puts(row, "before"):
+                        watch.put_operands(row, func, args, kwargs, None)
+                except Exception as error:
+                    row = None
+                    watch.guest.fault("an operation's inputs", error)
+                result = func(*args, **kwargs)
+                if row is not None:
+                    try:
+                        watch.after(row, func, args, kwargs, result)
+                        if watch.puts(row, "after"):
+                            watch.put_operands(row, func, args, kwargs, result)
+                    except Exception as error:
+                        watch.guest.fault("an operation's results", error)
+                return result
+
+        self._mode = Operations()
+        self._mode.__enter__()
+        self.armed = True
+
+    def disarm(self) -> None:
+        """Another process was meant."""
+        self.active = False
+        if self.armed and threading.get_ident() == self._thread:
+            self._mode.__exit__(None, None, None)
+            self.armed = False
+        for file in (self._log, self._bytes):
+            if file is not None:
+                file.close()
+                os.unlink(file.name)
+        self._log = self._bytes = None
+
+    def _begin(self) -> None:
+        self._log = open(os.path.join(self._folder, f"{os.getpid()}.jsonl"), "w")  # noqa: SIM115
+        self._bytes = open(os.path.join(self._folder, f"{os.getpid()}.bin"), "wb")  # noqa: SIM115
+        self._write({"kind": "head", "pid": os.getpid(), "events": self.guest.writer.seq_seen, "names": self._names(), "cwd": os.getcwd()})
+        self.active = True
+
+    def _finish(self) -> None:
+        """The event was recorded up to which we were asked to look: write the end, and leave."""
+        self.active = False
+        if self._log is not None:
+            self._write(
+                {
+                    "kind": "end", "operations": self.count, "target": self._target, "names": self._names(), "dropped": self.dropped,
+                    "full": self.full, "armed": self.armed,
+                }
+            )  # fmt: skip
+            self._flush()
+            self._log.close()
+            self._bytes.close()
+        self.guest.leave()
+
+    # counterfactuals
+
+    def puts(self, row: dict[str, Any], when: str) -> bool:
+        """Whether something is to be put in at this operation."""
+        return self._put is not None and self._put["op"] == row["n"] and self._put["when"] == when
+
+    def put_operands(self, row: dict[str, Any], func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """Put values into what an operation is given, or gave; from here on the program goes its own way."""
+        put, self._put = self._put, {}
+        self.active = False
+        schema = self._schemas[func]
+        values = {**dict(zip(schema["names"], args)), **kwargs, "out": result}
+        tensors = dict(pair for name, value in values.items() for pair in self._tensors_of(name, value))
+        if put.get("generator"):
+            self._put_in([(self._generator(args, kwargs), put["generator"])])
+        else:
+            self._put_in([(tensors[name], value) for name, value in put["operands"]])
+
+    def _put_in(self, pairs: list[tuple[Any, Any]]) -> None:
+        torch = self.guest.torch
+        why = ""
+        try:
+            for target, (file, at, nbytes, dtype, shape) in pairs:
+                with open(file, "rb") as f:
+                    f.seek(at)
+                    source = torch.frombuffer(bytearray(f.read(nbytes)), dtype=torch.uint8)
+                if isinstance(target, torch.Generator):
+                    target.set_state(source)
+                    continue
+                source = source.view(getattr(torch, dtype)).reshape(shape)
+                with torch.no_grad(), torch.autograd._unsafe_preserve_version_counter(target):
+                    target.detach().copy_(source)
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"[:300]
+        with open(os.path.join(self._folder, "put.json"), "w") as f:
+            json.dump({"why": why}, f)
+
+    def _names(self) -> dict[int, str]:
+        """Storage number -> name of the parameter or buffer that lies in it."""
+        found: dict[int, str] = {}
+        for root in self.guest.modules.roots:
+            for info in root.infos:
+                for slot in info.slots:
+                    t = slot.tensor()
+                    number = -1 if t is None else self._storage(t)
+                    if number >= 0:
+                        found.setdefault(number, f"{info.name}.{slot.name}" if info.name else slot.name)
+        return found
+
+    # operations
+
+    def pass_by(self) -> None:
+        """Followed, not written down: remember which line made which node of the graph."""
+        number = self._sequence() - 1
+        if number >= 0 and number not in self._lines:
+            where = self._where()
+            self._lines[number] = where[0] if where is not None else ""
+
+    def before(self, func: Any, args: Any, kwargs: Any) -> dict[str, Any] | None:
+        """What goes into an operation. None: it is one of our own."""
+        where = self._where()
+        if where is None or self.full:
+            return None
+        number = self._sequence() - 1
+        if number >= 0 and number not in self._lines:
+            self._lines[number] = where[0]
+        schema = self._schema(func)
+        row: dict[str, Any] = {"kind": "op", "n": self.count, "op": schema["name"], "line": where[0], "in": where[1]}
+        self.count += 1
+        if where[2]:
+            row["via"] = where[2]
+        stack = self.guest.thread.state.stack
+        if stack:
+            row["module"] = stack[-1].name
+            row["module_type"] = stack[-1].type_name
+        node = self._node()
+        if node is not None:
+            row["node"] = str(node.name())
+            row["forward"] = self._lines.get(node._sequence_nr(), "")
+        if schema["view"]:
+            row["view"] = True
+        if schema["undefined"]:
+            row["undefined"] = True
+        keep = self._keep is None or row["n"] in self._keep
+        tensors: list[Any] = []
+        words: dict[str, str] = {}
+        for n, (name, value) in enumerate([*zip(schema["names"], args), *kwargs.items()]):
+            overwritten = (n == 0 and schema["fills"]) or name in schema["out"]
+            self._argument(name, value, overwritten, keep, tensors, words)
+        for name, default in schema["defaults"].items():
+            words.setdefault(name, default)
+        row["args"] = words
+        row["inputs"] = tensors
+        if schema["random"]:
+            row["random"] = self._state(args, kwargs, keep)
+        return row
+
+    def after(self, row: dict[str, Any], func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """What came out of it: results, and arguments that it wrote."""
+        schema = self._schemas[func]
+        keep = self._keep is None or row["n"] in self._keep
+        found: list[Any] = []
+        written: set[int] = set()
+        values = dict(zip(schema["names"], args), **kwargs)
+        for name in schema["writes"]:
+            value = values.get(name)
+            for n, t in self._tensors_of(name, value):
+                written.add(id(t))
+                found.append(self._tensor(n, t, keep, written=True))
+        for name, t in self._tensors_of("out", result):
+            if id(t) not in written:
+                found.append(self._tensor(name, t, keep))
+        row["outputs"] = found
+        self._write(row)
+
+    def _argument(self, name: str, value: Any, overwritten: bool, keep: bool, tensors: list[Any], words: dict[str, str]) -> None:
+        tensor = self.guest._tensor
+        if isinstance(value, tensor):
+            tensors.append(self._tensor(name, value, keep and not overwritten, overwritten=overwritten))
+        elif isinstance(value, (list, tuple)) and any(isinstance(v, tensor) for v in value):
+            for n, v in enumerate(value):
+                if isinstance(v, tensor):
+                    tensors.append(self._tensor(f"{name}.{n}", v, keep and not overwritten, overwritten=overwritten))
+        else:
+            kind = type(value).__name__
+            words[name] = f"<{kind}>" if kind in ("Generator", "UntypedStorage", "TypedStorage") else repr(value)[:_MOST_WORDS]
+
+    def _tensors_of(self, name: str, value: Any) -> list[tuple[str, Any]]:
+        tensor = self.guest._tensor
+        if isinstance(value, tensor):
+            return [(name, value)]
+        if isinstance(value, (list, tuple)):
+            return [(f"{name}.{n}", v) for n, v in enumerate(value) if isinstance(v, tensor)]
+        return []
+
+    def _schema(self, func: Any) -> dict[str, Any]:
+        found: dict[str, Any] | None = self._schemas.get(func)
+        if found is None:
+            schema = func._schema
+            base = schema.name.partition("::")[2]
+            writes = [a.name for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write]
+            writes += [schema.arguments[n].name for n in _SILENT.get(base, ()) if n < len(schema.arguments)]
+            returns = [r.alias_info for r in schema.returns]
+            found = self._schemas[func] = {
+                "name": str(func),
+                "names": [a.name for a in schema.arguments],
+                "defaults": {
+                    a.name: repr(a.default_value)[:_MOST_WORDS]
+                    for a in schema.arguments
+                    if a.has_default_value() and "Tensor" not in str(a.type) and "Generator" not in str(a.type)
+                },
+                "writes": writes,
+                "out": {a.name for a in schema.arguments if getattr(a, "is_out", False)},
+                "view": base in _VIEWS
+                or (base != "lift_fresh" and bool(returns) and all(r is not None and not r.is_write for r in returns)),
+                "undefined": base in _UNDEFINED,
+                "fills": base in _FILLS,
+                "random": self._seeded in func.tags,
+            }
+        return found
+
+    # tensors
+
+    def _tensor(self, name: str, t: Any, keep: bool, *, overwritten: bool = False, written: bool = False) -> list[Any]:
+        """``[name, dtype, shape, strides, device, storage, digest, flags]``; the digest is '' where the values cannot be read,
+        flags: ``o`` overwritten, ``w`` written, ``k`` its bytes are kept."""
+        flags = ("o" if overwritten else "") + ("w" if written else "")
+        digest = ""
+        host = None if overwritten else self._host(t)
+        if host is not None:
+            raw, _, unseen = self.guest.fingerprint(host)
+            digest = "" if unseen & 64 else raw.hex()
+            if digest and keep and self._kept(digest, host):
+                flags += "k"
+        strided = t.layout is self.guest.torch.strided
+        return [
+            name, str(t.dtype).removeprefix("torch."), [int(n) for n in t.shape], [int(n) for n in t.stride()] if strided else [],
+            str(t.device), self._storage(t), digest, flags,
+        ]  # fmt: skip
+
+    def _host(self, t: Any) -> Any:
+        """The tensor where it can be read: itself on the CPU, a copy of one on a GPU; None while a CUDA graph is captured."""
+        if t.device.type == "cuda":
+            torch = self.guest.torch
+            if torch.cuda.is_current_stream_capturing():
+                return None
+            with torch.no_grad():
+                return t.detach().to("cpu")
+        return t
+
+    def _kept(self, digest: str, t: Any) -> bool:
+        """Keep the bytes of a value once; whether they are kept."""
+        if digest in self._values:
+            return True
+        if t.layout is not self.guest.torch.strided or t.is_quantized:
+            return False
+        if type(t).__name__ == "DTensor":
+            t = t._local_tensor
+        nbytes = t.nbytes
+        if self.kept + nbytes > self.stretch.max_bytes // 2 or self.spent + nbytes > self.stretch.max_bytes:
+            self.dropped += nbytes
+            return False
+        self._values[digest] = self.kept
+        self._write({"kind": "value", "digest": digest, "at": self.kept, "nbytes": nbytes})
+        self._bytes.write(bytes(self.guest.fingerprint.memory(t)))
+        self.kept += nbytes
+        self.spent += nbytes
+        return True
+
+    def _storage(self, t: Any) -> int:
+        """A number for the memory behind a tensor, never given twice: the storage's husk is kept, its memory is not."""
+        try:
+            storage = t.untyped_storage()
+            address = storage._cdata
+            number = self._storages.get(address)
+            if number is None:
+                storage._weak_ref()  # for as long as we look: no other storage gets this address
+                number = self._storages[address] = len(self._storages)
+            return number
+        except Exception:  # sparse, opaque, without storage
+            return -1
+
+    def _generator(self, args: Any, kwargs: Any) -> Any:
+        """The generator that an operation draws from."""
+        torch = self.guest.torch
+        values = [*args, *kwargs.values()]
+        own = next((v for v in values if isinstance(v, torch.Generator)), None)
+        if own is not None:
+            return own
+        device = next((v.device for v in values if isinstance(v, self.guest._tensor)), kwargs.get("device"))
+        if device is not None and torch.device(device).type == "cuda":
+            index = torch.device(device).index
+            return torch.cuda.default_generators[torch.cuda.current_device() if index is None else index]
+        return torch.default_generator
+
+    def _state(self, args: Any, kwargs: Any, keep: bool) -> str:
+        """A fingerprint of the state of the generator that an operation draws from; '' where it cannot be asked."""
+        try:
+            state = self._generator(args, kwargs).get_state()
+            digest = self.guest.fingerprint(state)[0].hex()
+            if keep:
+                self._kept(digest, state)
+            return digest
+        except Exception:
+            return ""
+
+    # where in the source
+
+    def _where(self) -> tuple[str, str, str] | None:
+        """``(file:line, function, torch's functions between)`` of the nearest frame of the program's or its packages'; None: our own work."""
+        frame = sys._getframe(3)
+        between: list[str] = []
+        steps = 0
+        while frame is not None and steps < _MOST_FRAMES:
+            steps += 1
+            code = frame.f_code
+            kind = self._kinds.get(code)
+            if kind is None:
+                kind = self._kinds[code] = self._kind(code)
+            if kind == 0:
+                name = getattr(code, "co_qualname", code.co_name)
+                return f"{code.co_filename}:{frame.f_lineno}", name, " > ".join(reversed(between[:8]))
+            if kind == 2:
+                return None
+            if kind == 1 and code.co_name not in _DULL:
+                between.append(getattr(code, "co_qualname", code.co_name))
+            frame = frame.f_back  # type: ignore[assignment]
+        return "", "", " > ".join(reversed(between[:8]))
+
+    def _kind(self, code: Any) -> int:
+        """0: the program's, 1: torch's or the standard library's, 2: the recorder's own work, 3: our wrapper around one of its functions."""
+        path = code.co_filename
+        if path.startswith(self._here):
+            return 3 if code.co_name in ("wrapper", "__torch_dispatch__") else 2
+        if path.startswith((self._torch_home, "<frozen", "<eval_with_key", "<__array_function__")):
+            return 1
+        if path.startswith(self._library) and "-packages" not in path:
+            return 1
+        return 0
+
+    # the log
+
+    def _write(self, row: dict[str, Any]) -> None:
+        text = json.dumps(row, separators=(",", ":"), default=str)
+        self._waiting.append(text)
+        self._size += len(text)
+        self.spent += len(text)
+        self.full = self.spent > self.stretch.max_bytes
+        if self._size > _BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._log.write("\n".join(self._waiting) + "\n")
+            self._log.flush()
+            self._bytes.flush()
+            self._waiting.clear()
+            self._size = 0

@@ -1,0 +1,162 @@
+"""What the guest wrote about the operations of a stretch: read back, line by line, never trusted.
+
+A line that is cut or says nonsense ends the reading; values are found by their fingerprint and checked against the file's size.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from reprodebug.recorder.operations import FOLDER
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A tensor of an operation."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    device: str
+    storage: int
+    digest: str
+    """'' where the values could not be read"""
+    overwritten: bool = False
+    """what it held before does not matter: the operation overwrites it"""
+    written: bool = False
+    """an argument that the operation wrote"""
+
+
+@dataclass(slots=True)
+class Op:
+    """One operation."""
+
+    n: int
+    name: str
+    line: str
+    function: str
+    via: str
+    module: str
+    module_type: str
+    node: str
+    forward: str
+    arguments: dict[str, str]
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    view: bool
+    undefined: bool
+    random: str | None
+    """fingerprint of the generator's state before it; None where it draws nothing, '' where the state could not be asked"""
+
+    @property
+    def reads(self) -> tuple[Value, ...]:
+        return tuple(v for v in self.inputs if not v.overwritten)
+
+
+@dataclass(slots=True)
+class Log:
+    """The operations of one process's stretch."""
+
+    path: str
+    ops: list[Op] = field(default_factory=list)
+    target: Value | None = None
+    """the tensor of the first divergence"""
+    events: dict[int, Value] = field(default_factory=dict)
+    """the divergent event and those of the same batch behind it, by position"""
+    names: dict[int, str] = field(default_factory=dict)
+    """storage -> parameter or buffer"""
+    first_names: dict[int, str] = field(default_factory=dict)
+    """the same as the stretch began"""
+    complete: bool = False
+    dropped: int = 0
+    """bytes of tensors for which there was no room"""
+    full: bool = False
+    """operations were left out: the log had reached its bound"""
+    armed: bool = True
+    _values: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _bytes: str = ""
+
+    def place(self, digest: str) -> tuple[str, int, int] | None:
+        """(file, position, bytes) of a value by its fingerprint; None where it was not kept."""
+        row = self._values.get(digest)
+        return None if row is None else (self._bytes, *row)
+
+    def raw(self, value: Value) -> Array | None:
+        """uint8[n]: the bytes of a value in contiguous order; None where they were not kept."""
+        import numpy as np
+
+        row = self._values.get(value.digest)
+        if row is None:
+            return None
+        try:
+            with open(self._bytes, "rb") as f:
+                f.seek(row[0])
+                data = f.read(row[1])
+        except OSError:
+            return None
+        return np.frombuffer(data, np.uint8) if len(data) == row[1] else None
+
+
+def read(run: str) -> Log | None:
+    """The log of a run's process that reached its stretch; None where there is none."""
+    folder = os.path.join(run, FOLDER)
+    try:
+        names = sorted(n for n in os.listdir(folder) if n.endswith(".jsonl"))
+    except OSError:
+        return None
+    logs = [_read(os.path.join(folder, n)) for n in names]
+    return next((x for x in logs if x.complete), logs[0] if logs else None)
+
+
+def _read(path: str) -> Log:
+    log = Log(path, _bytes=path.removesuffix(".jsonl") + ".bin")
+    try:
+        size = os.path.getsize(log._bytes)
+        with open(path, encoding="utf-8", errors="replace") as f:
+            for line in f:
+                row = json.loads(line)
+                kind = row["kind"]
+                if kind == "op":
+                    log.ops.append(_op(row))
+                elif kind == "value":
+                    at, nbytes = int(row["at"]), int(row["nbytes"])
+                    if at >= 0 and at + nbytes <= size:
+                        log._values[str(row["digest"])] = (at, nbytes)
+                elif kind == "event":
+                    log.events[int(row["seq"])] = _value(row["value"])
+                elif kind == "head":
+                    log.first_names = {int(k): str(v) for k, v in row["names"].items()}
+                elif kind == "end":
+                    log.names = {int(k): str(v) for k, v in row["names"].items()}
+                    log.target = _value(row["target"]) if row["target"] else None
+                    log.dropped, log.full, log.armed = int(row["dropped"]), bool(row["full"]), bool(row["armed"])
+                    log.complete = True
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        pass
+    return log
+
+
+def _value(row: list[Any]) -> Value:
+    return Value(
+        str(row[0]), str(row[1]), tuple(int(n) for n in row[2]), tuple(int(n) for n in row[3]), str(row[4]), int(row[5]), str(row[6]),
+        "o" in row[7], "w" in row[7],
+    )  # fmt: skip
+
+
+def _op(row: dict[str, Any]) -> Op:
+    random = row.get("random")
+    return Op(
+        int(row["n"]), str(row["op"]), str(row["line"]), str(row["in"]), str(row.get("via", "")), str(row.get("module", "")),
+        str(row.get("module_type", "")), str(row.get("node", "")), str(row.get("forward", "")),
+        {str(k): str(v) for k, v in row["args"].items()}, tuple(_value(v) for v in row["inputs"]), tuple(_value(v) for v in row["outputs"]),
+        bool(row.get("view")), bool(row.get("undefined")), None if random is None else str(random),
+    )  # fmt: skip

@@ -1,0 +1,258 @@
+"""Where a difference came in, on logs made by hand; reading of logs that are damaged; the numbers of two tensors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reprodebug.compare.numbers import elements_apart, ulp_histogram
+from reprodebug.model.events import Flag, Kind, Phase
+from reprodebug.zoom import origin
+from reprodebug.zoom.log import Log, Op, Value, read
+from reprodebug.zoom.rounding import terms
+from reprodebug.zoom.window import bounds
+from tests.compare.traces import event, run, trace
+
+
+def value(name: str, storage: int, digest: str, **more: Any) -> Value:
+    given: dict[str, Any] = {"dtype": "float32", "shape": (4,), "strides": (1,), "device": "cpu"}
+    return Value(name=name, storage=storage, digest=digest, **(given | more))
+
+
+def log(*ops: tuple[Any, ...], target: Value) -> Log:
+    """Operations as (name, line, inputs, outputs, more)."""
+    found = Log("log", target=target, complete=True)
+    for n, (name, line, ins, outs, *more) in enumerate(ops):
+        fields: dict[str, Any] = {"arguments": {}, "view": False, "undefined": False, "random": None} | (more[0] if more else {})
+        found.ops.append(
+            Op(n, name, line, "", "", "", "", "", "", inputs=tuple(ins), outputs=tuple(outs), **fields)
+        )  # fmt: skip
+    return found
+
+
+def chain(*, mid: str = "m", out: str = "o", noise: str = "n", word: str = "1", state: str | None = None) -> Log:
+    """x -> mul -> relu, with an unrelated operation between."""
+    return log(
+        ("aten.mul", "t.py:1", [value("self", 0, "x")], [value("out", 1, mid)], {"arguments": {"other": word}, "random": state}),
+        ("aten.noise", "t.py:2", [], [value("out", 9, noise)]),
+        ("aten.relu", "t.py:3", [value("self", 1, mid)], [value("out", 2, out)]),
+        target=value("target", 2, out),
+    )
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "kind", "name"),
+    [
+        (chain(), chain(out="p"), "operation", "aten.relu"),
+        (chain(), chain(mid="q", out="p"), "operation", "aten.mul"),
+        (chain(word="1"), chain(mid="q", out="p", word="2"), "argument", "aten.mul"),
+        (chain(state="s"), chain(mid="q", out="p", state="t"), "random", "aten.mul"),
+        (chain(noise="n"), chain(noise="other", out="p"), "operation", "aten.relu"),
+    ],
+)
+def test_the_first_operation_on_the_way_to_the_target(a: Log, b: Log, kind: str, name: str) -> None:
+    found = origin.find(a, b, whole=True)
+    assert (found.kind, found.a and found.a.name, found.b and found.b.name) == (kind, name, name)
+
+
+def test_equal_targets_have_no_origin() -> None:
+    assert origin.find(chain(), chain(noise="other"), whole=True).kind == ""
+
+
+def test_an_input_that_nothing_made() -> None:
+    def given(x: str) -> Log:
+        return log(("aten.relu", "t.py:1", [value("self", 0, x)], [value("out", 1, x + "r")]), target=value("target", 1, x + "r"))
+
+    found = origin.find(given("x"), given("y"), whole=True)
+    assert found.kind == "outside" and "self" in found.what
+    found = origin.find(given("x"), given("y"), whole=False)
+    assert found.kind == "input" and found.earlier
+    a, b = given("x"), given("y")
+    a.names[0] = b.names[0] = "layer.weight"
+    assert "layer.weight" in origin.find(a, b, whole=True).what
+
+
+def test_memory_that_nothing_wrote_is_no_value_until_it_is_read() -> None:
+    def filled(garbage: str, content: str) -> Log:
+        return log(
+            ("aten.empty", "t.py:1", [], [value("out", 0, garbage)], {"undefined": True}),
+            ("aten.fill_", "t.py:2", [value("self", 0, "", overwritten=True)], [value("self", 0, content, written=True)]),
+            ("aten.relu", "t.py:3", [value("self", 0, content)], [value("out", 1, content + "r")]),
+            target=value("target", 1, content + "r"),
+        )
+
+    found = origin.find(filled("g", "1"), filled("h", "2"), whole=True)
+    assert found.kind == "operation" and found.a is not None and found.a.name == "aten.fill_"
+
+    def unfilled(garbage: str) -> Log:
+        return log(
+            ("aten.empty", "t.py:1", [], [value("out", 0, garbage)], {"undefined": True}),
+            ("aten.relu", "t.py:3", [value("self", 0, garbage)], [value("out", 1, garbage + "r")]),
+            target=value("target", 1, garbage + "r"),
+        )
+
+    found = origin.find(unfilled("g"), unfilled("h"), whole=True)
+    assert found.kind == "uninitialised" and found.a is not None and found.a.name == "aten.empty"
+
+
+def test_other_operations_and_a_copy_that_changes_nothing() -> None:
+    def cast(name: str, digest: str, *before: tuple[Any, ...]) -> Log:
+        end = (name, "t.py:2", [value("self", 0, "x")], [value("out", 1, digest)])
+        return log(*before, end, target=value("target", 1, digest))
+
+    clone = ("aten.clone", "t.py:1", [value("self", 5, "x")], [value("out", 0, "x")])
+    found = origin.find(cast("aten.gelu", "g"), cast("aten.relu", "r", clone), whole=True)
+    assert found.kind == "sequence"
+    assert found.a is not None and found.b is not None and (found.a.name, found.b.name) == ("aten.gelu", "aten.relu")
+    assert any("aten.gelu" in n for n in found.notes)
+
+
+def test_an_operation_put_between() -> None:
+    def scaled(out: str, *between: tuple[Any, ...]) -> Log:
+        first = ("aten.tanh", "t.py:1", [value("self", 0, "x")], [value("out", 1, "t")])
+        source = value("self", 2, "s") if between else value("self", 1, "t")
+        return log(first, *between, ("aten.pow", "t.py:3", [source], [value("out", 3, out)]), target=value("target", 3, out))
+
+    found = origin.find(scaled("p"), scaled("q", ("aten.mul", "t.py:2", [value("self", 1, "t")], [value("out", 2, "s")])), whole=True)
+    assert found.kind == "sequence" and found.a is None and found.b is not None and found.b.name == "aten.mul"
+    assert found.value is None, "results of two operations are not compared"
+
+
+def test_who_drew() -> None:
+    def drawing(state: str, out: str, *extra: tuple[Any, ...]) -> Log:
+        first = ("aten.rand", "t.py:1", [], [value("out", 7, "same")], {"random": "s0"})
+        end = ("aten.bernoulli", "t.py:9", [], [value("out", 1, out)], {"random": state})
+        return log(first, *extra, end, target=value("target", 1, out))
+
+    more = ("aten.rand", "t.py:5", [], [value("out", 8, "extra")], {"random": "s1"})
+    found = origin.find(drawing("s1", "o"), drawing("s2", "p", more), whole=True)
+    assert found.kind == "random" and found.a is not None and found.a.name == "aten.bernoulli"
+    assert found.notes == ["before it B alone drew random numbers: aten.rand at t.py:5"]
+
+
+def test_a_draw_that_chose_an_element() -> None:
+    """The number goes through Python: the flow of tensors ends there, the draw is found all the same."""
+
+    def chosen(state: str, drawn: str, index: str, out: str) -> Log:
+        return log(
+            ("aten.randint", "t.py:1", [], [value("out", 3, drawn)], {"random": state}),
+            ("aten.select", "t.py:2", [value("self", 0, "x")], [value("out", 0, out)], {"arguments": {"index": index}, "view": True}),
+            ("aten.stack", "t.py:3", [value("tensors.0", 0, out)], [value("out", 1, out + "s")]),
+            target=value("target", 1, out + "s"),
+        )
+
+    found = origin.find(chosen("s", "3", "3", "u"), chosen("t", "5", "5", "v"), whole=True)
+    assert found.kind == "random" and found.a is not None and found.a.name == "aten.randint"
+    found = origin.find(chosen("s", "3", "3", "u"), chosen("s", "3", "5", "v"), whole=True)
+    assert found.kind == "argument" and found.what == "index = 3 in A, 5 in B"
+
+
+# stretches
+
+
+def pair(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> Any:
+    from reprodebug.compare.runs import examine
+
+    return examine(run(trace(a)), run(trace(b)))
+
+
+def test_a_stretch_begins_behind_the_inputs_of_the_divergent_call() -> None:
+    def calls(out: int) -> list[dict[str, Any]]:
+        return [
+            event("", 1, kind=Kind.PARAMETER, phase=Phase.INIT, tensor="w"),
+            event("a", 2, tensor="input.0", flags=Flag.INPUT), event("a", 3),
+            event("b", 3, tensor="input.0", flags=Flag.INPUT), event("b", out),
+        ]  # fmt: skip
+
+    found = pair(calls(4), calls(5))
+    (a, b) = bounds(found.pair, found.at)
+    assert a == b and (a.start, a.stop, a.whole) == (4, 4, False)
+
+
+def test_a_stretch_of_a_parameter_at_its_first_sight_is_the_whole_program() -> None:
+    def made(w: int) -> list[dict[str, Any]]:
+        return [
+            event("", 1, kind=Kind.PARAMETER, phase=Phase.INIT, tensor="v"),
+            event("", w, kind=Kind.PARAMETER, phase=Phase.INIT, tensor="w"),
+        ]
+
+    found = pair(made(2), made(3))
+    (a, _) = bounds(found.pair, found.at)
+    assert a.whole and a.stop == 1
+
+
+def test_a_stretch_of_a_parameter_after_a_step_begins_behind_the_gradients() -> None:
+    def stepped(w: int) -> list[dict[str, Any]]:
+        return [
+            event("a", 2, tensor="input.0", flags=Flag.INPUT), event("a", 3),
+            event("loss", 4, kind=Kind.LOSS, tensor="loss.0"),
+            event("a", 5, kind=Kind.GRADIENT, phase=Phase.BACKWARD, tensor="w.grad"),
+            event("a", 6, kind=Kind.PARAMETER, phase=Phase.OPTIMIZER, tensor="v"),
+            event("a", w, kind=Kind.PARAMETER, phase=Phase.OPTIMIZER, tensor="w"),
+        ]  # fmt: skip
+
+    found = pair(stepped(7), stepped(8))
+    (a, _) = bounds(found.pair, found.at)
+    assert (a.start, a.stop) == (4, 5) and a.arm == 0
+
+
+# logs on disk
+
+
+def test_a_log_is_read_up_to_the_line_that_was_cut(tmp_path: Path) -> None:
+    folder = tmp_path / "zoom"
+    folder.mkdir()
+    whole = [
+        {"kind": "head", "names": {"0": "w"}},
+        {"kind": "value", "digest": "aa", "at": 0, "nbytes": 4},
+        {"kind": "value", "digest": "bb", "at": 2, "nbytes": 4},
+        {"kind": "op", "n": 0, "op": "aten.relu", "line": "t.py:1", "in": "f", "args": {}, "inputs": [], "outputs":
+         [["out", "float32", [1], [1], "cpu", 0, "aa", "k"]]},
+    ]  # fmt: skip
+    lines = [json.dumps(r) for r in whole]
+    (folder / "7.bin").write_bytes(b"\0\0\x80?")
+    (folder / "7.jsonl").write_text("\n".join(lines) + '\n{"kind": "op", "n": 1, "op"')
+    found = read(str(tmp_path))
+    assert found is not None and [op.name for op in found.ops] == ["aten.relu"] and not found.complete
+    raw = found.raw(found.ops[0].outputs[0])
+    assert raw is not None and raw.view("<f4").tolist() == [1.0]
+    assert found.raw(value("out", 0, "bb")) is None, "a value outside of the file"
+    for n in range(0, len(lines[3]), 7):  # nonsense of any kind is no traceback
+        (folder / "7.jsonl").write_text("\n".join([*lines[:3], lines[3][:n] + "[" + lines[3][n + 1 :]]))
+        assert read(str(tmp_path)) is not None
+    assert read(str(tmp_path / "none")) is None
+
+
+# numbers
+
+
+def test_ulp_histogram_and_elements() -> None:
+    a = np.array([1.0, 1.0, 1.0, -0.0, 2.0, np.nan], np.float32)
+    b = a.copy()
+    b[1] = np.nextafter(np.float32(1), np.float32(2))
+    b[2] = 1 + 5 * 2.0**-23
+    b[4] = np.inf
+    raw = tuple(x.view(np.uint8) for x in (a, b))
+    histogram = dict(ulp_histogram(*raw, "float32"))
+    assert histogram == {0: 2, 1: 1, 8: 1}
+    first, worst = elements_apart(*raw, "float32", (2, 3))
+    assert [e[0] for e in first] == [(0, 1), (0, 2), (1, 1)] and first[0][3] == 1
+    assert worst[0][0] == (1, 1) and worst[0][3] is None and worst[1][0] == (0, 2) and worst[1][3] == 5
+    assert ulp_histogram(np.zeros(8, np.uint8), np.ones(8, np.uint8), "int64") == ()
+
+
+def test_terms_of_a_sum() -> None:
+    def op(name: str, *shapes: tuple[str, tuple[int, ...]], **words: str) -> Op:
+        ins = tuple(value(n, 0, "", shape=s) for n, s in shapes)
+        return Op(0, name, "", "", "", "", "", "", "", words, ins, (), False, False, None)
+
+    out = value("out", 0, "", shape=(2, 5))
+    assert terms(op("aten.addmm.default", ("self", (5,)), ("mat1", (2, 7)), ("mat2", (7, 5))), out) == 7
+    assert terms(op("aten.convolution.default", ("input", (1, 3, 9, 9)), ("weight", (8, 3, 5, 5))), out) == 75
+    assert terms(op("aten.sum.dim_IntList", ("self", (2, 6, 5))), out) == 6
+    assert terms(op("aten.mul.Tensor", ("self", (2, 5))), out) == 1
+    assert terms(op("aten.index_add.default", ("self", (2, 5))), out) is None
