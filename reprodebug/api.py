@@ -10,11 +10,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reprodebug.bisect.control import Control, Listener
     from reprodebug.bisect.drive import Question
     from reprodebug.capture.launch import Recording
     from reprodebug.model.comparison import Comparison, Tolerance
@@ -78,17 +79,18 @@ def compare(a: str, b: str, *, tolerance: Tolerance | None = None, noise: Sequen
     return compare_mixed(a, b, tolerance)
 
 
-def bisect(question: Question, *, resume: bool = False, say: Callable[[str], None] = lambda text: None) -> Bisection:
+def bisect(question: Question, *, resume: bool = False, listen: Listener | None = None, control: Control | None = None) -> Bisection:
     """Answer a question by experiment: run the program again under mixtures of two circumstances.
 
-    ``resume`` goes on with the newest session of the same question; ``say`` gets progress, a line at a time. Raises
-    UsageError for a question that makes no sense; KeyboardInterrupt leaves a session that can be resumed.
+    ``resume`` goes on with the newest session of the same question; ``listen`` is told what happens, as events of
+    ``reprodebug.model.progress``; ``control`` (``reprodebug.bisect.control``) pauses and cancels from another thread. Raises
+    UsageError for a question that makes no sense; KeyboardInterrupt and Cancelled leave a session that can be resumed.
     """
     import os
 
     from reprodebug.bisect.drive import bisect as search
 
-    return search(question, cwd=os.getcwd(), environment=os.environ, resume=resume, say=say)
+    return search(question, cwd=os.getcwd(), environment=os.environ, resume=resume, listen=listen, control=control)
 
 
 class record:

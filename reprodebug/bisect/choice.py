@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from reprodebug._base.text import listed_words, plural
 from reprodebug.bisect.lab import End, EndsDoNotReproduce, Lab
@@ -20,6 +21,7 @@ from reprodebug.bisect.suspicion import named
 from reprodebug.bisect.trial import Candidate, Untestable
 from reprodebug.model.comparison import Divergence
 from reprodebug.model.experiment import ENDS, FOUND, INCONCLUSIVE, NOT_FOUND, UNTESTABLE, Bisection, Trial
+from reprodebug.model.progress import PROVING, SEARCHING
 
 _REPEATS = 4
 _FLOOR = 0.02
@@ -106,6 +108,14 @@ class _Bench:
         self.known[chosen] = said
         return said
 
+    def within(self, scope: frozenset[str], chosen: frozenset[str]) -> bool | None:
+        """The same, where ``scope`` is known to make it."""
+        return True if chosen == scope else self.bad(chosen)
+
+
+def _tell(lab: Lab, total: int, found: tuple[str, ...], kept: list[str], rest: list[str]) -> None:
+    lab.remain("set", rest, total, math.ceil(math.log2(max(1, len(rest)))) + 2, (*found, *kept))
+
 
 def key(choice: Choice, chosen: frozenset[str]) -> str:
     """The name of a candidate in the session."""
@@ -138,6 +148,7 @@ def decide(lab: Lab, choice: Choice) -> Decided:
     a = End(key(choice, empty), text(choice, empty), lambda: choice.make(empty))
     b = End(key(choice, everything), text(choice, everything), lambda: choice.make(everything))
     bound = f"log2 of the sets of one among {plural(len(items), 'item')}: {math.log2(max(1, len(items))):.1f}"
+    lab.axis = choice.axis.partition(" ")[0]
     try:
         first = lab.part(a, b)
         wide = lab.wide
@@ -169,9 +180,8 @@ def decide(lab: Lab, choice: Choice) -> Decided:
     scope, sufficient = everything, True
     firsts: list[Divergence | None] = []
     for _ in range(_ROUNDS):
-        expected = math.ceil(math.log2(max(2, len(rest)))) + 2
-        lab.left = lambda expected=expected: expected  # type: ignore[misc]
-        answer = solve(rest, weights, lambda question, scope=scope: True if question == scope else bench.bad(question))  # type: ignore[misc]
+        lab.phase(SEARCHING)
+        answer = solve(rest, weights, partial(bench.within, scope), partial(_tell, lab, len(items), tuple(found)))
         if frozenset(answer.items) != scope and bench.bad(frozenset(answer.items)) is False:
             return Decided(
                 INCONCLUSIVE, f"{listed_words(answer.items)} was singled out and makes no difference alone: the items act on each other",
@@ -187,6 +197,8 @@ def decide(lab: Lab, choice: Choice) -> Decided:
             necessary = True  # all of them: that is A itself
             break
         # the opposite, watched as long as both ends were: what parts later has a cause of its own
+        lab.phase(PROVING)
+        lab.left = 1
         lab.horizon = wide
         scope = frozenset(rest)
         bench.known.clear()

@@ -21,6 +21,7 @@ from reprodebug.bisect.search.noise import rate
 from reprodebug.bisect.trial import Candidate, Untestable
 from reprodebug.bisect.worktrees import Worktree
 from reprodebug.model.experiment import ENDS, FOUND, INCONCLUSIVE, NOT_FOUND, UNTESTABLE, Bisection, Culprit, Trial
+from reprodebug.model.progress import CONFIRMING, SEARCHING, Note
 from reprodebug.store.run import StoredRun, open_run
 
 DIRTY = "+changes"
@@ -78,6 +79,7 @@ def search(lab: Lab, s: Commits) -> Bisection:
     def attempt(commit: str, n: int) -> Trial:
         return lab.try_(commit, name(tree, commit), lambda: candidate(commit), n)
 
+    lab.axis = "commits"
     a = End(good, name(tree, good), lambda: candidate(good))
     b = End(s.bad, name(tree, s.bad), lambda: candidate(s.bad))
     try:
@@ -98,7 +100,6 @@ def search(lab: Lab, s: Commits) -> Bisection:
     if why:
         return _done(lab, ENDS, why, notes + tree.notes, bound=bound)
     graph = GraphSearch(commits, parents, false_bad, false_good)
-    lab.left = lambda: math.ceil(math.log2(max(1, len(graph.remaining())))) + 2
     _ask(lab, s, graph, attempt)
     _confirm(lab, s, graph, attempt, good)
     return _answer(lab, s, graph, first, notes, bound, good)
@@ -232,17 +233,26 @@ def _rates(lab: Lab, attempt: object, good: str, bad: str, missed: int) -> tuple
 def _ask(lab: Lab, s: Commits, graph: GraphSearch, attempt: object) -> None:
     """Answer the graph's questions until it has none."""
     assert callable(attempt)
+    lab.phase(SEARCHING)
+    _remain(lab, graph)
     asked = 0
     while (commit := graph.next()) is not None and asked < (_MOST_NOISY if graph.noisy else 10_000):
         asked += 1
         if not graph.noisy and (known := _unaffected(lab, s, graph, commit)) is not None:
             graph.answer(commit, known)
-            lab.say(f"  {commit[:10]} changes nothing that a tried run used: {'bad' if known else 'good'} without a trial")
+            lab.listen(Note(f"{commit[:10]} changes nothing that a tried run used: {'bad' if known else 'good'} without a trial"))
+            _remain(lab, graph)
             continue
         trial = attempt(commit, len(graph.answers.get(commit, ())) + (_ends_offset(s, commit)))
         graph.answer(commit, trial.bad)
         if graph.contradicted:
             graph.false_bad = graph.false_good = 0.05
+        _remain(lab, graph)
+
+
+def _remain(lab: Lab, graph: GraphSearch) -> None:
+    left = [c.removesuffix(DIRTY) for c in graph.remaining()]
+    lab.remain("range", left, len(graph.order), math.ceil(math.log2(max(1, len(left)))) + 2)
 
 
 def _ends_offset(s: Commits, commit: str) -> int:
@@ -292,6 +302,8 @@ def _confirm(lab: Lab, s: Commits, graph: GraphSearch, attempt: object, good: st
     if len(found) != 1:
         return
     wrong = False
+    lab.phase(CONFIRMING)
+    lab.left = 2
     for commit, wanted in [(found[0], True), *((p, False) for p in graph.parents.get(found[0], ()) or ())]:
         if commit in (s.bad, good) or commit in graph.untestable:
             continue  # ends were repeated before
@@ -301,7 +313,7 @@ def _confirm(lab: Lab, s: Commits, graph: GraphSearch, attempt: object, good: st
         graph.answer(commit, trial.bad)
         wrong = wrong or trial.bad is not wanted
     if wrong:
-        lab.say("  trials of one commit contradict each other: the search goes on by probabilities")
+        lab.listen(Note("trials of one commit contradict each other: the search goes on by probabilities"))
         graph.false_bad = graph.false_good = 0.05
         _ask(lab, s, graph, attempt)
 

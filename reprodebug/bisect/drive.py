@@ -9,6 +9,7 @@ from typing import Any
 
 from reprodebug._base.errors import UsageError
 from reprodebug.bisect import commits, packages, repeat, runs
+from reprodebug.bisect.control import Control, Listener
 from reprodebug.bisect.lab import Lab
 from reprodebug.bisect.places import Snapshot
 from reprodebug.bisect.session import Session
@@ -16,6 +17,7 @@ from reprodebug.bisect.suspicion import suspects
 from reprodebug.bisect.trial import Untestable
 from reprodebug.bisect.worktrees import Worktree
 from reprodebug.model.experiment import AXES, INCONCLUSIVE, Bisection
+from reprodebug.model.progress import Began, Finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +48,20 @@ class Question:
 
 
 def bisect(
-    question: Question, *, cwd: str, environment: Mapping[str, str], resume: bool = False, say: Callable[[str], None] = lambda text: None
+    question: Question, *, cwd: str, environment: Mapping[str, str], resume: bool = False, listen: Listener | None = None,
+    control: Control | None = None,
 ) -> Bisection:  # fmt: skip
-    """Answer a question by experiment. Raises UsageError and other ReprodebugErrors; KeyboardInterrupt with the state kept."""
+    """Answer a question by experiment. May be called in any thread.
+
+    ``listen`` is told what happens (events of ``model.progress``); ``control`` pauses and cancels from another thread. Raises
+    UsageError and other ReprodebugErrors; Cancelled and KeyboardInterrupt, with the state kept and every trial ended.
+    """
+    listen = listen or (lambda event: None)
     _sensible(question)
     about = question.about(cwd)
     session = Session.resume(about) if resume else Session.new(about)
-    lab = Lab(session, say, question.timeout, question.probe)
+    listen(Began(session.path, about["what"], resume))
+    lab = Lab(session, listen, control or Control(), question.timeout, question.probe)
     leave: list[Callable[[], None]] = []
     try:
         try:
@@ -62,6 +71,7 @@ def bisect(
                 INCONCLUSIVE, ",".join(question.axes) or "joint", error.message, trials=tuple(lab.made), session=session.path
             )
         session.note("outcome", result.outcome)
+        listen(Finished(result))
         return result
     finally:
         for call in leave:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from reprodebug._base.errors import ReprodebugError
 from reprodebug.bisect import process
+from reprodebug.bisect.control import Cancelled, Control, Listener
 from reprodebug.bisect.session import MARK, Session
 from reprodebug.bisect.trial import Candidate, Class, Executed, Horizon, Untestable, classify, execute, last_words
 from reprodebug.model.comparison import Divergence
 from reprodebug.model.experiment import OTHER, SAME_AS_A, SAME_AS_B, UNTESTABLE, Trial
+from reprodebug.model.progress import VERIFYING, Left, Phase, TrialEnded, TrialStarted
 
 FIRST_STEPS, FIRST_TURNS, GROWTH = 32, 4096, 8
 """optimizer steps, or calls of a program without optimizer, that both ends run before they are compared; then times GROWTH"""
@@ -43,8 +45,9 @@ class Lab:
     """Tries candidates of one search."""
 
     session: Session
-    say: Callable[[str], None] = lambda text: None
-    """progress, one line"""
+    listen: Listener = lambda event: None
+    """told of everything that happens"""
+    control: Control = field(default_factory=Control)
     limit: float | None = None
     """seconds that a trial may take; None: six times the longer end, at least a minute"""
     probe: tuple[str, ...] = ()
@@ -60,8 +63,10 @@ class Lab:
     """where B parts from A"""
     exit_code: int = 0
     longest: float = 0.0
-    left: Callable[[], int] | None = None
-    """trials that the search expects to need still"""
+    axis: str = ""
+    """what is searched at the moment"""
+    left: int | None = None
+    """trials that the search expects to need still; None: not known"""
     made: list[Trial] = field(default_factory=list)
     """every trial that this search rests on, in order"""
     started: float = field(default_factory=time.monotonic)
@@ -80,17 +85,32 @@ class Lab:
             self.longest = max(self.longest, known.seconds if known.verdict != UNTESTABLE else 0.0)
             if known.against != against and known.verdict != UNTESTABLE and not self.probe:
                 known = self._judged_again(known, role, against)
+            if all(t.number != known.number for t in self.made):
+                self.listen(TrialEnded(known, os.path.join(self.session.path, known.log), recalled=True))
         if all(t.number != known.number for t in self.made):
             self.made.append(known)
         return known
 
+    def phase(self, name: str, axis: str = "") -> None:
+        """The search does something else from here on."""
+        self.axis = axis or self.axis
+        self.listen(Phase(name, self.axis))
+
+    def remain(self, form: str, candidates: Sequence[str], total: int, steps: int, kept: Sequence[str] = ()) -> None:
+        """What can still be the answer, and in about how many trials it will be known."""
+        self.left = steps
+        self.listen(Left(self.axis, form, tuple(candidates), total, tuple(kept), steps))
+
     def _make(self, name: str, text: str, make: Make, attempt: int, judge: Callable[[Executed, Candidate], Class], against: str) -> Trial:
+        self.control.gate(self.listen)
         number = self.session.begin(name, attempt, text)
         began = time.monotonic()
         folder = os.path.join(self.session.path, "trials", str(number))
+        shutil.rmtree(folder, ignore_errors=True)  # of an interrupted trial, whose number is given again
         log = os.path.relpath(os.path.join(folder, "log.txt"), self.session.path)
         path = os.path.relpath(os.path.join(folder, "run"), self.session.path)
-        self.say(f"trial {len(self.made) + 1}: {text}{self._expected()}")
+        steps, eta = self._expected()
+        self.listen(TrialStarted(number, len(self.made) + 1, text, os.path.join(self.session.path, log), steps, eta))
         try:
             candidate = make()
             candidate.environment[MARK] = self.session.path
@@ -98,12 +118,12 @@ class Lab:
             if self.probe:
                 found, executed = self._probed(candidate, folder, limit)
             else:
-                executed = execute(candidate, folder, self.horizon, limit=limit)
+                executed = execute(candidate, folder, self.horizon, limit=limit, control=self.control)
                 found = judge(executed, candidate)
             stopped = executed.stopped_at
         except Untestable as error:
             found, stopped = Class(UNTESTABLE, error.message), None
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Cancelled):
             self.session.forget(number)
             raise
         trial = Trial(
@@ -113,7 +133,7 @@ class Lab:
         shutil.rmtree(os.path.join(folder, "cache"), ignore_errors=True)
         if trial.verdict != UNTESTABLE:
             self.longest = max(self.longest, trial.seconds)
-        self.say(f"  {trial.verdict}{': ' + trial.reason if trial.reason else ''} ({trial.seconds:.1f} s)")
+        self.listen(TrialEnded(trial, os.path.join(self.session.path, log)))
         return trial
 
     def _judged_again(self, known: Trial, judge: Callable[[Executed, Candidate], Class], against: str) -> Trial:
@@ -129,12 +149,12 @@ class Lab:
         found = judge(Executed(run, log, code, known.seconds, known.stopped_at_step), candidate)
         return replace(known, verdict=found.verdict, reason=found.reason, first=found.first, against=against)
 
-    def _expected(self) -> str:
-        steps = self.left() if self.left is not None else 0
-        if not steps or not self.longest:
-            return ""
-        typical = sum(t.seconds for t in self.made[-5:]) / max(1, len(self.made[-5:]))
-        return f" (about {steps} more, {max(1, round(steps * typical))} s)"
+    def _expected(self) -> tuple[int | None, float | None]:
+        """(trials after this one, seconds until the end), about."""
+        if self.left is None or not self.made:
+            return self.left, None
+        recent = self.made[-5:]
+        return max(0, self.left - 1), self.left * sum(t.seconds for t in recent) / len(recent)
 
     def _judge(self, executed: Executed, candidate: Candidate) -> Class:
         return classify(executed, candidate, self.reference, self.other or None, exit_code=self.exit_code, located=self.located)
@@ -143,7 +163,8 @@ class Lab:
         os.makedirs(folder, exist_ok=True)
         log = os.path.join(folder, "log.txt")
         try:
-            ended = process.run(list(self.probe), candidate.cwd, candidate.environment, log, limit=limit, mark=(MARK, self.session.path))
+            ended = process.run(list(self.probe), candidate.cwd, candidate.environment, log, limit=limit, mark=(MARK, self.session.path),
+                                control=self.control)  # fmt: skip
         except OSError as error:
             raise ReprodebugError(
                 f"the probe {self.probe[0]} could not be started: {error.strerror}", hint="check its path, and chmod +x"
@@ -169,6 +190,8 @@ class Lab:
 
         Raises Untestable where one of them cannot be run.
         """
+        self.left = None
+        self.phase(VERIFYING)
         if self.probe:
             return self._part_by_probe(a, b)
         steps, turns = FIRST_STEPS, FIRST_TURNS

@@ -20,14 +20,18 @@ from typing import Any
 from reprodebug._base.errors import UsageError
 from reprodebug._base.text import listed_words, visible
 from reprodebug.bisect import choice as choices
+from reprodebug.bisect import process
+from reprodebug.bisect.control import Control
 from reprodebug.bisect.lab import Lab
 from reprodebug.bisect.search.graph import GraphSearch
 from reprodebug.bisect.trial import Candidate, Untestable
 from reprodebug.model.experiment import FOUND, Bisection, Culprit
+from reprodebug.model.progress import SEARCHING
 from reprodebug.store.run import StoredRun
 
 COMPANIONS = re.compile(r"^(torch|torchvision|torchaudio|torchtext|triton|pytorch-triton.*|nvidia-.*|functorch)$")
 """packages that are built for one version of torch, and torch"""
+_INSTALL_S = 1800.0
 _PIN = re.compile(r"^\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*==\s*([A-Za-z0-9.+!_-]+)\s*$")
 _BASE = """
 import json, site, sys, sysconfig
@@ -81,8 +85,8 @@ class Packages:
 class Store:
     """Unpacked releases and thin environments of one session."""
 
-    def __init__(self, p: Packages, session: str, say: object = None) -> None:
-        self._p = p
+    def __init__(self, p: Packages, session: str, control: Control | None = None) -> None:
+        self._p, self._control = p, control
         self._folder = os.path.join(session, "packages")
         self._venvs = os.path.join(session, "environments")
         self.python = _python(p.command, p.environment, p.cwd)
@@ -242,12 +246,7 @@ class Store:
 
     def _call(self, words: list[str]) -> subprocess.CompletedProcess[str]:
         environment = {k: v for k, v in self._p.environment.items() if not k.startswith("REPRODEBUG_")}
-        try:
-            return subprocess.run(
-                words, capture_output=True, text=True, errors="replace", env=environment, timeout=1800, stdin=subprocess.DEVNULL
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return subprocess.CompletedProcess(words, 1, "", str(error))
+        return process.call(words, environment, limit=_INSTALL_S, control=self._control)
 
 
 def _python(command: list[str], environment: Mapping[str, str], cwd: str) -> str:
@@ -325,7 +324,7 @@ def search(lab: Lab, p: Packages) -> Bisection:
     grouped = items(p)
     if not grouped:
         raise UsageError("both sides have the same versions", hint="give pins that differ, or two runs whose packages differ")
-    store = Store(p, lab.session.path)
+    store = Store(p, lab.session.path, lab.control)
     question = choice_of(p, store)
     found = choices.decide(lab, question)
     result = found.bisection(lab, "packages")
@@ -375,9 +374,12 @@ def first_bad(
         text = f"A with {name} {release}" + (f" and {listed_words(others)} of B" if others else "")
         return lab.try_(f"packages:{name}={release}:{sorted(others)}", text, lambda: make(versions, text), n).bad
 
-    lab.left = lambda: math.ceil(math.log2(max(1, len(graph.remaining()))))
+    lab.phase(SEARCHING, "releases")
+    lab.remain("range", releases, len(releases), math.ceil(math.log2(max(1, len(releases)))))
     while (release := graph.next()) is not None:
         graph.answer(release, attempt(release))
+        left = graph.remaining()
+        lab.remain("range", left, len(releases), math.ceil(math.log2(max(1, len(left)))))
     lab.left = None
     found, _ = graph.result()
     testable = [r for r in found if r not in graph.untestable]

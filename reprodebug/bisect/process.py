@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from reprodebug.bisect.control import Control
+
 _HEAD, _TAIL = 1 << 20, 256 << 10
 """bytes kept of what a program prints: from its beginning and from its end"""
 _GRACE_S = 3.0
@@ -37,13 +39,13 @@ class Ended:
 
 def run(
     command: list[str], cwd: str, environment: dict[str, str], log: str, *, limit: float | None = None,
-    done: Callable[[], bool] | None = None, mark: tuple[str, str] | None = None,
+    done: Callable[[], bool] | None = None, mark: tuple[str, str] | None = None, control: Control | None = None,
 ) -> Ended:  # fmt: skip
     """Run ``command``, what it prints going to the file ``log``; raises OSError where it cannot be started.
 
     ``limit``: seconds after which it counts as hung; ``done``: asked now and then whether it has served; ``mark``: name and
-    value of a variable that every process of it inherits, by which strays are found. On KeyboardInterrupt everything is
-    ended before it goes on.
+    value of a variable that every process of it inherits, by which strays are found. On KeyboardInterrupt, and where
+    ``control`` is cancelled (then Cancelled is raised), everything is ended before it goes on.
     """
     started = time.monotonic()
     with open(log, "wb") as out:
@@ -62,6 +64,8 @@ def run(
                     break
                 except subprocess.TimeoutExpired:
                     pass
+                if control is not None:
+                    control.check()
                 if done is not None and done():
                     stopped = True
                     try:
@@ -80,6 +84,38 @@ def run(
     stopped = stopped or (done is not None and done())
     code = process.returncode if process.returncode is not None else -signal.SIGKILL
     return Ended(128 - code if code < 0 else code, time.monotonic() - started, hung, stopped)
+
+
+def call(
+    words: list[str], environment: dict[str, str], *, limit: float, control: Control | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a helper (pip, venv) and return what it printed; return code 1 where it cannot be started or takes too long.
+
+    Raises Cancelled where ``control`` is cancelled; its process group is ended then, and on KeyboardInterrupt.
+    """
+    try:
+        process = subprocess.Popen(
+            words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        )
+    except OSError as error:
+        return subprocess.CompletedProcess(words, 1, "", str(error))
+    until = time.monotonic() + limit
+    try:
+        while True:
+            try:
+                out, err = process.communicate(timeout=_POLL_S)
+                break
+            except subprocess.TimeoutExpired:
+                if control is not None:
+                    control.check()
+                if time.monotonic() > until:
+                    return subprocess.CompletedProcess(words, 1, "", f"it did not end within {limit:.0f} s")
+    finally:
+        end(process)
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+    return subprocess.CompletedProcess(words, process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
 
 
 def end(process: subprocess.Popen[bytes], mark: tuple[str, str] | None = None) -> None:

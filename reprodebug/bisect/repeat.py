@@ -23,6 +23,7 @@ from reprodebug.bisect.search.noise import runs_needed
 from reprodebug.bisect.search.sets import solve
 from reprodebug.bisect.trial import Candidate, Horizon, Untestable
 from reprodebug.model.experiment import FOUND, INCONCLUSIVE, NOT_FOUND, SAME_AS_A, UNTESTABLE, Bisection, Culprit, Trial
+from reprodebug.model.progress import CONFIRMING, SEARCHING, VERIFYING
 from reprodebug.store.run import open_run
 
 _LONG_S = 60.0
@@ -93,6 +94,8 @@ def minimize(
 
     ``suspects``: given the directories of two runs that differ, settings -> weight: those to be tried first.
     """
+    lab.phase(VERIFYING, "settings")
+    lab.left = None
     try:
         plain = repeat(lab, command, {}, 3)
     except Untestable as error:
@@ -126,6 +129,12 @@ def minimize(
         said = [t.bad for t in found.trials[1:]]
         return None if None in said else not any(said)
 
+    def tell(kept: list[str], rest: list[str]) -> None:
+        lab.remain("set", rest, total, (math.ceil(math.log2(max(1, len(rest)))) + 1) * (needed - 1) + sure, kept)
+
+    total = len(names)
+    lab.phase(SEARCHING)
+    tell([], names)
     everything, dropped = _whole(under, names)
     notes = [f"{n} could not be imposed on this program" for n in dropped]
     bound = f"log2 of {plural(len(names), 'setting')}, one of them: {math.log2(len(names)):.1f}"
@@ -141,7 +150,8 @@ def minimize(
     else:
         names = [n for n in names if n not in dropped]
         for runs in (needed, needed + 2, sure + 4):
-            chosen = solve(names, weights, partial(under, runs=runs)).items
+            chosen = solve(names, weights, partial(under, runs=runs), tell).items
+            lab.phase(CONFIRMING)
             if under(frozenset(chosen), max(sure, runs + 1)):
                 break
     confirmed = under(frozenset(chosen), max(sure, needed + 1))

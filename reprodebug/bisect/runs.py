@@ -155,7 +155,7 @@ class Sides:
             for item in packages:
                 for name in grouped[item]:
                     wanted[name] = self.versions[1].get(name)
-            store = self._store = self._store or versions_of.Store(p, self.lab.session.path)
+            store = self._store = self._store or versions_of.Store(p, self.lab.session.path, self.lab.control)
             store._p = p
             entered = versions_of.enter(p, store, wanted, text, frozenset(self._allowed(store)))
             words, variables = list(entered.command), entered.environment
@@ -278,7 +278,7 @@ def inside(s: Sides, axis: str, others: tuple[str, ...]) -> Bisection:
     culprits = s.culprit(axis, found.items)
     if axis == "packages":
         p = s._packages()
-        store = s._store = s._store or versions_of.Store(p, s.lab.session.path)
+        store = s._store = s._store or versions_of.Store(p, s.lab.session.path, s.lab.control)
         more: list[str] = []
         grouped = versions_of.items(p)
         for item in found.items[:3]:

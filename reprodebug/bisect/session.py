@@ -148,7 +148,7 @@ class Session:
             )
 
     def forget(self, number: int) -> None:
-        """A trial was interrupted by the user: as if it had not been started."""
+        """A trial was interrupted by the user: as if it had not been started. Its number is given to the next one."""
         with self._db:
             self._db.execute("delete from trials where id = ?", (number,))
 

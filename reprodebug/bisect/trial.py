@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from reprodebug._base.errors import ReprodebugError
 from reprodebug._base.text import visible
 from reprodebug.bisect import process
+from reprodebug.bisect.control import Control
 from reprodebug.model.comparison import Comparison, Divergence
 from reprodebug.model.experiment import OTHER, SAME_AS_A, SAME_AS_B, UNTESTABLE
 
@@ -67,8 +68,10 @@ class Executed:
     """why it cannot count, or ''"""
 
 
-def execute(candidate: Candidate, folder: str, horizon: Horizon, *, limit: float | None = None) -> Executed:
-    """Run a candidate in ``folder`` (made here): ``run/``, ``log.txt``, its caches. Never raises for what the program does."""
+def execute(candidate: Candidate, folder: str, horizon: Horizon, *, limit: float | None = None, control: Control | None = None) -> Executed:
+    """Run a candidate in ``folder`` (made here): ``run/``, ``log.txt``, its caches. Never raises for what the program does.
+
+    Raises Cancelled where ``control`` is cancelled."""
     from reprodebug.capture import finish, launch
     from reprodebug.recorder.detail import Options
     from reprodebug.recorder.imposed import VARIABLE
@@ -99,7 +102,8 @@ def execute(candidate: Candidate, folder: str, horizon: Horizon, *, limit: float
 
     try:
         ended = process.run(
-            list(candidate.command), candidate.cwd, environment, log, limit=limit, done=served, mark=("REPRODEBUG_RUN", run)
+            list(candidate.command), candidate.cwd, environment, log, limit=limit, done=served, mark=("REPRODEBUG_RUN", run),
+            control=control,
         )  # fmt: skip
     except OSError as error:
         launch.release(lock)

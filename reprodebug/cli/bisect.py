@@ -65,6 +65,7 @@ def run(words: list[str]) -> int:
         raise UsageError(f"{plural(len(arguments.runs), 'run')} given, two are needed", hint=hint)
     from reprodebug import api
     from reprodebug.bisect.drive import Question
+    from reprodebug.cli import progress
 
     a, b = (os.path.abspath(r) for r in arguments.runs) if arguments.runs else ("", "")
     probe = tuple(shlex.split(arguments.probe)) if arguments.probe else ()
@@ -78,7 +79,7 @@ def run(words: list[str]) -> int:
         arguments.timeout,
     )  # fmt: skip
     try:
-        result = api.bisect(question, resume=arguments.resume, say=_say)
+        result = api.bisect(question, resume=arguments.resume, listen=progress.show)
     except KeyboardInterrupt:
         print("reprodebug: interrupted; `reprodebug bisect --resume` with the same words goes on", file=sys.stderr)
         raise
@@ -97,10 +98,6 @@ def run(words: list[str]) -> int:
 
         write_result("-", bisection.to_text(result, min(shutil.get_terminal_size((100, 24)).columns, 120)))
     return EXIT_CODES[result.outcome]
-
-
-def _say(text: str) -> None:
-    print(visible(text, 400), file=sys.stderr, flush=True)
 
 
 def _sessions(arguments: argparse.Namespace) -> int:

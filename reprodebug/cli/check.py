@@ -122,10 +122,10 @@ def _show(arguments: argparse.Namespace, comparison: object, brief: bool = False
 def _minimize(command: list[str]) -> int:
     from reprodebug import api
     from reprodebug.bisect.drive import Question
-    from reprodebug.cli.bisect import _say
+    from reprodebug.cli import progress
     from reprodebug.report import bisection
 
-    result = api.bisect(Question(axes=("settings",), command=tuple(command)), say=_say)
+    result = api.bisect(Question(axes=("settings",), command=tuple(command)), listen=progress.show)
     write_result("-", "\n" + bisection.to_text(result, min(shutil.get_terminal_size((100, 24)).columns, 120)))
     return 1
 

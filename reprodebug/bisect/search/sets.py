@@ -21,17 +21,21 @@ class Smallest:
     """groups of items that could not be told apart, because no set between could be tested"""
 
 
-def smallest_set(items: Sequence[str], suspicion: Mapping[str, float] | None = None) -> Generator[frozenset[str], bool | None, Smallest]:
+def smallest_set(
+    items: Sequence[str], suspicion: Mapping[str, float] | None = None, tell: Callable[[list[str], list[str]], None] | None = None
+) -> Generator[frozenset[str], bool | None, Smallest]:
     """A generator of questions: it yields a set of items, and is sent whether that set is bad (None: untestable).
 
     It takes for granted that all items together are bad and that none is not. ``suspicion``: item -> a positive weight,
-    1 where not given. Returns the smallest set by ``StopIteration.value``.
+    1 where not given. ``tell`` gets (items kept, items still open) before each question. Returns the smallest set by ``StopIteration.value``.
     """
     weight = {i: max(1e-6, (suspicion or {}).get(i, 1.0)) for i in items}
     rest = sorted(items, key=lambda i: -weight[i])
     kept: list[str] = []
     together: list[tuple[str, ...]] = []
+    tell = tell or (lambda kept, rest: None)
     while True:
+        tell(kept, rest)
         if kept and (yield frozenset(kept)):
             break
         good, bad = 0, len(rest)
@@ -40,6 +44,7 @@ def smallest_set(items: Sequence[str], suspicion: Mapping[str, float] | None = N
             middle = _split([weight[i] for i in rest], good, bad, blocked)
             if middle is None:
                 break
+            tell(kept, rest[:bad])
             said = yield frozenset([*kept, *rest[:middle]])
             if said is None:
                 blocked.add(middle)
@@ -71,9 +76,12 @@ def _split(weights: Sequence[float], good: int, bad: int, blocked: set[int]) -> 
     return best
 
 
-def solve(items: Sequence[str], suspicion: Mapping[str, float] | None, bad: Callable[[frozenset[str]], bool | None]) -> Smallest:
-    """:func:`smallest_set` with its questions answered by ``bad``."""
-    search = smallest_set(items, suspicion)
+def solve(
+    items: Sequence[str], suspicion: Mapping[str, float] | None, bad: Callable[[frozenset[str]], bool | None],
+    tell: Callable[[list[str], list[str]], None] | None = None,
+) -> Smallest:  # fmt: skip
+    """:func:`smallest_set` with its questions answered by ``bad``; ``tell`` gets (items kept, items still open) before each."""
+    search = smallest_set(items, suspicion, tell)
     answer: bool | None = None
     started = False
     while True:
