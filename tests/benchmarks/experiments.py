@@ -71,7 +71,7 @@ def simulations() -> None:
     rng = random.Random(1)
     plain = [ask(1024, rng.randrange(1024), rng) for _ in range(300)]
     print(f"1024 commits, no noise: {max(q for q, *_ in plain)} questions at most, {sum(r for _, r, _ in plain)}/{len(plain)} right")
-    noisy = [ask(1024, rng.randrange(1024), rng, noise=0.05, most=26) for _ in range(400)]
+    noisy = [ask(1024, rng.randrange(1024), rng, noise=0.05, most=26) for _ in range(1000)]
     right, stated = sum(r for _, r, _ in noisy) / len(noisy), sum(c for *_, c in noisy) / len(noisy)
     print(f"1024 commits, 5 % noise both ways: {right:.1%} right within 26 questions, {stated:.1%} stated")
     blocks = []
