@@ -123,6 +123,7 @@ def _answer(q: Question, lab: Lab, cwd: str, environment: dict[str, str], leave:
             tree, list(q.command), tree.resolve(q.good[0]), tree.resolve(q.bad[0]), environment,
             "." if where.startswith(os.pardir) else where, q.first_parent, q.paths,
         )  # fmt: skip
+        lab.live = True
         return commits.search(lab, s)
     if axis == "settings":
         return _settings(q, lab, cwd, environment)

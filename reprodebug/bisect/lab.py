@@ -21,7 +21,7 @@ from reprodebug.model.comparison import Divergence
 from reprodebug.model.experiment import OTHER, SAME_AS_A, SAME_AS_B, UNTESTABLE, Trial
 from reprodebug.model.progress import VERIFYING, Left, Phase, TrialEnded, TrialStarted
 
-FIRST_STEPS, FIRST_TURNS, GROWTH = 32, 4096, 8
+FIRST_STEPS, FIRST_TURNS, GROWTH = 16, 2048, 8
 """optimizer steps, or calls of a program without optimizer, that both ends run before they are compared; then times GROWTH"""
 _LEAST_LIMIT_S, _LIMIT_FACTOR = 60.0, 6.0
 
@@ -63,6 +63,8 @@ class Lab:
     """where B parts from A"""
     exit_code: int = 0
     longest: float = 0.0
+    live: bool = False
+    """B's run is compared with A's while it goes on, and stopped where they part; not where its run is used with another A"""
     axis: str = ""
     """what is searched at the moment"""
     left: int | None = None
@@ -118,7 +120,8 @@ class Lab:
             if self.probe:
                 found, executed = self._probed(candidate, folder, limit)
             else:
-                executed = execute(candidate, folder, self.horizon, limit=limit, control=self.control)
+                watched = self.reference if self.live and self.reference and judge == self._judge and not self.located else ""
+                executed = execute(candidate, folder, self.horizon, limit=limit, control=self.control, against=watched)
                 found = judge(executed, candidate)
             stopped = executed.stopped_at
         except Untestable as error:

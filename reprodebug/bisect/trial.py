@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from reprodebug._base.errors import ReprodebugError
@@ -68,13 +69,18 @@ class Executed:
     """why it cannot count, or ''"""
 
 
-def execute(candidate: Candidate, folder: str, horizon: Horizon, *, limit: float | None = None, control: Control | None = None) -> Executed:
+def execute(
+    candidate: Candidate, folder: str, horizon: Horizon, *, limit: float | None = None, control: Control | None = None, against: str = ""
+) -> Executed:
     """Run a candidate in ``folder`` (made here): ``run/``, ``log.txt``, its caches. Never raises for what the program does.
 
-    Raises Cancelled where ``control`` is cancelled."""
+    ``against`` is a run (directory): the trial also ends after the step in which it has parted from it. Raises Cancelled where
+    ``control`` is cancelled."""
     from reprodebug.capture import finish, launch
+    from reprodebug.compare.live import Live
     from reprodebug.recorder.detail import Options
     from reprodebug.recorder.imposed import VARIABLE
+    from reprodebug.store.run import open_run
 
     os.makedirs(folder, exist_ok=True)
     run, log = os.path.join(folder, "run"), os.path.join(folder, "log.txt")
@@ -85,7 +91,7 @@ def execute(candidate: Candidate, folder: str, horizon: Horizon, *, limit: float
         environment = launch.child_environment(run, request)
     except ReprodebugError as error:
         return Executed(run, log, -1, 0.0, None, error.message)
-    environment[Options.VARIABLE] = Options(until=horizon.steps, turns=horizon.turns).to_json()
+    environment[Options.VARIABLE] = Options(until=horizon.steps, turns=horizon.turns, watched=bool(against)).to_json()
     if candidate.impose:
         import json
 
@@ -97,7 +103,11 @@ def execute(candidate: Candidate, folder: str, horizon: Horizon, *, limit: float
     finish.begin(run, request, candidate.cwd, started, seen)
     journal = os.path.join(run, "journal")
 
+    watch = Live(open_run(against), run) if against else None
+
     def served() -> bool:
+        if watch is not None and watch.first is None and watch.parted():
+            launch.dismiss(run)
         return any(n.startswith("stopped-") for n in _names(journal))
 
     try:
@@ -183,7 +193,15 @@ def _compared(a: str, b: str) -> Comparison:
     from reprodebug.compare.runs import compare_runs
     from reprodebug.store.run import open_run
 
-    return compare_runs(open_run(a), open_run(b))
+    return compare_runs(_reference(a), open_run(b))
+
+
+@lru_cache(maxsize=4)
+def _reference(path: str) -> StoredRun:
+    """A run that every trial is compared with, its traces read once."""
+    from reprodebug.store.run import open_run
+
+    return open_run(path)
 
 
 def last_words(log: str) -> str:
