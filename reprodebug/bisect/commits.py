@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 
 from reprodebug._base.errors import ReprodebugError, UsageError
 from reprodebug._base.text import plural, visible
-from reprodebug.bisect.lab import End, EndsDoNotReproduce, Lab
+from reprodebug.bisect.lab import End, EndsDoNotReproduce, Lab, Wanted
 from reprodebug.bisect.search.graph import GraphSearch
 from reprodebug.bisect.search.noise import rate
 from reprodebug.bisect.trial import Candidate, Untestable
 from reprodebug.bisect.worktrees import Worktree
-from reprodebug.model.experiment import ENDS, FOUND, INCONCLUSIVE, NOT_FOUND, UNTESTABLE, Bisection, Culprit, Trial
+from reprodebug.model.experiment import ENDS, FOUND, INCONCLUSIVE, NOT_FOUND, UNTESTABLE, Bisection, Culprit
 from reprodebug.model.progress import CONFIRMING, SEARCHING, Note
 from reprodebug.store.run import StoredRun, open_run
 
@@ -35,6 +35,10 @@ _REPEATS = 5
 _MOST_NOISY = 80
 _FLOOR = 0.02
 """rate of wrong trials that is reckoned with once one was seen"""
+
+
+Request = Callable[[str, int], Wanted]
+"""(commit, which attempt) -> the trial to ask for"""
 
 
 @dataclass(slots=True)
@@ -76,8 +80,8 @@ def search(lab: Lab, s: Commits) -> Bisection:
 
     candidate = s.make or (lambda commit: enter(s, commit))
 
-    def attempt(commit: str, n: int) -> Trial:
-        return lab.try_(commit, name(tree, commit), lambda: candidate(commit), n)
+    def request(commit: str, n: int) -> Wanted:
+        return Wanted(commit, name(tree, commit), lambda: candidate(commit), n)
 
     lab.axis = "commits"
     a = End(good, name(tree, good), lambda: candidate(good))
@@ -86,7 +90,7 @@ def search(lab: Lab, s: Commits) -> Bisection:
         first = lab.part(a, b)
         tries = 1
         while first is None and tries <= 3 and not lab.probe:  # a bad end may show only now and then
-            again = attempt(s.bad, tries)
+            again = lab.ask(request(s.bad, tries))
             tries += 1
             first = again.first if again.bad else None
             lab.narrow(first)
@@ -96,12 +100,12 @@ def search(lab: Lab, s: Commits) -> Bisection:
         return _done(lab, ENDS, error.message, notes + tree.notes, bound=bound)
     if first is None and not lab.probe:
         return _done(lab, ENDS, f"{b.text} gives what {a.text} gives, in {plural(tries, 'trial')}", notes + tree.notes, bound=bound)
-    false_bad, false_good, why = _rates(lab, attempt, good, s.bad, tries - 1)
+    false_bad, false_good, why = _rates(lab, request, good, s.bad, tries - 1)
     if why:
         return _done(lab, ENDS, why, notes + tree.notes, bound=bound)
     graph = GraphSearch(commits, parents, false_bad, false_good)
-    _ask(lab, s, graph, attempt)
-    _confirm(lab, s, graph, attempt, good)
+    _ask(lab, s, graph, request)
+    _confirm(lab, s, graph, request, good)
     return _answer(lab, s, graph, first, notes, bound, good)
 
 
@@ -189,16 +193,16 @@ def _ancestor(tree: Worktree, s: Commits, notes: list[str]) -> str:
     return base
 
 
-def _rates(lab: Lab, attempt: object, good: str, bad: str, missed: int) -> tuple[float, float, str]:
+def _rates(lab: Lab, request: Request, good: str, bad: str, missed: int) -> tuple[float, float, str]:
     """(rate of good ends that show as bad, rate of bad ends that show as good, why the ends do not reproduce)."""
     if lab.probe:
         return 0.0, 0.0, ""
-    assert callable(attempt)
     wrong_a = tries_a = wrong_b = tries_b = 0
     steps = [t.first.step for t in lab.made if t.first is not None]
-    for end in (good, bad):
-        trial = attempt(end, 0 if end == good else max(0, missed))
-        n = 1
+    firsts = [request(good, 0), request(bad, max(0, missed))]
+    lab.ahead(firsts)
+    for end, again in zip((good, bad), firsts, strict=True):
+        trial = lab.ask(again)
         wrong = trial.bad is not (end == bad)
         if trial.verdict == UNTESTABLE:
             return 0.0, 0.0, f"{trial.candidate} could not be repeated: {trial.reason}"
@@ -206,8 +210,9 @@ def _rates(lab: Lab, attempt: object, good: str, bad: str, missed: int) -> tuple
         if wrong or (end == bad and missed):
             if trial.first is not None:
                 steps.append(trial.first.step)
-            for n in range(1, _REPEATS + 1):
-                more = attempt(end, (0 if end == good else max(0, missed)) + n)
+            repeats = [request(end, again.attempt + n) for n in range(1, _REPEATS + 1)]
+            lab.ahead(repeats)
+            for more in map(lab.ask, repeats):
                 if more.verdict != UNTESTABLE:
                     counted.append(more.bad is not (end == bad))
         if end == good:
@@ -230,20 +235,30 @@ def _rates(lab: Lab, attempt: object, good: str, bad: str, missed: int) -> tuple
     return 0.0, 0.0, ""
 
 
-def _ask(lab: Lab, s: Commits, graph: GraphSearch, attempt: object) -> None:
+def _ask(lab: Lab, s: Commits, graph: GraphSearch, request: Request) -> None:
     """Answer the graph's questions until it has none."""
-    assert callable(attempt)
+
+    def wanted(commit: str) -> Wanted:
+        return request(commit, len(graph.answers.get(commit, ())) + _ends_offset(s, commit))
+
     lab.phase(SEARCHING)
     _remain(lab, graph)
     asked = 0
-    while (commit := graph.next()) is not None and asked < (_MOST_NOISY if graph.noisy else 10_000):
+    batch: list[str] = []
+    while asked < (_MOST_NOISY if graph.noisy else 10_000):
+        if not batch:
+            batch = graph.several(lab.executor.slots)
+            lab.ahead([wanted(c) for c in batch if graph.noisy or _unaffected(lab, s, graph, c) is None])
+        if not batch:
+            break
+        commit = batch.pop(0)
         asked += 1
         if not graph.noisy and (known := _unaffected(lab, s, graph, commit)) is not None:
             graph.answer(commit, known)
             lab.listen(Note(f"{commit[:10]} changes nothing that a tried run used: {'bad' if known else 'good'} without a trial"))
             _remain(lab, graph)
             continue
-        trial = attempt(commit, len(graph.answers.get(commit, ())) + (_ends_offset(s, commit)))
+        trial = lab.ask(wanted(commit))
         graph.answer(commit, trial.bad)
         if graph.contradicted:
             graph.false_bad = graph.false_good = 0.05
@@ -276,10 +291,12 @@ def _unaffected(lab: Lab, s: Commits, graph: GraphSearch, commit: str) -> bool |
         if len(changed) > 500 or not all(_NO_INPUT.search(p) for p in changed):
             continue
         try:
-            used = used_files(open_run(run))
+            recorded = open_run(run)
+            used = used_files(recorded)
         except ReprodebugError:
             continue
-        if not used.intersection(os.path.join(s.tree.path, p) for p in changed) and not any(_may_shadow(p) for p in changed):
+        root = os.path.normpath(os.path.join(recorded.manifest.cwd, os.path.relpath(".", s.where or ".")))
+        if not used.intersection(os.path.join(root, p) for p in changed) and not any(_may_shadow(p) for p in changed):
             return bad
     return None
 
@@ -293,9 +310,8 @@ def _run_of(lab: Lab, s: Commits, commit: str) -> str:
     return next((os.path.join(lab.session.path, t.path) for t in lab.made if t.candidate == text and t.verdict != UNTESTABLE), "")
 
 
-def _confirm(lab: Lab, s: Commits, graph: GraphSearch, attempt: object, good: str) -> None:
+def _confirm(lab: Lab, s: Commits, graph: GraphSearch, request: Request, good: str) -> None:
     """Try the boundary once more; what contradicts turns the search to probabilities, with all evidence kept."""
-    assert callable(attempt)
     if lab.probe or graph.noisy:
         return
     found, _ = graph.result()
@@ -304,18 +320,21 @@ def _confirm(lab: Lab, s: Commits, graph: GraphSearch, attempt: object, good: st
     wrong = False
     lab.phase(CONFIRMING)
     lab.left = 2
-    for commit, wanted in [(found[0], True), *((p, False) for p in graph.parents.get(found[0], ()) or ())]:
-        if commit in (s.bad, good) or commit in graph.untestable:
-            continue  # ends were repeated before
-        trial = attempt(commit, len(graph.answers.get(commit, ())) or 0)
+    boundary = {found[0]: True} | dict.fromkeys(graph.parents.get(found[0], ()), False)
+    again = {
+        c: request(c, len(graph.answers.get(c, ())) or 0) for c in boundary if c not in (s.bad, good) and c not in graph.untestable
+    }  # ends were repeated before
+    lab.ahead(list(again.values()))
+    for commit, wanted in again.items():
+        trial = lab.ask(wanted)
         if trial.bad is None:
             continue
         graph.answer(commit, trial.bad)
-        wrong = wrong or trial.bad is not wanted
+        wrong = wrong or trial.bad is not boundary[commit]
     if wrong:
         lab.listen(Note("trials of one commit contradict each other: the search goes on by probabilities"))
         graph.false_bad = graph.false_good = 0.05
-        _ask(lab, s, graph, attempt)
+        _ask(lab, s, graph, request)
 
 
 def _answer(lab: Lab, s: Commits, graph: GraphSearch, first: object, notes: list[str], bound: str, good: str) -> Bisection:

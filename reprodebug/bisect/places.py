@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 
+from reprodebug.bisect.executors import in_slot
 from reprodebug.bisect.trial import Untestable
 
 COPIED_MOST = 256 << 20
@@ -22,7 +23,7 @@ class Snapshot:
         self.root = _project(os.path.realpath(cwd))
         self.where = os.path.relpath(os.path.realpath(cwd), self.root)
         self._kept = os.path.join(session, "project")
-        self.path = os.path.join(session, "work")
+        self._path = os.path.join(session, "work")
         self.notes: list[str] = []
         self.in_place = False
         if not os.path.isdir(self._kept):
@@ -34,6 +35,11 @@ class Snapshot:
             shutil.rmtree(partial, ignore_errors=True)
             shutil.copytree(self.root, partial, symlinks=True, ignore=_ignored, ignore_dangling_symlinks=True)
             os.rename(partial, self._kept)
+
+    @property
+    def path(self) -> str:
+        """The copy, one for each trial that runs at the same time."""
+        return in_slot(self._path)
 
     def stay(self, why: str) -> None:
         """Run where the project is."""

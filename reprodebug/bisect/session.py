@@ -27,9 +27,22 @@ _SCHEMA = """
 create table if not exists about (name text primary key, value text not null);
 create table if not exists trials (
   id integer primary key, key text not null, attempt integer not null, candidate text not null, began real not null,
-  finished real, result text
+  finished real, result text, boot text
 );
 """
+
+
+_LOST = 6
+"""times that the tool may be ended during one trial, the machine staying up, before the trial is to blame"""
+
+
+def _boot() -> str:
+    """Which start of the machine this is; '' where that cannot be told."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as f:
+            return f.read(64).strip()
+    except OSError:
+        return ""
 
 
 def home() -> str:
@@ -120,22 +133,29 @@ class Session:
     # trials
 
     def recall(self, key: str, attempt: int) -> Trial | None:
-        """What the trial of a candidate said; None where it was not made. One that took the tool down twice is untestable."""
+        """What the trial of a candidate said; None where it was not made. One that took the machine down twice is untestable."""
         row = self._db.execute(
             "select id, result, candidate from trials where key = ? and attempt = ? and result is not null", (key, attempt)
         ).fetchone()
         if row is not None:
             return _trial(row[0], json.loads(row[1]))
-        lost = self._db.execute("select id, candidate from trials where key = ? and attempt = ?", (key, attempt)).fetchall()
-        if len(lost) >= 2:
-            return Trial(lost[-1][0], lost[-1][1], UNTESTABLE, 0.0, reason="the machine or the tool went down during this trial, twice")
+        lost = self._db.execute("select id, candidate, boot from trials where key = ? and attempt = ?", (key, attempt)).fetchall()
+        crashes = sum(boot != _boot() for _, _, boot in lost)
+        if crashes >= 2 or len(lost) >= _LOST:
+            what = (
+                "the machine went down during this trial, twice"
+                if crashes >= 2
+                else f"the tool was ended during this trial, {len(lost)} times"
+            )
+            return Trial(lost[-1][0], lost[-1][1], UNTESTABLE, 0.0, reason=what)
         return None
 
     def begin(self, key: str, attempt: int, candidate: str) -> int:
         """A trial starts; returns its number."""
         with self._db:
             cursor = self._db.execute(
-                "insert into trials (key, attempt, candidate, began) values (?, ?, ?, ?)", (key, attempt, candidate, time.time())
+                "insert into trials (key, attempt, candidate, began, boot) values (?, ?, ?, ?, ?)",
+                (key, attempt, candidate, time.time(), _boot()),
             )
         return int(cursor.lastrowid or 0)
 

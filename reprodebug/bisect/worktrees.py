@@ -14,6 +14,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 from reprodebug._base.errors import UsageError
+from reprodebug.bisect.executors import in_slot
 from reprodebug.bisect.trial import Untestable
 
 if TYPE_CHECKING:
@@ -41,10 +42,15 @@ class Worktree:
         self.user = _open(folder)
         self.root = os.path.realpath(str(self.user.working_tree_dir or self.user.git_dir))
         self.bare = self.user.bare
-        self.path = os.path.join(session, "work")
+        self._path = os.path.join(session, "work")
         self._clone = os.path.join(session, "repository")
         self.notes: list[str] = []
         self._copied: list[str] | None = None
+
+    @property
+    def path(self) -> str:
+        """The working tree, one for each trial that runs at the same time."""
+        return in_slot(self._path)
 
     # revisions
 
@@ -148,17 +154,19 @@ class Worktree:
         return self.path
 
     def leave(self) -> None:
-        """Remove the working tree and the clone."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        shutil.rmtree(self._clone, ignore_errors=True)
+        """Remove the working trees and the clone."""
+        remove_work(os.path.dirname(self._path))
 
     def _make(self, commit: str) -> None:
         if os.path.isdir(os.path.join(self.path, ".git")) or os.path.isfile(os.path.join(self.path, ".git")):
             return
         shutil.rmtree(self.path, ignore_errors=True)
-        shutil.rmtree(self._clone, ignore_errors=True)
-        source = str(self.user.common_dir)
-        self._git(os.path.dirname(self._clone))("clone", "--quiet", "--shared", "--bare", "--no-tags", "--", source, self._clone)
+        if not os.path.isfile(os.path.join(self._clone, "whole")):
+            shutil.rmtree(self._clone, ignore_errors=True)
+            source = str(self.user.common_dir)
+            self._git(os.path.dirname(self._clone))("clone", "--quiet", "--shared", "--bare", "--no-tags", "--", source, self._clone)
+            with open(os.path.join(self._clone, "whole"), "w"):
+                pass
         self._git(self._clone)("worktree", "add", "--quiet", "--force", "--detach", "--no-checkout", self.path, commit)
 
     def _git(self, cwd: str) -> Any:
@@ -270,6 +278,13 @@ class Worktree:
     def _once(self, note: str) -> None:
         if note not in self.notes:
             self.notes.append(note)
+
+
+def remove_work(session: str) -> None:
+    """Remove the working trees and the clone of a session."""
+    for name in os.listdir(session) if os.path.isdir(session) else ():
+        if re.fullmatch(r"work(-\d+)?|repository", name):
+            shutil.rmtree(os.path.join(session, name), ignore_errors=True)
 
 
 def _open(folder: str) -> Repo:

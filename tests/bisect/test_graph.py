@@ -74,6 +74,36 @@ def test_untestable_commits_never_hide_the_culprit(graph: tuple[list[str], dict[
     assert all(c in blocked for c in found if c not in search.answers and c != order[-1]) or len(found) == 1
 
 
+@given(graphs(), st.integers(2, 5), st.data())
+@settings(max_examples=100, deadline=None)
+def test_several_questions_at_once_find_the_same(graph: tuple[list[str], dict[str, list[str]]], width: int, data: st.DataObject) -> None:
+    order, parents = graph
+    search = GraphSearch(order, parents)
+    culprit = data.draw(st.sampled_from(order))
+    blocked = data.draw(st.sets(st.sampled_from(order), max_size=3))
+    bad = {c for c in order if culprit in search.ancestors(c)}
+    rounds = 0
+    while batch := search.several(width):
+        rounds += 1
+        assert len(set(batch)) == len(batch) <= width
+        assert rounds <= len(order)
+        for commit in batch:
+            search.answer(commit, None if commit in blocked else commit in bad)
+    assert culprit in search.result()[0]
+    assert blocked or search.result()[0] == [culprit]
+
+
+def test_three_at_once_take_half_the_rounds() -> None:
+    search = GraphSearch(*line(1024))
+    rounds = 0
+    while batch := search.several(3):
+        rounds += 1
+        for commit in batch:
+            search.answer(commit, int(commit) >= 700)
+    assert search.result()[0] == ["700"]
+    assert rounds <= 6
+
+
 def git(repo: str, *words: str, check: bool = True) -> str:
     environment = {
         "PATH": os.environ["PATH"], "HOME": repo, "GIT_CONFIG_NOSYSTEM": "1", "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.org",

@@ -142,6 +142,49 @@ class GraphSearch:
                 best, value = n, worth
         return None if best is None else self.order[best]
 
+    def several(self, most: int) -> list[str]:
+        """Up to ``most`` candidates to try at once: the one of ``next``, then those that part what its answers would leave."""
+        first = self.next()
+        if first is None or most < 2:
+            return [] if first is None else [first]
+        weights = self.weights()
+        if self.noisy:
+            return [first, *self._spread(weights, first, most - 1)]
+        left = [n for n, w in enumerate(weights) if w > 0]
+        mask = sum(1 << n for n in left)
+        chance = self._chances(left, {n: (self._reach[n] & mask).bit_count() for n in left})
+        chosen = [self._position[first]]
+        cells = _parted([mask], self._reach[chosen[0]])
+        while len(chosen) < most:
+            best, value = -1, 0.0
+            for n in left:
+                if n in chosen or self.order[n] in self.untestable or (chance[n] <= 0.05 and chance[chosen[0]] > 0.05):
+                    continue
+                worth = sum(c.bit_count() * _entropy((c & self._reach[n]).bit_count() / c.bit_count()) for c in cells) * max(
+                    chance[n], 0.01
+                )
+                if worth > value * (1 + 1e-9):
+                    best, value = n, worth
+            if best < 0:
+                break
+            chosen.append(best)
+            cells = _parted(cells, self._reach[best])
+        return [self.order[n] for n in chosen]
+
+    def _spread(self, weights: list[float], first: str, most: int) -> list[str]:
+        """Candidates whose ancestors hold other shares of the probability, evenly spread."""
+        import numpy as np
+
+        masses = self._matrix @ np.array(weights, np.float32)
+        taken = {self._position[first], len(self.order) - 1, *(self._position[c] for c in self.untestable)}
+        found = []
+        for k in range(1, most + 1):
+            n = next((int(i) for i in np.argsort(np.abs(masses - k / (most + 1))) if int(i) not in taken), None)
+            if n is not None:
+                taken.add(n)
+                found.append(self.order[n])
+        return found
+
     def _next_noisy(self, weights: list[float]) -> str | None:
         leader = max(range(len(weights)), key=weights.__getitem__)
         if weights[leader] >= self.enough:
@@ -260,6 +303,10 @@ class GraphSearch:
                 if n not in chosen:
                     chosen.append(n)
         return [self.order[n] for n in sorted(chosen)], sum(weights[n] for n in chosen)
+
+
+def _parted(cells: list[int], reach: int) -> list[int]:
+    return [part for c in cells for part in (c & reach, c & ~reach) if part]
 
 
 def budget(n: int, wrong: float) -> tuple[int, int]:
