@@ -26,6 +26,7 @@ from reprodebug.store.run import StoredRun, open_run
 
 DIRTY = "+changes"
 """behind a commit's hash: with the uncommitted changes of the recorded run"""
+_CHANGED = " with uncommitted changes"
 _NO_INPUT = re.compile(
     r"\.(py|pyi|md|rst|ipynb)$|(^|/)(LICEN[CS]E|NOTICE|AUTHORS|CHANGELOG|\.gitignore|\.gitattributes)[^/]*$|(^|/)\.github/", re.I
 )
@@ -112,7 +113,7 @@ def search(lab: Lab, s: Commits) -> Bisection:
 def name(tree: Worktree, commit: str) -> str:
     """A commit in words."""
     plain = commit.removesuffix(DIRTY)
-    return f"commit {plain[:10]} ({visible(tree.subject(plain), 60)}){' with uncommitted changes' if commit != plain else ''}"
+    return f"commit {plain[:10]} ({visible(tree.subject(plain), 60)}){_CHANGED if commit != plain else ''}"
 
 
 def enter(s: Commits, commit: str, environment: Mapping[str, str] | None = None) -> Candidate:
@@ -255,6 +256,7 @@ def _ask(lab: Lab, s: Commits, graph: GraphSearch, request: Request) -> None:
         asked += 1
         if not graph.noisy and (known := _unaffected(lab, s, graph, commit)) is not None:
             graph.answer(commit, known)
+            lab.inferred.append((commit, known))
             lab.listen(Note(f"{commit[:10]} changes nothing that a tried run used: {'bad' if known else 'good'} without a trial"))
             _remain(lab, graph)
             continue
@@ -383,16 +385,31 @@ def _done(
 
     return Bisection(
         outcome, "commits", reason, culprit or Culprit(), first, round(confidence, 4), bound, tuple(lab.made),  # type: ignore[arg-type]
-        round(time.monotonic() - lab.started, 3), proof, tuple(notes), lab.session.path,
+        round(time.monotonic() - lab.started, 3), proof, tuple(notes), lab.session.path, tuple(lab.inferred),
     )  # fmt: skip
 
 
 def git_log(result: Bisection, good: str, bad: str) -> str:
-    """The search in the form of ``git bisect log``."""
-    lines = ["git bisect start", f"git bisect bad {bad}", f"git bisect good {good}"]
+    """The search in the form of ``git bisect log``: one line for each commit that was tried or inferred.
+
+    Where trials of one commit contradict each other the more frequent verdict stands, and the others are a remark.
+    """
+    lines = ["git bisect start", f"# bad: {bad}", f"git bisect bad {bad}", f"# good: {good}", f"git bisect good {good}"]
+    said: dict[str, list[bool | None]] = {}
+    names: dict[str, str] = {}
     for t in result.trials:
-        commit = re.match(r"commit ([0-9a-f]{10})", t.candidate)
-        if commit:
-            word = {None: "skip", True: "bad", False: "good"}[t.bad]
-            lines += [f"# {t.candidate}", f"git bisect {word} {commit[1]}"]
+        commit = re.match(r"commit ([0-9a-f]{10,})", t.candidate)
+        if commit and not t.candidate.endswith(_CHANGED):
+            names[commit[1]] = t.candidate
+            said.setdefault(commit[1], []).append(t.bad)
+    for full, was in result.inferred:
+        names.setdefault(full, f"commit {full[:10]} changes nothing that a tried run used")
+        said.setdefault(full, []).append(was)
+    for commit_, answers in said.items():
+        known = [x for x in answers if x is not None]
+        verdict = "skip" if not known else "bad" if sum(known) * 2 > len(known) else "good"
+        lines.append(f"# {verdict}: {visible(names[commit_], 200)}")
+        if len(set(known)) > 1:
+            lines.append(f"# {sum(known)} of {len(known)} trials differed from the good end")
+        lines.append(f"git bisect {verdict} {commit_}")
     return "\n".join(lines) + "\n"

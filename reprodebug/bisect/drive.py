@@ -68,6 +68,7 @@ def bisect(
     listen(Began(session.path, about["what"], resume))
     lab = Lab(session, listen, control or Control(), question.timeout, question.probe)
     leave: list[Callable[[], None]] = []
+    remove_work(session.path)  # of a tool that was killed: git may have been in the middle of something
     try:
         lab.executor = _executor(question, session.path, environment)
         if lab.executor.note:

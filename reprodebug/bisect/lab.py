@@ -98,6 +98,8 @@ class Lab:
     """trials that the search expects to need still; None: not known"""
     made: list[Trial] = field(default_factory=list)
     """every trial that this search rests on, in order"""
+    inferred: list[tuple[str, bool]] = field(default_factory=list)
+    """commits that were answered without a trial"""
     started: float = field(default_factory=time.monotonic)
     executor: Executor = field(default_factory=Local)
     _ahead: dict[tuple[str, int], _Done] = field(default_factory=dict)

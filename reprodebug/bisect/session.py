@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 import sqlite3
 import time
@@ -32,8 +33,7 @@ create table if not exists trials (
 """
 
 
-_LOST = 6
-"""times that the tool may be ended during one trial, the machine staying up, before the trial is to blame"""
+_STAMP = re.compile(r"\d{8}-\d{6}(-\d+)?")
 
 
 def _boot() -> str:
@@ -140,15 +140,9 @@ class Session:
         if row is not None:
             return _trial(row[0], json.loads(row[1]))
         lost = self._db.execute("select id, candidate, boot from trials where key = ? and attempt = ?", (key, attempt)).fetchall()
-        crashes = sum(boot != _boot() for _, _, boot in lost)
-        if crashes >= 2 or len(lost) >= _LOST:
-            what = (
-                "the machine went down during this trial, twice"
-                if crashes >= 2
-                else f"the tool was ended during this trial, {len(lost)} times"
-            )
-            return Trial(lost[-1][0], lost[-1][1], UNTESTABLE, 0.0, reason=what)
-        return None
+        if sum(boot != _boot() for _, _, boot in lost) >= 2:
+            return Trial(lost[-1][0], lost[-1][1], UNTESTABLE, 0.0, reason="the machine went down during this trial, twice")
+        return None  # a tool that was ended while the machine stayed up does not blame the trial
 
     def begin(self, key: str, attempt: int, candidate: str) -> int:
         """A trial starts; returns its number."""
@@ -217,7 +211,7 @@ def known() -> list[Known]:
 def clean() -> int:
     """Remove every session that is not running, its processes and its directories; returns how many."""
     removed = 0
-    for path in list(_paths()):
+    for path in list(_paths(started=True)):
         lock = _hold(path)
         if lock < 0:
             continue
@@ -228,14 +222,15 @@ def clean() -> int:
     return removed
 
 
-def _paths() -> Iterator[str]:
+def _paths(*, started: bool = False) -> Iterator[str]:
+    """Directories of sessions; with ``started`` also of those that were killed while they were made."""
     try:
         names = sorted(os.listdir(home()))
     except OSError:
         return
     for name in names:
         path = os.path.join(home(), name)
-        if os.path.isfile(os.path.join(path, "session.db")):
+        if os.path.isfile(os.path.join(path, "session.db")) or (started and _STAMP.fullmatch(name) and os.path.isdir(path)):
             yield path
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from reprodebug._base.errors import UsageError
 from reprodebug.bisect.executors import in_slot
+from reprodebug.bisect.session import MARK
 from reprodebug.bisect.trial import Untestable
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Worktree:
         self.user = _open(folder)
         self.root = os.path.realpath(str(self.user.working_tree_dir or self.user.git_dir))
         self.bare = self.user.bare
+        self._session = session
         self._path = os.path.join(session, "work")
         self._clone = os.path.join(session, "repository")
         self.notes: list[str] = []
@@ -173,7 +175,7 @@ class Worktree:
         def call(*words: str, given: str | None = None) -> str:
             inherited = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
             done = subprocess.run(
-                ["git", *_CONFIG, *words], cwd=cwd, env=inherited | _ENVIRONMENT, check=True, capture_output=True, timeout=600,
+                ["git", *_CONFIG, *words], cwd=cwd, env=inherited | _ENVIRONMENT | {MARK: self._session}, check=True, capture_output=True, timeout=600,
                 input=None if given is None else given.encode("utf-8", "surrogateescape"),
             )  # fmt: skip
             return done.stdout.decode("utf-8", "surrogateescape")
