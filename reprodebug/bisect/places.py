@@ -7,6 +7,7 @@ import re
 import shutil
 
 from reprodebug.bisect.executors import in_slot
+from reprodebug.bisect.process import remove
 from reprodebug.bisect.trial import Untestable
 
 COPIED_MOST = 256 << 20
@@ -51,7 +52,7 @@ class Snapshot:
         if self.in_place:
             return self.root, os.path.join(self.root, self.where)
         try:
-            shutil.rmtree(self.path, ignore_errors=True)
+            remove(self.path)
             shutil.copytree(self._kept, self.path, symlinks=True)
         except (OSError, shutil.Error) as error:
             raise Untestable(f"the project could not be copied: {str(error)[:200]}") from error

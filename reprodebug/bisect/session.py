@@ -10,7 +10,6 @@ import dataclasses
 import json
 import os
 import re
-import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -216,7 +215,7 @@ def clean() -> int:
         if lock < 0:
             continue
         process.end_marked(MARK, path)
-        shutil.rmtree(path, ignore_errors=True)
+        process.remove(path)
         os.close(lock)
         removed += 1
     return removed

@@ -23,6 +23,8 @@ from reprodebug.model.experiment import OTHER, SAME_AS_A, SAME_AS_B, UNTESTABLE
 if TYPE_CHECKING:
     from reprodebug.store.run import StoredRun
 
+_MEMORY_SHARE = 0.9
+"""of the memory that is free when a trial starts: what it may take"""
 _CACHES = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton", "TORCH_EXTENSIONS_DIR": "extensions"}
 """variables of caches that one candidate must not leave to the next -> folder below the trial's own"""
 
@@ -110,10 +112,12 @@ def execute(
             launch.dismiss(run)
         return any(n.startswith("stopped-") for n in _names(journal))
 
+    spare = process.available()
+    memory = None if spare is None else int(spare * _MEMORY_SHARE)
     try:
         ended = process.run(
             list(candidate.command), candidate.cwd, environment, log, limit=limit, done=served, mark=("REPRODEBUG_RUN", run),
-            control=control,
+            control=control, memory=memory,
         )  # fmt: skip
     except OSError as error:
         launch.release(lock)
@@ -125,6 +129,8 @@ def execute(
     code: dict[str, Any] = {"code": {}, "data": {}}
     finish.finish(run, request, candidate.cwd, started, 0 if stopped is not None else ended.exit_code, code, seen, lock)
     reason = f"it did not end within {limit:.0f} s" if ended.hung else ""
+    if ended.oversized and memory is not None:
+        reason = f"it took more memory than there was: {memory / (1 << 30):.1f} GiB"
     return Executed(run, log, 0 if stopped is not None else ended.exit_code, time.time() - started, stopped, reason)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from reprodebug._base.errors import UsageError
 from reprodebug.bisect.executors import in_slot
+from reprodebug.bisect.process import remove
 from reprodebug.bisect.session import MARK
 from reprodebug.bisect.trial import Untestable
 
@@ -139,10 +140,11 @@ class Worktree:
         Raises Untestable.
         """
         try:
-            self._make(commit)
-            git = self._git(self.path)
-            git("checkout", "--quiet", "--force", "--detach", commit)
-            git("clean", "-ffdxq")
+            try:
+                self._check_out(commit)
+            except subprocess.CalledProcessError:  # what the trial before left: a lock, a directory without rights, a damaged index
+                remove(self.path)
+                self._check_out(commit)
         except subprocess.CalledProcessError as error:
             raise Untestable(f"commit {commit[:10]} could not be checked out: {_last(error)}") from error
         self._large_files()
@@ -154,6 +156,12 @@ class Worktree:
             except subprocess.CalledProcessError as error:
                 raise Untestable(f"the uncommitted changes of the recorded run do not apply to {commit[:10]}: {_last(error)}") from error
         return self.path
+
+    def _check_out(self, commit: str) -> None:
+        self._make(commit)
+        git = self._git(self.path)
+        git("checkout", "--quiet", "--force", "--detach", commit)
+        git("clean", "-ffdxq")
 
     def leave(self) -> None:
         """Remove the working trees and the clone."""
@@ -286,7 +294,7 @@ def remove_work(session: str) -> None:
     """Remove the working trees and the clone of a session."""
     for name in os.listdir(session) if os.path.isdir(session) else ():
         if re.fullmatch(r"work(-\d+)?|repository", name):
-            shutil.rmtree(os.path.join(session, name), ignore_errors=True)
+            remove(os.path.join(session, name))
 
 
 def _open(folder: str) -> Repo:
