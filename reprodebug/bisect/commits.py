@@ -20,7 +20,18 @@ from reprodebug.bisect.search.graph import GraphSearch
 from reprodebug.bisect.search.noise import rate
 from reprodebug.bisect.trial import Candidate, Untestable
 from reprodebug.bisect.worktrees import Worktree
-from reprodebug.model.experiment import ENDS, FOUND, INCONCLUSIVE, NOT_FOUND, UNTESTABLE, Bisection, Culprit
+from reprodebug.model.experiment import (
+    ENDS,
+    FOUND,
+    INCONCLUSIVE,
+    NOT_FOUND,
+    OTHER,
+    SAME_AS_A,
+    SAME_AS_B,
+    UNTESTABLE,
+    Bisection,
+    Culprit,
+)  # fmt: skip
 from reprodebug.model.progress import CONFIRMING, SEARCHING, Note
 from reprodebug.store.run import StoredRun, open_run
 
@@ -33,6 +44,8 @@ _NO_INPUT = re.compile(
 """files that a program reads by import, which is recorded for certain, or not at all"""
 _REPEATS = 5
 """further trials of an end that contradicted itself"""
+_MOST_UNLIKE = 5
+"""runs like neither end after which a commit counts as bad all the same"""
 _MOST_NOISY = 80
 _FLOOR = 0.02
 """rate of wrong trials that is reckoned with once one was seen"""
@@ -61,6 +74,10 @@ class Commits:
     """uncommitted changes that both recorded runs had: applied to every commit"""
     make: Callable[[str], Candidate] | None = None
     """how a commit is entered, where more than the commit is to be chosen"""
+    vague: bool = False
+    """a run that is like neither end is no answer: the program varies by itself, and what it varies in is not what is searched"""
+    unlike: dict[str, int] = field(default_factory=dict)
+    """commit -> its runs that were like neither end"""
 
 
 def search(lab: Lab, s: Commits) -> Bisection:
@@ -101,7 +118,7 @@ def search(lab: Lab, s: Commits) -> Bisection:
         return _done(lab, ENDS, error.message, notes + tree.notes, bound=bound)
     if first is None and not lab.probe:
         return _done(lab, ENDS, f"{b.text} gives what {a.text} gives, in {plural(tries, 'trial')}", notes + tree.notes, bound=bound)
-    false_bad, false_good, why = _rates(lab, request, good, s.bad, tries - 1)
+    false_bad, false_good, why = _rates(lab, s, request, good, tries - 1)
     if why:
         return _done(lab, ENDS, why, notes + tree.notes, bound=bound)
     graph = GraphSearch(commits, parents, false_bad, false_good)
@@ -121,7 +138,7 @@ def enter(s: Commits, commit: str, environment: Mapping[str, str] | None = None)
     tree = s.tree
     plain = commit.removesuffix(DIRTY)
     path = tree.enter(plain, s.patches.get(commit, s.patch))
-    cwd = os.path.join(path, s.where)
+    cwd = os.path.normpath(os.path.join(path, s.where))
     if not os.path.isdir(cwd):
         raise Untestable(f"the directory {s.where} is not there at {plain[:10]}")
     variables = moved_environment(dict(s.environment if environment is None else environment), tree.root, path, cwd)
@@ -165,15 +182,28 @@ def strayed(run: StoredRun, root: str, path: str) -> str:
 
 
 def used_sources(run: StoredRun) -> list[str]:
-    """Absolute paths of the project's modules that a run imported."""
-    cwd = run.manifest.cwd
-    files = run.manifest.code.get("files")
-    return [os.path.normpath(os.path.join(cwd, f)) for f in files] if isinstance(files, dict) else []
+    """Absolute paths of the project's modules that a run imported; asked while its working tree is as it was."""
+    found = []
+    for places in _places(run):
+        found.append(next((p for p in places if os.path.exists(p)), places[-1]))
+    return found
 
 
 def used_files(run: StoredRun) -> set[str]:
-    """Absolute paths of everything that a run imported or opened."""
-    return {*used_sources(run), *(os.path.normpath(os.path.join(run.manifest.cwd, p)) for p in run.manifest.data)}
+    """Absolute paths of everything that a run imported or opened; of a module all places where it may have lain."""
+    opened = (os.path.normpath(os.path.join(run.manifest.cwd, p)) for p in run.manifest.data)
+    return {*(p for places in _places(run) for p in places), *opened}
+
+
+def _places(run: StoredRun) -> list[list[str]]:
+    """For each module of the project that a run imported: where it may lie, in the order of the import path, then below the
+    working directory. Records name a module relative to one of these."""
+    files = run.manifest.code.get("files")
+    interpreter = run.manifest.environment.get("interpreter")
+    path = interpreter.get("sys_path") if isinstance(interpreter, dict) else None
+    cwd = run.manifest.cwd
+    roots = [os.path.join(cwd, str(p)) for p in path] if isinstance(path, list) else []
+    return [[os.path.normpath(os.path.join(r, f)) for r in (*roots, cwd)] for f in files] if isinstance(files, dict) else []
 
 
 def _ancestor(tree: Worktree, s: Commits, notes: list[str]) -> str:
@@ -194,12 +224,12 @@ def _ancestor(tree: Worktree, s: Commits, notes: list[str]) -> str:
     return base
 
 
-def _rates(lab: Lab, request: Request, good: str, bad: str, missed: int) -> tuple[float, float, str]:
+def _rates(lab: Lab, s: Commits, request: Request, good: str, missed: int) -> tuple[float, float, str]:
     """(rate of good ends that show as bad, rate of bad ends that show as good, why the ends do not reproduce)."""
     if lab.probe:
         return 0.0, 0.0, ""
+    bad = s.bad
     wrong_a = tries_a = wrong_b = tries_b = 0
-    steps = [t.first.step for t in lab.made if t.first is not None]
     firsts = [request(good, 0), request(bad, max(0, missed))]
     lab.ahead(firsts)
     for end, again in zip((good, bad), firsts, strict=True):
@@ -207,31 +237,26 @@ def _rates(lab: Lab, request: Request, good: str, bad: str, missed: int) -> tupl
         wrong = trial.bad is not (end == bad)
         if trial.verdict == UNTESTABLE:
             return 0.0, 0.0, f"{trial.candidate} could not be repeated: {trial.reason}"
-        counted = [wrong]
+        counted, verdicts = [wrong], [trial.verdict]
         if wrong or (end == bad and missed):
-            if trial.first is not None:
-                steps.append(trial.first.step)
             repeats = [request(end, again.attempt + n) for n in range(1, _REPEATS + 1)]
             lab.ahead(repeats)
             for more in map(lab.ask, repeats):
                 if more.verdict != UNTESTABLE:
                     counted.append(more.bad is not (end == bad))
+                    verdicts.append(more.verdict)
         if end == good:
             wrong_a, tries_a = sum(counted), len(counted)
+            if wrong_a and SAME_AS_A in verdicts and SAME_AS_B not in verdicts:
+                s.vague, wrong_a, tries_a = True, 0, verdicts.count(SAME_AS_A)
         else:
             wrong_b, tries_b = sum(counted) + missed, len(counted) + missed + 1
     if wrong_a and wrong_a >= 0.5 * tries_a:
-        return (
-            0.0,
-            0.0,
-            (
-                f"the good end does not repeat itself: {wrong_a} of {tries_a} repetitions differed from it;"
-                " find what makes it vary first (`reprodebug check --minimize -- COMMAND`)"
-            ),
-        )
+        why = f"the good end does not repeat itself: {wrong_a} of {tries_a} repetitions differed from it"
+        return 0.0, 0.0, f"{why}; find what makes it vary first (`reprodebug check --minimize -- COMMAND`)"
     false_bad = rate(wrong_a, tries_a) if wrong_a else 0.0
     false_good = rate(wrong_b, tries_b) if wrong_b else 0.0
-    if false_bad or false_good:
+    if false_bad or false_good or s.vague:
         return max(false_bad, _FLOOR), max(false_good, _FLOOR), ""
     return 0.0, 0.0, ""
 
@@ -240,7 +265,7 @@ def _ask(lab: Lab, s: Commits, graph: GraphSearch, request: Request) -> None:
     """Answer the graph's questions until it has none."""
 
     def wanted(commit: str) -> Wanted:
-        return request(commit, len(graph.answers.get(commit, ())) + _ends_offset(s, commit))
+        return request(commit, len(graph.answers.get(commit, ())) + s.unlike.get(commit, 0) * s.vague + _ends_offset(s, commit))
 
     lab.phase(SEARCHING)
     _remain(lab, graph)
@@ -261,10 +286,27 @@ def _ask(lab: Lab, s: Commits, graph: GraphSearch, request: Request) -> None:
             _remain(lab, graph)
             continue
         trial = lab.ask(wanted(commit))
+        if trial.verdict == OTHER:
+            s.unlike[commit] = s.unlike.get(commit, 0) + 1
+            if s.vague and s.unlike[commit] < _MOST_UNLIKE:
+                continue
         graph.answer(commit, trial.bad)
         if graph.contradicted:
-            graph.false_bad = graph.false_good = 0.05
+            _doubt(s, graph)
         _remain(lab, graph)
+
+
+def _doubt(s: Commits, graph: GraphSearch) -> None:
+    """From now on by probabilities; what was like neither end, and had been taken for bad, is no evidence any more."""
+    graph.false_bad = graph.false_good = 0.05
+    if s.vague or not s.unlike:
+        return
+    s.vague = True
+    for commit, times in s.unlike.items():
+        said = graph.answers.pop(commit, [])
+        kept = sorted(said)[: max(0, len(said) - times)]  # the good ones stand first
+        if kept:
+            graph.answers[commit] = kept
 
 
 def _remain(lab: Lab, graph: GraphSearch) -> None:
@@ -331,11 +373,12 @@ def _confirm(lab: Lab, s: Commits, graph: GraphSearch, request: Request, good: s
         trial = lab.ask(wanted)
         if trial.bad is None:
             continue
+        s.unlike[commit] = s.unlike.get(commit, 0) + (trial.verdict == OTHER)
         graph.answer(commit, trial.bad)
         wrong = wrong or trial.bad is not boundary[commit]
     if wrong:
         lab.listen(Note("trials of one commit contradict each other: the search goes on by probabilities"))
-        graph.false_bad = graph.false_good = 0.05
+        _doubt(s, graph)
         _ask(lab, s, graph, request)
 
 
@@ -349,6 +392,9 @@ def _answer(lab: Lab, s: Commits, graph: GraphSearch, first: object, notes: list
             f"trials are noisy: a good commit shows as bad in about {graph.false_bad:.0%} and a bad one as good in about"
             f" {graph.false_good:.0%} of them; the answer rests on probabilities"
         )
+        if s.vague:
+            times = sum(t.verdict == OTHER for t in lab.made)
+            notes.append(f"the program varies by itself: {plural(times, 'run')} like neither end were repeated and not counted")
         if confidence < 0.9:
             return _done(lab, INCONCLUSIVE, f"after {len(lab.made)} trials no commit is likely enough", notes, bound=bound)
     else:
