@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
+_FEW = 8
+"""items up to which the last two candidates are each tried alone: one cause is likely then, and that answers at once"""
+
 
 @dataclass(frozen=True, slots=True)
 class Smallest:
@@ -41,7 +44,13 @@ def smallest_set(
             break
         good, bad = 0, len(rest)
         blocked: set[int] = set()
+        alone = not kept and len(items) <= _FEW
         while True:
+            if alone and good and bad - good == 2:
+                alone = False
+                for one in rest[good:bad]:
+                    if (yield [frozenset([one])])[0]:
+                        return Smallest((one,))
             middles = _splits([weight[i] for i in rest], good, bad, blocked, width)
             if not middles:
                 break
