@@ -28,13 +28,15 @@ if TYPE_CHECKING:
 def capture(
     command: Sequence[str], out: str | None = None, *, level: str = "fingerprint", steps: tuple[int, int] | None = None,
     modules: str = "", budget: int | None = None, data: Sequence[str] = (), cwd: str | None = None,
-    environment: dict[str, str] | None = None,
+    environment: dict[str, str] | None = None, against: str | None = None,
 ) -> Recording:  # fmt: skip
     """Run ``command`` and record it into the directory ``out`` (default: a new one below ``reprodebug-runs/``).
 
     ``level`` is ``fingerprint``, ``summary`` or ``full``; ``steps`` (from, to) and ``modules`` (a glob over module names)
     narrow what ``summary`` and ``full`` keep; ``budget`` bounds the kept tensors in bytes; ``data`` names files and
-    directories to fingerprint. Raises UsageError or CaptureFailed when the command was not started.
+    directories to fingerprint. ``against`` is a run: the command is stopped at the end of the step in which it has parted from
+    that run, or which that run has not (``Recording.stopped``, exit code 143). Raises UsageError, RunUnreadable or CaptureFailed
+    when the command was not started.
     """
     import time
 
@@ -42,7 +44,12 @@ def capture(
     from reprodebug.capture.launch import capture as run
 
     started = time.time()
-    recording = run(Request(list(command), out, level, steps, modules, budget, list(data), cwd, environment))
+    request = Request(list(command), out, level, steps, modules, budget, list(data), cwd, environment)
+    if against is not None:
+        from reprodebug.compare.live import watch
+
+        request.enough = watch(open_run(against))
+    recording = run(request)
     if recording.events:
         import os
 

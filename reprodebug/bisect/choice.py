@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from reprodebug._base.text import listed_words, plural
-from reprodebug.bisect.lab import End, EndsDoNotReproduce, Lab
+from reprodebug.bisect.lab import End, EndsDoNotReproduce, Lab, Wanted
 from reprodebug.bisect.search.noise import decided, rate
 from reprodebug.bisect.search.sets import solve
 from reprodebug.bisect.suspicion import named
@@ -88,6 +88,13 @@ class _Bench:
             self.firsts[chosen] = trial.first
         return trial
 
+    def wanted(self, chosen: frozenset[str], attempt: int = 0) -> Wanted:
+        return Wanted(key(self.choice, chosen), text(self.choice, chosen), lambda: self.choice.make(chosen), attempt)
+
+    def ahead(self, questions: list[frozenset[str]]) -> None:
+        """Try several sets at once, where trials may run at the same time."""
+        self.lab.ahead([self.wanted(q) for q in questions if q not in self.known])
+
     def bad(self, chosen: frozenset[str], offset: int = 0) -> bool | None:
         """Whether a set makes the difference; None where it cannot be tried."""
         if offset == 0 and chosen in self.known:
@@ -98,6 +105,8 @@ class _Bench:
             bads = goods = 0
             said = None
             for n in range(30):
+                if n % self.lab.executor.slots == 0:
+                    self.lab.ahead([self.wanted(chosen, offset + n + k) for k in range(self.lab.executor.slots)])
                 one = self.trial(chosen, offset + n).bad
                 if one is None:
                     break
@@ -107,6 +116,10 @@ class _Bench:
                     break
         self.known[chosen] = said
         return said
+
+    def ahead_within(self, scope: frozenset[str], questions: list[frozenset[str]]) -> None:
+        if not (self.false_bad or self.false_good):
+            self.ahead([q for q in questions if q != scope])
 
     def within(self, scope: frozenset[str], chosen: frozenset[str]) -> bool | None:
         """The same, where ``scope`` is known to make it."""
@@ -181,7 +194,8 @@ def decide(lab: Lab, choice: Choice) -> Decided:
     firsts: list[Divergence | None] = []
     for _ in range(_ROUNDS):
         lab.phase(SEARCHING)
-        answer = solve(rest, weights, partial(bench.within, scope), partial(_tell, lab, len(items), tuple(found)))
+        answer = solve(rest, weights, partial(bench.within, scope), partial(_tell, lab, len(items), tuple(found)),
+                       lab.executor.slots, partial(bench.ahead_within, scope))  # fmt: skip
         if frozenset(answer.items) != scope and bench.bad(frozenset(answer.items)) is False:
             return Decided(
                 INCONCLUSIVE, f"{listed_words(answer.items)} was singled out and makes no difference alone: the items act on each other",
@@ -223,12 +237,14 @@ def decide(lab: Lab, choice: Choice) -> Decided:
 def _verify(bench: _Bench, everything: frozenset[str]) -> str:
     """Repeat both ends; a sentence where they do not reproduce."""
     rates = []
+    bench.ahead([frozenset(), everything])
     for end, wanted in ((frozenset[str](), False), (everything, True)):
         trial = bench.trial(end, 0)
         if trial.verdict == UNTESTABLE:
             return f"{trial.candidate} could not be repeated: {trial.reason}"
         wrong = [trial.bad is not wanted]
         if wrong[0]:
+            bench.lab.ahead([bench.wanted(end, n) for n in range(1, _REPEATS + 1)])
             wrong += [bench.trial(end, n).bad is not wanted for n in range(1, _REPEATS + 1)]
         rates.append((sum(wrong), len(wrong)))
     (wrong_a, tries_a), (wrong_b, tries_b) = rates

@@ -15,26 +15,44 @@ from dataclasses import dataclass, field
 
 from reprodebug._base.errors import ReprodebugError, UsageError
 from reprodebug._base.text import plural, visible
-from reprodebug.bisect.lab import End, EndsDoNotReproduce, Lab
+from reprodebug.bisect.lab import End, EndsDoNotReproduce, Lab, Wanted
 from reprodebug.bisect.search.graph import GraphSearch
 from reprodebug.bisect.search.noise import rate
 from reprodebug.bisect.trial import Candidate, Untestable
 from reprodebug.bisect.worktrees import Worktree
-from reprodebug.model.experiment import ENDS, FOUND, INCONCLUSIVE, NOT_FOUND, UNTESTABLE, Bisection, Culprit, Trial
+from reprodebug.model.experiment import (
+    ENDS,
+    FOUND,
+    INCONCLUSIVE,
+    NOT_FOUND,
+    OTHER,
+    SAME_AS_A,
+    SAME_AS_B,
+    UNTESTABLE,
+    Bisection,
+    Culprit,
+)  # fmt: skip
 from reprodebug.model.progress import CONFIRMING, SEARCHING, Note
 from reprodebug.store.run import StoredRun, open_run
 
 DIRTY = "+changes"
 """behind a commit's hash: with the uncommitted changes of the recorded run"""
+_CHANGED = " with uncommitted changes"
 _NO_INPUT = re.compile(
     r"\.(py|pyi|md|rst|ipynb)$|(^|/)(LICEN[CS]E|NOTICE|AUTHORS|CHANGELOG|\.gitignore|\.gitattributes)[^/]*$|(^|/)\.github/", re.I
 )
 """files that a program reads by import, which is recorded for certain, or not at all"""
 _REPEATS = 5
 """further trials of an end that contradicted itself"""
+_MOST_UNLIKE = 5
+"""runs like neither end after which a commit counts as bad all the same"""
 _MOST_NOISY = 80
 _FLOOR = 0.02
 """rate of wrong trials that is reckoned with once one was seen"""
+
+
+Request = Callable[[str, int], Wanted]
+"""(commit, which attempt) -> the trial to ask for"""
 
 
 @dataclass(slots=True)
@@ -56,6 +74,10 @@ class Commits:
     """uncommitted changes that both recorded runs had: applied to every commit"""
     make: Callable[[str], Candidate] | None = None
     """how a commit is entered, where more than the commit is to be chosen"""
+    vague: bool = False
+    """a run that is like neither end is no answer: the program varies by itself, and what it varies in is not what is searched"""
+    unlike: dict[str, int] = field(default_factory=dict)
+    """commit -> its runs that were like neither end"""
 
 
 def search(lab: Lab, s: Commits) -> Bisection:
@@ -76,8 +98,8 @@ def search(lab: Lab, s: Commits) -> Bisection:
 
     candidate = s.make or (lambda commit: enter(s, commit))
 
-    def attempt(commit: str, n: int) -> Trial:
-        return lab.try_(commit, name(tree, commit), lambda: candidate(commit), n)
+    def request(commit: str, n: int) -> Wanted:
+        return Wanted(commit, name(tree, commit), lambda: candidate(commit), n)
 
     lab.axis = "commits"
     a = End(good, name(tree, good), lambda: candidate(good))
@@ -86,7 +108,7 @@ def search(lab: Lab, s: Commits) -> Bisection:
         first = lab.part(a, b)
         tries = 1
         while first is None and tries <= 3 and not lab.probe:  # a bad end may show only now and then
-            again = attempt(s.bad, tries)
+            again = lab.ask(request(s.bad, tries))
             tries += 1
             first = again.first if again.bad else None
             lab.narrow(first)
@@ -96,19 +118,19 @@ def search(lab: Lab, s: Commits) -> Bisection:
         return _done(lab, ENDS, error.message, notes + tree.notes, bound=bound)
     if first is None and not lab.probe:
         return _done(lab, ENDS, f"{b.text} gives what {a.text} gives, in {plural(tries, 'trial')}", notes + tree.notes, bound=bound)
-    false_bad, false_good, why = _rates(lab, attempt, good, s.bad, tries - 1)
+    false_bad, false_good, why = _rates(lab, s, request, good, tries - 1)
     if why:
         return _done(lab, ENDS, why, notes + tree.notes, bound=bound)
     graph = GraphSearch(commits, parents, false_bad, false_good)
-    _ask(lab, s, graph, attempt)
-    _confirm(lab, s, graph, attempt, good)
+    _ask(lab, s, graph, request)
+    _confirm(lab, s, graph, request, good)
     return _answer(lab, s, graph, first, notes, bound, good)
 
 
 def name(tree: Worktree, commit: str) -> str:
     """A commit in words."""
     plain = commit.removesuffix(DIRTY)
-    return f"commit {plain[:10]} ({visible(tree.subject(plain), 60)}){' with uncommitted changes' if commit != plain else ''}"
+    return f"commit {plain[:10]} ({visible(tree.subject(plain), 60)}){_CHANGED if commit != plain else ''}"
 
 
 def enter(s: Commits, commit: str, environment: Mapping[str, str] | None = None) -> Candidate:
@@ -116,7 +138,7 @@ def enter(s: Commits, commit: str, environment: Mapping[str, str] | None = None)
     tree = s.tree
     plain = commit.removesuffix(DIRTY)
     path = tree.enter(plain, s.patches.get(commit, s.patch))
-    cwd = os.path.join(path, s.where)
+    cwd = os.path.normpath(os.path.join(path, s.where))
     if not os.path.isdir(cwd):
         raise Untestable(f"the directory {s.where} is not there at {plain[:10]}")
     variables = moved_environment(dict(s.environment if environment is None else environment), tree.root, path, cwd)
@@ -160,15 +182,28 @@ def strayed(run: StoredRun, root: str, path: str) -> str:
 
 
 def used_sources(run: StoredRun) -> list[str]:
-    """Absolute paths of the project's modules that a run imported."""
-    cwd = run.manifest.cwd
-    files = run.manifest.code.get("files")
-    return [os.path.normpath(os.path.join(cwd, f)) for f in files] if isinstance(files, dict) else []
+    """Absolute paths of the project's modules that a run imported; asked while its working tree is as it was."""
+    found = []
+    for places in _places(run):
+        found.append(next((p for p in places if os.path.exists(p)), places[-1]))
+    return found
 
 
 def used_files(run: StoredRun) -> set[str]:
-    """Absolute paths of everything that a run imported or opened."""
-    return {*used_sources(run), *(os.path.normpath(os.path.join(run.manifest.cwd, p)) for p in run.manifest.data)}
+    """Absolute paths of everything that a run imported or opened; of a module all places where it may have lain."""
+    opened = (os.path.normpath(os.path.join(run.manifest.cwd, p)) for p in run.manifest.data)
+    return {*(p for places in _places(run) for p in places), *opened}
+
+
+def _places(run: StoredRun) -> list[list[str]]:
+    """For each module of the project that a run imported: where it may lie, in the order of the import path, then below the
+    working directory. Records name a module relative to one of these."""
+    files = run.manifest.code.get("files")
+    interpreter = run.manifest.environment.get("interpreter")
+    path = interpreter.get("sys_path") if isinstance(interpreter, dict) else None
+    cwd = run.manifest.cwd
+    roots = [os.path.join(cwd, str(p)) for p in path] if isinstance(path, list) else []
+    return [[os.path.normpath(os.path.join(r, f)) for r in (*roots, cwd)] for f in files] if isinstance(files, dict) else []
 
 
 def _ancestor(tree: Worktree, s: Commits, notes: list[str]) -> str:
@@ -189,65 +224,89 @@ def _ancestor(tree: Worktree, s: Commits, notes: list[str]) -> str:
     return base
 
 
-def _rates(lab: Lab, attempt: object, good: str, bad: str, missed: int) -> tuple[float, float, str]:
+def _rates(lab: Lab, s: Commits, request: Request, good: str, missed: int) -> tuple[float, float, str]:
     """(rate of good ends that show as bad, rate of bad ends that show as good, why the ends do not reproduce)."""
     if lab.probe:
         return 0.0, 0.0, ""
-    assert callable(attempt)
+    bad = s.bad
     wrong_a = tries_a = wrong_b = tries_b = 0
-    steps = [t.first.step for t in lab.made if t.first is not None]
-    for end in (good, bad):
-        trial = attempt(end, 0 if end == good else max(0, missed))
-        n = 1
+    firsts = [request(good, 0), request(bad, max(0, missed))]
+    lab.ahead(firsts)
+    for end, again in zip((good, bad), firsts, strict=True):
+        trial = lab.ask(again)
         wrong = trial.bad is not (end == bad)
         if trial.verdict == UNTESTABLE:
             return 0.0, 0.0, f"{trial.candidate} could not be repeated: {trial.reason}"
-        counted = [wrong]
+        counted, verdicts = [wrong], [trial.verdict]
         if wrong or (end == bad and missed):
-            if trial.first is not None:
-                steps.append(trial.first.step)
-            for n in range(1, _REPEATS + 1):
-                more = attempt(end, (0 if end == good else max(0, missed)) + n)
+            repeats = [request(end, again.attempt + n) for n in range(1, _REPEATS + 1)]
+            lab.ahead(repeats)
+            for more in map(lab.ask, repeats):
                 if more.verdict != UNTESTABLE:
                     counted.append(more.bad is not (end == bad))
+                    verdicts.append(more.verdict)
         if end == good:
             wrong_a, tries_a = sum(counted), len(counted)
+            if wrong_a and SAME_AS_A in verdicts and SAME_AS_B not in verdicts:
+                s.vague, wrong_a, tries_a = True, 0, verdicts.count(SAME_AS_A)
         else:
             wrong_b, tries_b = sum(counted) + missed, len(counted) + missed + 1
     if wrong_a and wrong_a >= 0.5 * tries_a:
-        return (
-            0.0,
-            0.0,
-            (
-                f"the good end does not repeat itself: {wrong_a} of {tries_a} repetitions differed from it;"
-                " find what makes it vary first (`reprodebug check --minimize -- COMMAND`)"
-            ),
-        )
+        why = f"the good end does not repeat itself: {wrong_a} of {tries_a} repetitions differed from it"
+        return 0.0, 0.0, f"{why}; find what makes it vary first (`reprodebug check --minimize -- COMMAND`)"
     false_bad = rate(wrong_a, tries_a) if wrong_a else 0.0
     false_good = rate(wrong_b, tries_b) if wrong_b else 0.0
-    if false_bad or false_good:
+    if false_bad or false_good or s.vague:
         return max(false_bad, _FLOOR), max(false_good, _FLOOR), ""
     return 0.0, 0.0, ""
 
 
-def _ask(lab: Lab, s: Commits, graph: GraphSearch, attempt: object) -> None:
+def _ask(lab: Lab, s: Commits, graph: GraphSearch, request: Request) -> None:
     """Answer the graph's questions until it has none."""
-    assert callable(attempt)
+
+    def wanted(commit: str) -> Wanted:
+        return request(commit, len(graph.answers.get(commit, ())) + s.unlike.get(commit, 0) * s.vague + _ends_offset(s, commit))
+
     lab.phase(SEARCHING)
     _remain(lab, graph)
     asked = 0
-    while (commit := graph.next()) is not None and asked < (_MOST_NOISY if graph.noisy else 10_000):
+    batch: list[str] = []
+    while asked < (_MOST_NOISY if graph.noisy else 10_000):
+        if not batch:
+            batch = graph.several(lab.executor.slots)
+            lab.ahead([wanted(c) for c in batch if graph.noisy or _unaffected(lab, s, graph, c) is None])
+        if not batch:
+            break
+        commit = batch.pop(0)
         asked += 1
         if not graph.noisy and (known := _unaffected(lab, s, graph, commit)) is not None:
             graph.answer(commit, known)
+            lab.inferred.append((commit, known))
             lab.listen(Note(f"{commit[:10]} changes nothing that a tried run used: {'bad' if known else 'good'} without a trial"))
             _remain(lab, graph)
             continue
-        trial = attempt(commit, len(graph.answers.get(commit, ())) + (_ends_offset(s, commit)))
+        trial = lab.ask(wanted(commit))
+        if trial.verdict == OTHER:
+            s.unlike[commit] = s.unlike.get(commit, 0) + 1
+            if s.vague and s.unlike[commit] < _MOST_UNLIKE:
+                continue
         graph.answer(commit, trial.bad)
         if graph.contradicted:
-            graph.false_bad = graph.false_good = 0.05
+            _doubt(s, graph)
         _remain(lab, graph)
+
+
+def _doubt(s: Commits, graph: GraphSearch) -> None:
+    """From now on by probabilities; what was like neither end, and had been taken for bad, is no evidence any more."""
+    graph.false_bad = graph.false_good = 0.05
+    if s.vague or not s.unlike:
+        return
+    s.vague = True
+    for commit, times in s.unlike.items():
+        said = graph.answers.pop(commit, [])
+        kept = sorted(said)[: max(0, len(said) - times)]  # the good ones stand first
+        if kept:
+            graph.answers[commit] = kept
 
 
 def _remain(lab: Lab, graph: GraphSearch) -> None:
@@ -276,10 +335,12 @@ def _unaffected(lab: Lab, s: Commits, graph: GraphSearch, commit: str) -> bool |
         if len(changed) > 500 or not all(_NO_INPUT.search(p) for p in changed):
             continue
         try:
-            used = used_files(open_run(run))
+            recorded = open_run(run)
+            used = used_files(recorded)
         except ReprodebugError:
             continue
-        if not used.intersection(os.path.join(s.tree.path, p) for p in changed) and not any(_may_shadow(p) for p in changed):
+        root = os.path.normpath(os.path.join(recorded.manifest.cwd, os.path.relpath(".", s.where or ".")))
+        if not used.intersection(os.path.join(root, p) for p in changed) and not any(_may_shadow(p) for p in changed):
             return bad
     return None
 
@@ -293,9 +354,8 @@ def _run_of(lab: Lab, s: Commits, commit: str) -> str:
     return next((os.path.join(lab.session.path, t.path) for t in lab.made if t.candidate == text and t.verdict != UNTESTABLE), "")
 
 
-def _confirm(lab: Lab, s: Commits, graph: GraphSearch, attempt: object, good: str) -> None:
+def _confirm(lab: Lab, s: Commits, graph: GraphSearch, request: Request, good: str) -> None:
     """Try the boundary once more; what contradicts turns the search to probabilities, with all evidence kept."""
-    assert callable(attempt)
     if lab.probe or graph.noisy:
         return
     found, _ = graph.result()
@@ -304,18 +364,22 @@ def _confirm(lab: Lab, s: Commits, graph: GraphSearch, attempt: object, good: st
     wrong = False
     lab.phase(CONFIRMING)
     lab.left = 2
-    for commit, wanted in [(found[0], True), *((p, False) for p in graph.parents.get(found[0], ()) or ())]:
-        if commit in (s.bad, good) or commit in graph.untestable:
-            continue  # ends were repeated before
-        trial = attempt(commit, len(graph.answers.get(commit, ())) or 0)
+    boundary = {found[0]: True} | dict.fromkeys(graph.parents.get(found[0], ()), False)
+    again = {
+        c: request(c, len(graph.answers.get(c, ())) or 0) for c in boundary if c not in (s.bad, good) and c not in graph.untestable
+    }  # ends were repeated before
+    lab.ahead(list(again.values()))
+    for commit, wanted in again.items():
+        trial = lab.ask(wanted)
         if trial.bad is None:
             continue
+        s.unlike[commit] = s.unlike.get(commit, 0) + (trial.verdict == OTHER)
         graph.answer(commit, trial.bad)
-        wrong = wrong or trial.bad is not wanted
+        wrong = wrong or trial.bad is not boundary[commit]
     if wrong:
         lab.listen(Note("trials of one commit contradict each other: the search goes on by probabilities"))
-        graph.false_bad = graph.false_good = 0.05
-        _ask(lab, s, graph, attempt)
+        _doubt(s, graph)
+        _ask(lab, s, graph, request)
 
 
 def _answer(lab: Lab, s: Commits, graph: GraphSearch, first: object, notes: list[str], bound: str, good: str) -> Bisection:
@@ -328,6 +392,9 @@ def _answer(lab: Lab, s: Commits, graph: GraphSearch, first: object, notes: list
             f"trials are noisy: a good commit shows as bad in about {graph.false_bad:.0%} and a bad one as good in about"
             f" {graph.false_good:.0%} of them; the answer rests on probabilities"
         )
+        if s.vague:
+            times = sum(t.verdict == OTHER for t in lab.made)
+            notes.append(f"the program varies by itself: {plural(times, 'run')} like neither end were repeated and not counted")
         if confidence < 0.9:
             return _done(lab, INCONCLUSIVE, f"after {len(lab.made)} trials no commit is likely enough", notes, bound=bound)
     else:
@@ -364,16 +431,31 @@ def _done(
 
     return Bisection(
         outcome, "commits", reason, culprit or Culprit(), first, round(confidence, 4), bound, tuple(lab.made),  # type: ignore[arg-type]
-        round(time.monotonic() - lab.started, 3), proof, tuple(notes), lab.session.path,
+        round(time.monotonic() - lab.started, 3), proof, tuple(notes), lab.session.path, tuple(lab.inferred),
     )  # fmt: skip
 
 
 def git_log(result: Bisection, good: str, bad: str) -> str:
-    """The search in the form of ``git bisect log``."""
-    lines = ["git bisect start", f"git bisect bad {bad}", f"git bisect good {good}"]
+    """The search in the form of ``git bisect log``: one line for each commit that was tried or inferred.
+
+    Where trials of one commit contradict each other the more frequent verdict stands, and the others are a remark.
+    """
+    lines = ["git bisect start", f"# bad: {bad}", f"git bisect bad {bad}", f"# good: {good}", f"git bisect good {good}"]
+    said: dict[str, list[bool | None]] = {}
+    names: dict[str, str] = {}
     for t in result.trials:
-        commit = re.match(r"commit ([0-9a-f]{10})", t.candidate)
-        if commit:
-            word = {None: "skip", True: "bad", False: "good"}[t.bad]
-            lines += [f"# {t.candidate}", f"git bisect {word} {commit[1]}"]
+        commit = re.match(r"commit ([0-9a-f]{10,})", t.candidate)
+        if commit and not t.candidate.endswith(_CHANGED):
+            names[commit[1]] = t.candidate
+            said.setdefault(commit[1], []).append(t.bad)
+    for full, was in result.inferred:
+        names.setdefault(full, f"commit {full[:10]} changes nothing that a tried run used")
+        said.setdefault(full, []).append(was)
+    for commit_, answers in said.items():
+        known = [x for x in answers if x is not None]
+        verdict = "skip" if not known else "bad" if sum(known) * 2 > len(known) else "good"
+        lines.append(f"# {verdict}: {visible(names[commit_], 200)}")
+        if len(set(known)) > 1:
+            lines.append(f"# {sum(known)} of {len(known)} trials differed from the good end")
+        lines.append(f"git bisect {verdict} {commit_}")
     return "\n".join(lines) + "\n"

@@ -10,14 +10,15 @@ from typing import Any
 from reprodebug._base.errors import UsageError
 from reprodebug.bisect import commits, packages, recorded, repeat, runs
 from reprodebug.bisect.control import Control, Listener
+from reprodebug.bisect.executors import Executor, Local, Slurm
 from reprodebug.bisect.lab import Lab
 from reprodebug.bisect.places import Snapshot
 from reprodebug.bisect.session import Session
 from reprodebug.bisect.suspicion import suspects
 from reprodebug.bisect.trial import Untestable
-from reprodebug.bisect.worktrees import Worktree
+from reprodebug.bisect.worktrees import Worktree, remove_work
 from reprodebug.model.experiment import AXES, INCONCLUSIVE, Bisection
-from reprodebug.model.progress import Began, Finished
+from reprodebug.model.progress import Began, Finished, Note
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,10 @@ class Question:
     paths: tuple[str, ...] = ()
     find_links: tuple[str, ...] = ()
     timeout: float | None = None
+    jobs: int = 1
+    """trials at the same time"""
+    slurm: Mapping[str, str] | None = None
+    """parameters for submitit: trials are jobs of a cluster; None: they run here"""
 
     def about(self, cwd: str) -> dict[str, Any]:
         """What tells one search from another, for --resume."""
@@ -63,7 +68,11 @@ def bisect(
     listen(Began(session.path, about["what"], resume))
     lab = Lab(session, listen, control or Control(), question.timeout, question.probe)
     leave: list[Callable[[], None]] = []
+    remove_work(session.path)  # of a tool that was killed: git may have been in the middle of something
     try:
+        lab.executor = _executor(question, session.path, environment)
+        if lab.executor.note:
+            listen(Note(lab.executor.note))
         try:
             result = _answer(question, lab, cwd, dict(environment), leave)
         except Untestable as error:
@@ -74,10 +83,19 @@ def bisect(
         listen(Finished(result))
         return result
     finally:
+        lab.drop()
         for call in leave:
             call()
-        _tidy(session.path)
+        remove_work(session.path)
         session.close()
+
+
+def _executor(q: Question, session: str, environment: Mapping[str, str]) -> Executor:
+    if q.slurm is None:
+        return Local(q.jobs, environment)
+    if q.probe:
+        raise UsageError("a probe runs on this machine alone", hint="leave out --slurm, or --probe")
+    return Slurm(session, q.slurm, q.jobs)
 
 
 def _sensible(q: Question) -> None:
@@ -123,6 +141,7 @@ def _answer(q: Question, lab: Lab, cwd: str, environment: dict[str, str], leave:
             tree, list(q.command), tree.resolve(q.good[0]), tree.resolve(q.bad[0]), environment,
             "." if where.startswith(os.pardir) else where, q.first_parent, q.paths,
         )  # fmt: skip
+        lab.live = True
         return commits.search(lab, s)
     if axis == "settings":
         return _settings(q, lab, cwd, environment)
@@ -167,11 +186,3 @@ def _repeats(sides: runs.Sides, lab: Lab) -> Bisection:
     )  # fmt: skip
     result = repeat.minimize(lab, command, suspects=suspects)
     return replace(result, notes=tuple(dict.fromkeys([*result.notes, *sides.notes, *sides.place_notes])))
-
-
-def _tidy(session: str) -> None:
-    """Copies of the project are not kept between calls; runs and logs are."""
-    import shutil
-
-    for name in ("work", "repository"):
-        shutil.rmtree(os.path.join(session, name), ignore_errors=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,14 +16,17 @@ from dataclasses import dataclass, field, replace
 from reprodebug._base.errors import ReprodebugError
 from reprodebug.bisect import process
 from reprodebug.bisect.control import Cancelled, Control, Listener
+from reprodebug.bisect.executors import SLOT, Executor, Local
 from reprodebug.bisect.session import MARK, Session
-from reprodebug.bisect.trial import Candidate, Class, Executed, Horizon, Untestable, classify, execute, last_words
+from reprodebug.bisect.trial import Candidate, Class, Executed, Horizon, Untestable, classify, last_words
 from reprodebug.model.comparison import Divergence
 from reprodebug.model.experiment import OTHER, SAME_AS_A, SAME_AS_B, UNTESTABLE, Trial
 from reprodebug.model.progress import VERIFYING, Left, Phase, TrialEnded, TrialStarted
 
-FIRST_STEPS, FIRST_TURNS, GROWTH = 32, 4096, 8
+FIRST_STEPS, FIRST_TURNS, GROWTH = 16, 2048, 8
 """optimizer steps, or calls of a program without optimizer, that both ends run before they are compared; then times GROWTH"""
+_TRIAL = "REPRODEBUG_TRIAL"
+"""variable that every process of a probe inherits"""
 _LEAST_LIMIT_S, _LIMIT_FACTOR = 60.0, 6.0
 
 Make = Callable[[], Candidate]
@@ -38,6 +42,29 @@ class End:
     trial: Trial | None = None
     run: str = ""
     """directory of its run"""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A trial that is asked for."""
+
+    key: str
+    text: str
+    make: Make
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A trial that was carried out and is not judged yet."""
+
+    number: int
+    seconds: float
+    candidate: Candidate | None = None
+    executed: Executed | None = None
+    found: Class | None = None
+    """what a probe said"""
+    error: Untestable | None = None
 
 
 @dataclass(slots=True)
@@ -63,24 +90,32 @@ class Lab:
     """where B parts from A"""
     exit_code: int = 0
     longest: float = 0.0
+    live: bool = False
+    """B's run is compared with A's while it goes on, and stopped where they part; not where its run is used with another A"""
     axis: str = ""
     """what is searched at the moment"""
     left: int | None = None
     """trials that the search expects to need still; None: not known"""
     made: list[Trial] = field(default_factory=list)
     """every trial that this search rests on, in order"""
+    inferred: list[tuple[str, bool]] = field(default_factory=list)
+    """commits that were answered without a trial"""
     started: float = field(default_factory=time.monotonic)
+    executor: Executor = field(default_factory=Local)
+    _ahead: dict[tuple[str, int], _Done] = field(default_factory=dict)
+    _preparing: threading.Lock = field(default_factory=threading.Lock)
+    """candidates are made one after another: git, pip and the session's places are used by one thread at a time"""
 
     def try_(
         self, key: str, text: str, make: Make, attempt: int = 0, *, judge: Callable[[Executed, Candidate], Class] | None = None
     ) -> Trial:
         """The trial of a candidate, from memory or made now. ``make`` may raise Untestable."""
-        name = f"{key}@{self.horizon.steps}/{self.horizon.turns}" if not self.probe else key
+        name = self._name(key)
         role = judge or self._judge
         against = os.path.relpath(self.reference, self.session.path) if self.reference and judge is None else ""
-        known = self.session.recall(name, attempt)
+        known = self.session.recall(name, attempt) if (name, attempt) not in self._ahead else None
         if known is None:
-            known = self._make(name, text, make, attempt, role, against)
+            known = self._make(Wanted(key, text, make, attempt), role, against)
         else:
             self.longest = max(self.longest, known.seconds if known.verdict != UNTESTABLE else 0.0)
             if known.against != against and known.verdict != UNTESTABLE and not self.probe:
@@ -90,6 +125,60 @@ class Lab:
         if all(t.number != known.number for t in self.made):
             self.made.append(known)
         return known
+
+    def ask(self, wanted: Wanted) -> Trial:
+        """The same."""
+        return self.try_(wanted.key, wanted.text, wanted.make, wanted.attempt)
+
+    def drop(self) -> None:
+        """Forget what was carried out and not asked for."""
+        for done in self._ahead.values():
+            self.session.forget(done.number)
+        self._ahead.clear()
+
+    def ahead(self, wanted: Sequence[Wanted]) -> None:
+        """Carry out several trials at once, as many as the executor has slots; ``try_`` then finds and judges them.
+
+        Every one of them must be asked for with ``try_`` afterwards. Does nothing where trials run one after another.
+        """
+        if self.executor.slots < 2:
+            return
+        todo = {}
+        for w in wanted:
+            name = self._name(w.key)
+            if (name, w.attempt) not in self._ahead and self.session.recall(name, w.attempt) is None:
+                todo[name, w.attempt] = w
+        if len(todo) < 2:
+            return
+        for n in range(0, len(todo), self.executor.slots):
+            self._together(dict(list(todo.items())[n : n + self.executor.slots]))
+
+    def _together(self, todo: dict[tuple[str, int], Wanted]) -> None:
+        from concurrent.futures import ThreadPoolExecutor, wait
+
+        self.control.gate(self.listen)
+        numbers = {at: self._begin(w, len(self.made) + n) for n, (at, w) in enumerate(todo.items(), 1)}
+
+        def work(slot: int, number: int, make: Make) -> _Done:
+            SLOT.set(slot)
+            return self._carry_out(number, make)
+
+        with ThreadPoolExecutor(len(todo), "trial") as pool:
+            futures = {at: pool.submit(work, slot, numbers[at], w.make) for slot, (at, w) in enumerate(todo.items())}
+            try:
+                wait(futures.values())
+                for at, future in futures.items():
+                    self._ahead[at] = future.result()
+            except BaseException:
+                self.control.cancel()
+                wait(futures.values())
+                for at in todo:
+                    self._ahead.pop(at, None)
+                    self.session.forget(numbers[at])
+                raise
+
+    def _name(self, key: str) -> str:
+        return f"{key}@{self.horizon.steps}/{self.horizon.turns}" if not self.probe else key
 
     def phase(self, name: str, axis: str = "") -> None:
         """The search does something else from here on."""
@@ -101,40 +190,59 @@ class Lab:
         self.left = steps
         self.listen(Left(self.axis, form, tuple(candidates), total, tuple(kept), steps))
 
-    def _make(self, name: str, text: str, make: Make, attempt: int, judge: Callable[[Executed, Candidate], Class], against: str) -> Trial:
-        self.control.gate(self.listen)
-        number = self.session.begin(name, attempt, text)
+    def _make(self, wanted: Wanted, judge: Callable[[Executed, Candidate], Class], against: str) -> Trial:
+        done = self._ahead.pop((self._name(wanted.key), wanted.attempt), None)
+        if done is None:
+            self.control.gate(self.listen)
+            number = self._begin(wanted, len(self.made) + 1)
+            watched = self.reference if self.live and self.reference and judge == self._judge and not self.located else ""
+            try:
+                done = self._carry_out(number, wanted.make, watched)
+            except (KeyboardInterrupt, Cancelled):
+                self.session.forget(number)
+                raise
         began = time.monotonic()
-        folder = os.path.join(self.session.path, "trials", str(number))
-        shutil.rmtree(folder, ignore_errors=True)  # of an interrupted trial, whose number is given again
-        log = os.path.relpath(os.path.join(folder, "log.txt"), self.session.path)
-        path = os.path.relpath(os.path.join(folder, "run"), self.session.path)
-        steps, eta = self._expected()
-        self.listen(TrialStarted(number, len(self.made) + 1, text, os.path.join(self.session.path, log), steps, eta))
-        try:
-            candidate = make()
-            candidate.environment[MARK] = self.session.path
-            limit = self.limit or (max(_LEAST_LIMIT_S, _LIMIT_FACTOR * self.longest) if self.longest else None)
-            if self.probe:
-                found, executed = self._probed(candidate, folder, limit)
-            else:
-                executed = execute(candidate, folder, self.horizon, limit=limit, control=self.control)
-                found = judge(executed, candidate)
-            stopped = executed.stopped_at
-        except Untestable as error:
-            found, stopped = Class(UNTESTABLE, error.message), None
-        except (KeyboardInterrupt, Cancelled):
-            self.session.forget(number)
-            raise
-        trial = Trial(
-            number, text, found.verdict, round(time.monotonic() - began, 3), stopped, log, found.reason, found.first, path, against
-        )
+        if done.error is not None:
+            found, stopped = Class(UNTESTABLE, done.error.message), None
+        else:
+            assert done.executed is not None and done.candidate is not None
+            found, stopped = done.found or judge(done.executed, done.candidate), done.executed.stopped_at
+        folder = self._folder(done.number)
+        log, path = (os.path.relpath(os.path.join(folder, n), self.session.path) for n in ("log.txt", "run"))
+        seconds = round(done.seconds + time.monotonic() - began, 3)
+        trial = Trial(done.number, wanted.text, found.verdict, seconds, stopped, log, found.reason, found.first, path, against)
         self.session.finish(trial)
         shutil.rmtree(os.path.join(folder, "cache"), ignore_errors=True)
         if trial.verdict != UNTESTABLE:
             self.longest = max(self.longest, trial.seconds)
         self.listen(TrialEnded(trial, os.path.join(self.session.path, log)))
         return trial
+
+    def _folder(self, number: int) -> str:
+        return os.path.join(self.session.path, "trials", str(number))
+
+    def _begin(self, wanted: Wanted, count: int) -> int:
+        number = self.session.begin(self._name(wanted.key), wanted.attempt, wanted.text)
+        steps, eta = self._expected()
+        self.listen(TrialStarted(number, count, wanted.text, os.path.join(self._folder(number), "log.txt"), steps, eta))
+        return number
+
+    def _carry_out(self, number: int, make: Make, watched: str = "") -> _Done:
+        """Prepare a candidate and run it; may be called in a thread of its own."""
+        folder, began = self._folder(number), time.monotonic()
+        shutil.rmtree(folder, ignore_errors=True)  # of an interrupted trial, whose number is given again
+        try:
+            with self._preparing:
+                candidate = make()
+            candidate.environment[MARK] = self.session.path
+            limit = self.limit or (max(_LEAST_LIMIT_S, _LIMIT_FACTOR * self.longest) if self.longest else None)
+            if self.probe:
+                found, executed = self._probed(candidate, folder, limit)
+                return _Done(number, time.monotonic() - began, candidate, executed, found)
+            executed = self.executor.execute(candidate, folder, self.horizon, limit=limit, control=self.control, against=watched)
+        except Untestable as error:
+            return _Done(number, time.monotonic() - began, error=error)
+        return _Done(number, time.monotonic() - began, candidate, executed)
 
     def _judged_again(self, known: Trial, judge: Callable[[Executed, Candidate], Class], against: str) -> Trial:
         """A trial that another question made, compared with this question's A."""
@@ -160,10 +268,11 @@ class Lab:
         return classify(executed, candidate, self.reference, self.other or None, exit_code=self.exit_code, located=self.located)
 
     def _probed(self, candidate: Candidate, folder: str, limit: float | None) -> tuple[Class, Executed]:
+        candidate.environment[_TRIAL] = folder
         os.makedirs(folder, exist_ok=True)
         log = os.path.join(folder, "log.txt")
         try:
-            ended = process.run(list(self.probe), candidate.cwd, candidate.environment, log, limit=limit, mark=(MARK, self.session.path),
+            ended = process.run(list(self.probe), candidate.cwd, candidate.environment, log, limit=limit, mark=(_TRIAL, folder),
                                 control=self.control)  # fmt: skip
         except OSError as error:
             raise ReprodebugError(
@@ -197,6 +306,7 @@ class Lab:
         steps, turns = FIRST_STEPS, FIRST_TURNS
         while True:
             self.horizon = Horizon(steps, turns)
+            self.ahead([Wanted(a.key, a.text, a.make), Wanted(b.key, b.text, b.make)])
             a.trial = self.try_(a.key, a.text, a.make, judge=self._as_reference)
             if a.trial.verdict == UNTESTABLE:
                 raise Untestable(f"{a.text} cannot be run: {a.trial.reason}")
@@ -218,6 +328,7 @@ class Lab:
         return b.trial.first
 
     def _part_by_probe(self, a: End, b: End) -> Divergence | None:
+        self.ahead([Wanted(a.key, a.text, a.make), Wanted(b.key, b.text, b.make)])
         for end, wanted in ((a, False), (b, True)):
             end.trial = self.try_(end.key, end.text, end.make)
             if end.trial.verdict == UNTESTABLE:

@@ -24,6 +24,7 @@ from reprodebug.bisect import process
 from reprodebug.bisect.control import Control
 from reprodebug.bisect.lab import Lab
 from reprodebug.bisect.search.graph import GraphSearch
+from reprodebug.bisect.session import MARK
 from reprodebug.bisect.trial import Candidate, Untestable
 from reprodebug.model.experiment import FOUND, Bisection, Culprit
 from reprodebug.model.progress import SEARCHING
@@ -86,7 +87,7 @@ class Store:
     """Unpacked releases and thin environments of one session."""
 
     def __init__(self, p: Packages, session: str, control: Control | None = None) -> None:
-        self._p, self._control = p, control
+        self._p, self._session, self._control = p, session, control
         self._folder = os.path.join(session, "packages")
         self._venvs = os.path.join(session, "environments")
         self.python = _python(p.command, p.environment, p.cwd)
@@ -246,6 +247,7 @@ class Store:
 
     def _call(self, words: list[str]) -> subprocess.CompletedProcess[str]:
         environment = {k: v for k, v in self._p.environment.items() if not k.startswith("REPRODEBUG_")}
+        environment[MARK] = self._session
         return process.call(words, environment, limit=_INSTALL_S, control=self._control)
 
 

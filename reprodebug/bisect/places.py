@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 
+from reprodebug.bisect.executors import in_slot
+from reprodebug.bisect.process import remove
 from reprodebug.bisect.trial import Untestable
 
 COPIED_MOST = 256 << 20
@@ -30,7 +32,7 @@ class Snapshot:
         self.root = _project(os.path.realpath(cwd))
         self.where = os.path.relpath(os.path.realpath(cwd), self.root)
         self._kept = os.path.join(session, "project")
-        self.path = os.path.join(session, "work")
+        self._path = os.path.join(session, "work")
         self.notes: list[str] = []
         self.in_place = False
         if not os.path.isdir(self._kept):
@@ -43,6 +45,11 @@ class Snapshot:
             shutil.copytree(self.root, partial, symlinks=True, ignore=ignored, ignore_dangling_symlinks=True)
             os.rename(partial, self._kept)
 
+    @property
+    def path(self) -> str:
+        """The copy, one for each trial that runs at the same time."""
+        return in_slot(self._path)
+
     def stay(self, why: str) -> None:
         """Run where the project is."""
         self.in_place = True
@@ -53,7 +60,7 @@ class Snapshot:
         if self.in_place:
             return self.root, os.path.join(self.root, self.where)
         try:
-            shutil.rmtree(self.path, ignore_errors=True)
+            remove(self.path)
             shutil.copytree(self._kept, self.path, symlinks=True)
         except (OSError, shutil.Error) as error:
             raise Untestable(f"the project could not be copied: {str(error)[:200]}") from error

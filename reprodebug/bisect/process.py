@@ -7,6 +7,7 @@ its name.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -22,6 +23,7 @@ _HEAD, _TAIL = 1 << 20, 256 << 10
 _GRACE_S = 3.0
 """between SIGTERM and SIGKILL"""
 _POLL_S = 0.05
+_MEMORY_POLL_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +37,20 @@ class Ended:
     """it was ended because its time was over"""
     stopped: bool = False
     """``done`` said that it had served"""
+    oversized: bool = False
+    """it was ended because it took more memory than it may"""
 
 
 def run(
     command: list[str], cwd: str, environment: dict[str, str], log: str, *, limit: float | None = None,
     done: Callable[[], bool] | None = None, mark: tuple[str, str] | None = None, control: Control | None = None,
+    memory: int | None = None,
 ) -> Ended:  # fmt: skip
     """Run ``command``, what it prints going to the file ``log``; raises OSError where it cannot be started.
 
     ``limit``: seconds after which it counts as hung; ``done``: asked now and then whether it has served; ``mark``: name and
-    value of a variable that every process of it inherits, by which strays are found. On KeyboardInterrupt, and where
+    value of a variable that every process of it inherits, by which strays are found; ``memory``: bytes that all its processes
+    together may hold (looked at about once a second: the kernel ends what grows faster). On KeyboardInterrupt, and where
     ``control`` is cancelled (then Cancelled is raised), everything is ended before it goes on.
     """
     started = time.monotonic()
@@ -56,7 +62,8 @@ def run(
         _first_to_go(process.pid)
         drain = threading.Thread(target=_drain, args=(process, out), daemon=True)
         drain.start()
-        hung = stopped = False
+        hung = stopped = oversized = False
+        looked = started
         try:
             while True:
                 try:
@@ -73,6 +80,11 @@ def run(
                     except subprocess.TimeoutExpired:
                         pass
                     break
+                if memory is not None and time.monotonic() - looked > _MEMORY_POLL_S:
+                    oversized = held(process.pid, memory) > memory
+                    looked = time.monotonic()
+                    if oversized:
+                        break
                 if limit is not None and time.monotonic() - started > limit:
                     hung = True
                     break
@@ -83,7 +95,7 @@ def run(
                 process.stdout.close()
     stopped = stopped or (done is not None and done())
     code = process.returncode if process.returncode is not None else -signal.SIGKILL
-    return Ended(128 - code if code < 0 else code, time.monotonic() - started, hung, stopped)
+    return Ended(128 - code if code < 0 else code, time.monotonic() - started, hung, stopped, oversized)
 
 
 def call(
@@ -116,6 +128,79 @@ def call(
             if pipe is not None:
                 pipe.close()
     return subprocess.CompletedProcess(words, process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+
+
+def held(session: int, most: int) -> int:
+    """Bytes of memory that the processes of a session hold; what they share is counted once where that decides (Linux).
+
+    Elsewhere what ``ps`` says of the process group.
+    """
+    page = os.sysconf("SC_PAGE_SIZE")
+    pids, total = [], 0
+    try:
+        numbers = [n for n in os.listdir("/proc") if n.isdigit()]
+    except OSError:
+        done = call(["ps", "-A", "-o", "pgid=,rss="], dict(os.environ), limit=10.0)
+        rows = [line.split() for line in done.stdout.splitlines()]
+        return sum(int(r[1]) * 1024 for r in rows if len(r) == 2 and r[0] == str(session) and r[1].isdigit())
+    for pid in numbers:
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as f:
+                fields = f.read(4096).rpartition(b")")[2].split()
+        except OSError:
+            continue
+        if len(fields) > 21 and int(fields[3]) == session:
+            pids.append(pid)
+            total += int(fields[21]) * page
+    if total <= most or len(pids) < 2:
+        return total
+    return sum(_proportional(pid) for pid in pids)
+
+
+def _proportional(pid: str) -> int:
+    """What a process holds alone, and its share of what it holds with others, in bytes."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as f:
+            for line in f:
+                if line.startswith(b"Pss:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
+def available() -> int | None:
+    """Bytes of memory that can be had without swapping, here and in this control group; None where that cannot be told."""
+    found = []
+    try:
+        with open("/proc/meminfo", "rb") as f:
+            found += [int(line.split()[1]) * 1024 for line in f if line.startswith(b"MemAvailable:")]
+    except OSError:
+        try:
+            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        except (OSError, ValueError):
+            pass
+    try:
+        with open("/sys/fs/cgroup/memory.max") as f, open("/sys/fs/cgroup/memory.current") as g:
+            most = f.read().strip()
+            if most.isdigit():
+                found.append(max(0, int(most) - int(g.read())))
+    except (OSError, ValueError):
+        pass
+    return min(found) if found else None
+
+
+def remove(path: str) -> None:
+    """Remove a tree, directories without rights included; follows no link."""
+    for folder, names, _ in os.walk(path):
+        for name in (".", *names):
+            inner = os.path.join(folder, name)
+            if not os.path.islink(inner):
+                try:
+                    os.chmod(inner, 0o700)
+                except OSError:
+                    continue
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def end(process: subprocess.Popen[bytes], mark: tuple[str, str] | None = None) -> None:

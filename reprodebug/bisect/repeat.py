@@ -17,7 +17,7 @@ from typing import Any
 from reprodebug._base.text import listed_words, plural
 from reprodebug.bisect import settings as catalogue
 from reprodebug.bisect.commits import moved, moved_environment
-from reprodebug.bisect.lab import End, Lab
+from reprodebug.bisect.lab import End, Lab, Wanted
 from reprodebug.bisect.places import Snapshot
 from reprodebug.bisect.search.noise import runs_needed
 from reprodebug.bisect.search.sets import solve
@@ -72,6 +72,8 @@ def repeat(lab: Lab, command: Command, values: Mapping[str, Any], runs: int, *, 
     key = "repeat:" + ",".join(sorted(values))
     end = End(key, text, lambda: candidate(command, values, key, text))
     found = Repeats()
+    slots = lab.executor.slots
+    lab.ahead([Wanted(key, text, end.make, n) for n in range(min(slots, runs))])
     first = lab.try_(key, text, end.make, judge=lab._as_reference)
     found.trials.append(first)
     if first.verdict == UNTESTABLE:
@@ -80,9 +82,11 @@ def repeat(lab: Lab, command: Command, values: Mapping[str, Any], runs: int, *, 
     lab._refer(end)
     lab.other = ""
     for n in range(1, runs):
+        if n >= slots and n % slots == 0:
+            lab.ahead([Wanted(key, text, end.make, k) for k in range(n, min(n + slots, runs))])
         trial = lab.try_(key, text, end.make, n)
         found.trials.append(trial)
-        if trial.bad and not patient:
+        if trial.bad and not patient and not (n + 1) % slots:
             break
     return found
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -27,9 +27,21 @@ _SCHEMA = """
 create table if not exists about (name text primary key, value text not null);
 create table if not exists trials (
   id integer primary key, key text not null, attempt integer not null, candidate text not null, began real not null,
-  finished real, result text
+  finished real, result text, boot text
 );
 """
+
+
+_STAMP = re.compile(r"\d{8}-\d{6}(-\d+)?")
+
+
+def _boot() -> str:
+    """Which start of the machine this is; '' where that cannot be told."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as f:
+            return f.read(64).strip()
+    except OSError:
+        return ""
 
 
 def home() -> str:
@@ -120,22 +132,23 @@ class Session:
     # trials
 
     def recall(self, key: str, attempt: int) -> Trial | None:
-        """What the trial of a candidate said; None where it was not made. One that took the tool down twice is untestable."""
+        """What the trial of a candidate said; None where it was not made. One that took the machine down twice is untestable."""
         row = self._db.execute(
             "select id, result, candidate from trials where key = ? and attempt = ? and result is not null", (key, attempt)
         ).fetchone()
         if row is not None:
             return _trial(row[0], json.loads(row[1]))
-        lost = self._db.execute("select id, candidate from trials where key = ? and attempt = ?", (key, attempt)).fetchall()
-        if len(lost) >= 2:
-            return Trial(lost[-1][0], lost[-1][1], UNTESTABLE, 0.0, reason="the machine or the tool went down during this trial, twice")
-        return None
+        lost = self._db.execute("select id, candidate, boot from trials where key = ? and attempt = ?", (key, attempt)).fetchall()
+        if sum(boot != _boot() for _, _, boot in lost) >= 2:
+            return Trial(lost[-1][0], lost[-1][1], UNTESTABLE, 0.0, reason="the machine went down during this trial, twice")
+        return None  # a tool that was ended while the machine stayed up does not blame the trial
 
     def begin(self, key: str, attempt: int, candidate: str) -> int:
         """A trial starts; returns its number."""
         with self._db:
             cursor = self._db.execute(
-                "insert into trials (key, attempt, candidate, began) values (?, ?, ?, ?)", (key, attempt, candidate, time.time())
+                "insert into trials (key, attempt, candidate, began, boot) values (?, ?, ?, ?, ?)",
+                (key, attempt, candidate, time.time(), _boot()),
             )
         return int(cursor.lastrowid or 0)
 
@@ -197,25 +210,26 @@ def known() -> list[Known]:
 def clean() -> int:
     """Remove every session that is not running, its processes and its directories; returns how many."""
     removed = 0
-    for path in list(_paths()):
+    for path in list(_paths(started=True)):
         lock = hold(path)
         if lock < 0:
             continue
         process.end_marked(MARK, path)
-        shutil.rmtree(path, ignore_errors=True)
+        process.remove(path)
         os.close(lock)
         removed += 1
     return removed
 
 
-def _paths() -> Iterator[str]:
+def _paths(*, started: bool = False) -> Iterator[str]:
+    """Directories of sessions; with ``started`` also of those that were killed while they were made."""
     try:
         names = sorted(os.listdir(home()))
     except OSError:
         return
     for name in names:
         path = os.path.join(home(), name)
-        if os.path.isfile(os.path.join(path, "session.db")):
+        if os.path.isfile(os.path.join(path, "session.db")) or (started and _STAMP.fullmatch(name) and os.path.isdir(path)):
             yield path
 
 

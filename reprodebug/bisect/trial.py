@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from reprodebug._base.errors import ReprodebugError
@@ -22,6 +23,8 @@ from reprodebug.model.experiment import OTHER, SAME_AS_A, SAME_AS_B, UNTESTABLE
 if TYPE_CHECKING:
     from reprodebug.store.run import StoredRun
 
+_MEMORY_SHARE = 0.9
+"""of the memory that is free when a trial starts: what it may take"""
 _CACHES = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton", "TORCH_EXTENSIONS_DIR": "extensions"}
 """variables of caches that one candidate must not leave to the next -> folder below the trial's own"""
 
@@ -68,13 +71,18 @@ class Executed:
     """why it cannot count, or ''"""
 
 
-def execute(candidate: Candidate, folder: str, horizon: Horizon, *, limit: float | None = None, control: Control | None = None) -> Executed:
+def execute(
+    candidate: Candidate, folder: str, horizon: Horizon, *, limit: float | None = None, control: Control | None = None, against: str = ""
+) -> Executed:
     """Run a candidate in ``folder`` (made here): ``run/``, ``log.txt``, its caches. Never raises for what the program does.
 
-    Raises Cancelled where ``control`` is cancelled."""
+    ``against`` is a run (directory): the trial also ends after the step in which it has parted from it. Raises Cancelled where
+    ``control`` is cancelled."""
     from reprodebug.capture import finish, launch
+    from reprodebug.compare.live import Live
     from reprodebug.recorder.detail import Options
     from reprodebug.recorder.imposed import VARIABLE
+    from reprodebug.store.run import open_run
 
     os.makedirs(folder, exist_ok=True)
     run, log = os.path.join(folder, "run"), os.path.join(folder, "log.txt")
@@ -85,7 +93,7 @@ def execute(candidate: Candidate, folder: str, horizon: Horizon, *, limit: float
         environment = launch.child_environment(run, request)
     except ReprodebugError as error:
         return Executed(run, log, -1, 0.0, None, error.message)
-    environment[Options.VARIABLE] = Options(until=horizon.steps, turns=horizon.turns).to_json()
+    environment[Options.VARIABLE] = Options(until=horizon.steps, turns=horizon.turns, watched=bool(against)).to_json()
     if candidate.impose:
         import json
 
@@ -97,13 +105,19 @@ def execute(candidate: Candidate, folder: str, horizon: Horizon, *, limit: float
     finish.begin(run, request, candidate.cwd, started, seen)
     journal = os.path.join(run, "journal")
 
+    watch = Live(open_run(against), run) if against else None
+
     def served() -> bool:
+        if watch is not None and watch.first is None and watch.parted():
+            launch.dismiss(run)
         return any(n.startswith("stopped-") for n in _names(journal))
 
+    spare = process.available()
+    memory = None if spare is None else int(spare * _MEMORY_SHARE)
     try:
         ended = process.run(
             list(candidate.command), candidate.cwd, environment, log, limit=limit, done=served, mark=("REPRODEBUG_RUN", run),
-            control=control,
+            control=control, memory=memory,
         )  # fmt: skip
     except OSError as error:
         launch.release(lock)
@@ -115,6 +129,8 @@ def execute(candidate: Candidate, folder: str, horizon: Horizon, *, limit: float
     code: dict[str, Any] = {"code": {}, "data": {}}
     finish.finish(run, request, candidate.cwd, started, 0 if stopped is not None else ended.exit_code, code, seen, lock)
     reason = f"it did not end within {limit:.0f} s" if ended.hung else ""
+    if ended.oversized and memory is not None:
+        reason = f"it took more memory than there was: {memory / (1 << 30):.1f} GiB"
     return Executed(run, log, 0 if stopped is not None else ended.exit_code, time.time() - started, stopped, reason)
 
 
@@ -183,7 +199,15 @@ def _compared(a: str, b: str) -> Comparison:
     from reprodebug.compare.runs import compare_runs
     from reprodebug.store.run import open_run
 
-    return compare_runs(open_run(a), open_run(b))
+    return compare_runs(_reference(a), open_run(b))
+
+
+@lru_cache(maxsize=4)
+def _reference(path: str) -> StoredRun:
+    """A run that every trial is compared with, its traces read once."""
+    from reprodebug.store.run import open_run
+
+    return open_run(path)
 
 
 def last_words(log: str) -> str:

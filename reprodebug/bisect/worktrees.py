@@ -14,6 +14,9 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 from reprodebug._base.errors import UsageError
+from reprodebug.bisect.executors import in_slot
+from reprodebug.bisect.process import remove
+from reprodebug.bisect.session import MARK
 from reprodebug.bisect.trial import Untestable
 
 if TYPE_CHECKING:
@@ -41,10 +44,16 @@ class Worktree:
         self.user = _open(folder)
         self.root = os.path.realpath(str(self.user.working_tree_dir or self.user.git_dir))
         self.bare = self.user.bare
-        self.path = os.path.join(session, "work")
+        self._session = session
+        self._path = os.path.join(session, "work")
         self._clone = os.path.join(session, "repository")
         self.notes: list[str] = []
         self._copied: list[str] | None = None
+
+    @property
+    def path(self) -> str:
+        """The working tree, one for each trial that runs at the same time."""
+        return in_slot(self._path)
 
     # revisions
 
@@ -131,10 +140,11 @@ class Worktree:
         Raises Untestable.
         """
         try:
-            self._make(commit)
-            git = self._git(self.path)
-            git("checkout", "--quiet", "--force", "--detach", commit)
-            git("clean", "-ffdxq")
+            try:
+                self._check_out(commit)
+            except subprocess.CalledProcessError:  # what the trial before left: a lock, a directory without rights, a damaged index
+                remove(self.path)
+                self._check_out(commit)
         except subprocess.CalledProcessError as error:
             raise Untestable(f"commit {commit[:10]} could not be checked out: {_last(error)}") from error
         self._large_files()
@@ -147,25 +157,33 @@ class Worktree:
                 raise Untestable(f"the uncommitted changes of the recorded run do not apply to {commit[:10]}: {_last(error)}") from error
         return self.path
 
+    def _check_out(self, commit: str) -> None:
+        self._make(commit)
+        git = self._git(self.path)
+        git("checkout", "--quiet", "--force", "--detach", commit)
+        git("clean", "-ffdxq")
+
     def leave(self) -> None:
-        """Remove the working tree and the clone."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        shutil.rmtree(self._clone, ignore_errors=True)
+        """Remove the working trees and the clone."""
+        remove_work(os.path.dirname(self._path))
 
     def _make(self, commit: str) -> None:
         if os.path.isdir(os.path.join(self.path, ".git")) or os.path.isfile(os.path.join(self.path, ".git")):
             return
         shutil.rmtree(self.path, ignore_errors=True)
-        shutil.rmtree(self._clone, ignore_errors=True)
-        source = str(self.user.common_dir)
-        self._git(os.path.dirname(self._clone))("clone", "--quiet", "--shared", "--bare", "--no-tags", "--", source, self._clone)
+        if not os.path.isfile(os.path.join(self._clone, "whole")):
+            shutil.rmtree(self._clone, ignore_errors=True)
+            source = str(self.user.common_dir)
+            self._git(os.path.dirname(self._clone))("clone", "--quiet", "--shared", "--bare", "--no-tags", "--", source, self._clone)
+            with open(os.path.join(self._clone, "whole"), "w"):
+                pass
         self._git(self._clone)("worktree", "add", "--quiet", "--force", "--detach", "--no-checkout", self.path, commit)
 
     def _git(self, cwd: str) -> Any:
         def call(*words: str, given: str | None = None) -> str:
             inherited = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
             done = subprocess.run(
-                ["git", *_CONFIG, *words], cwd=cwd, env=inherited | _ENVIRONMENT, check=True, capture_output=True, timeout=600,
+                ["git", *_CONFIG, *words], cwd=cwd, env=inherited | _ENVIRONMENT | {MARK: self._session}, check=True, capture_output=True, timeout=600,
                 input=None if given is None else given.encode("utf-8", "surrogateescape"),
             )  # fmt: skip
             return done.stdout.decode("utf-8", "surrogateescape")
@@ -270,6 +288,13 @@ class Worktree:
     def _once(self, note: str) -> None:
         if note not in self.notes:
             self.notes.append(note)
+
+
+def remove_work(session: str) -> None:
+    """Remove the working trees and the clone of a session."""
+    for name in os.listdir(session) if os.path.isdir(session) else ():
+        if re.fullmatch(r"work(-\d+)?|repository", name):
+            remove(os.path.join(session, name))
 
 
 def _open(folder: str) -> Repo:

@@ -17,6 +17,7 @@ import stat
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from reprodebug._base import redact
@@ -84,17 +85,14 @@ class _Distribution:
     site: str
     files: list[tuple[str, str]] = field(default_factory=list)
     """(module file inside ``site`` with ``/``, absolute path) of the modules that the program imported from it"""
-    _record: dict[str, list[str]] | None = None
 
     def record(self) -> dict[str, list[str]]:
         """RECORD: file -> [sha256 in URL-safe base64, size], or [] where it has no hash (PEP 376, 427)."""
-        if self._record is None:
-            self._record = {}
-            for line in _read(os.path.join(self.folder, "RECORD"), 64 << 20).splitlines():
-                if ".pyc," not in line:
-                    name, _, rest = line.partition(",sha256=")
-                    self._record[name.rstrip(",").strip('"')] = rest.split(",") if rest else []
-        return self._record
+        path = os.path.join(self.folder, "RECORD")
+        try:
+            return _rows(path, os.stat(path).st_mtime_ns)
+        except OSError:
+            return {}
 
     def origin(self, key: bytes) -> str:
         """Where it was installed from if from no index: ``editable /path``, ``git+URL@commit``, an archive's URL (PEP 610)."""
@@ -108,6 +106,16 @@ class _Distribution:
             return f"{vcs.get('vcs', 'git')}+{url}@{vcs.get('commit_id', '?')}" if vcs else url
         except (ValueError, AttributeError):
             return ""
+
+
+@lru_cache(maxsize=1024)
+def _rows(path: str, mtime_ns: int) -> dict[str, list[str]]:
+    rows = {}
+    for line in _read(path, 64 << 20).splitlines():
+        if ".pyc," not in line:
+            name, _, rest = line.partition(",sha256=")
+            rows[name.rstrip(",").strip('"')] = rest.split(",") if rest else []
+    return rows
 
 
 def _read(path: str, limit: int) -> str:
@@ -177,17 +185,23 @@ def _edited(imported: list[_Distribution]) -> list[str]:
                 continue
             checked += 1
             try:
-                size = os.stat(path).st_size
+                status = os.stat(path)
+                size = status.st_size
                 same = len(noted) < 2 or not noted[1].isdigit() or size == int(noted[1])
                 if same and size <= _MAX_EDITED_BYTES:
-                    with open(path, "rb") as f:
-                        digest = hashlib.sha256(f.read()).digest()
-                    same = base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == noted[0].rstrip("=")
+                    same = _digest(path, status.st_mtime_ns, status.st_ino) == noted[0].rstrip("=")
             except OSError:
                 continue
             if not same:
                 edited.append(f"{d.name}: {name}")
     return sorted(edited)
+
+
+@lru_cache(maxsize=2 * _MAX_EDITED)
+def _digest(path: str, mtime_ns: int, inode: int) -> str:
+    """SHA-256 of a file as RECORD writes it; remembered while the file stays as it is, for tools that record many runs."""
+    with open(path, "rb") as f:
+        return base64.urlsafe_b64encode(hashlib.sha256(f.read()).digest()).rstrip(b"=").decode()
 
 
 def _libraries(mapped: Any) -> dict[str, object]:

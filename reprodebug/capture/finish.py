@@ -140,7 +140,6 @@ def finish(
         "ended": _iso(time.time()), "exit_code": exit_code, "code": dict(code["code"]), "data": dict(code["data"]),
     }  # fmt: skip
     if left:
-        seen.look()
         environment, more, data = _enrich(left, cwd, started, seen)
         changes["environment"] = environment
         changes["code"].update(more)

@@ -5,6 +5,7 @@ Owns the child's environment, signals and exit code. Refuses to change anything 
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -12,11 +13,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reprodebug._base.errors import CaptureFailed, UsageError
 
+_LEAVE_S = 10.0
+"""between the word to stop and SIGTERM, for a command that does not come to the end of a step"""
 POLL_S = 0.2
 """how often the parent looks for journals while the command runs"""
 
@@ -39,6 +42,8 @@ class Recording:
     seconds: float = 0.0
     data_files: int = 0
     processes: int = 0
+    stopped: bool = False
+    """``Request.enough`` ended it: its exit code is 143 then"""
 
 
 @dataclass(slots=True)
@@ -54,6 +59,8 @@ class Request:
     data: list[str] = field(default_factory=list)
     cwd: str | None = None
     environment: dict[str, str] | None = None
+    enough: Callable[[str], bool] | None = None
+    """asked now and then, with the run's directory, whether the command may end: at the end of its step, as by SIGTERM"""
 
 
 def hook_directory() -> str:
@@ -96,7 +103,8 @@ def child_environment(run: str, request: Request) -> dict[str, str]:
     from reprodebug.recorder.detail import DEFAULT_BUDGET, Options
 
     environment = dict(os.environ if request.environment is None else request.environment)
-    options = Options(request.level, request.steps, request.modules, DEFAULT_BUDGET if request.budget is None else request.budget)
+    options = Options(request.level, request.steps, request.modules, DEFAULT_BUDGET if request.budget is None else request.budget,
+                      watched=request.enough is not None)  # fmt: skip
     environment["REPRODEBUG_RUN"] = run
     environment[Options.VARIABLE] = options.to_json()
     inherited = environment.get("PYTHONPATH")
@@ -144,14 +152,35 @@ def capture(request: Request) -> Recording:
         finish.begin(run, request, cwd, started, seen)
         surroundings = _Background(lambda: finish.describe_code(cwd, command, request.data))
         ended = _Ended(process)
+        stop_s: float | None = None
         while not ended.wait(POLL_S):
             seen.look()
+            if request.enough is None:
+                continue
+            if stop_s is None and request.enough(run):
+                stop_s = time.monotonic()
+                dismiss(run)
+            elif stop_s is not None and time.monotonic() - stop_s > _LEAVE_S:
+                process.terminate()
+                stop_s = math.inf
     exit_code = 128 - process.returncode if process.returncode < 0 else process.returncode
     try:
-        return finish.finish(run, request, cwd, started, exit_code, surroundings.result(), seen, lock)
+        if stop_s is not None:
+            exit_code = 128 + signal.SIGTERM
+        recording = finish.finish(run, request, cwd, started, exit_code, surroundings.result(), seen, lock)
+        return replace(recording, stopped=stop_s is not None)
     except Exception as error:  # noqa: BLE001 - the command has run: its exit code is ours, whatever became of the run
         why = f"the run could not be completed: {type(error).__name__}: {error}"
         return Recording(run, exit_code, 0, 0, 0, request.level, (why,), unreached=why, seconds=time.time() - started)
+
+
+def dismiss(run: str) -> None:
+    """Tell the processes of a watched run to end at the end of their step."""
+    try:
+        with open(os.path.join(run, "journal", "stop"), "w"):
+            pass
+    except OSError:
+        pass
 
 
 def hold(run: str) -> int:

@@ -28,6 +28,19 @@ def _seconds(word: str) -> float:
     return value
 
 
+def _jobs(word: str) -> int:
+    if not word.isdigit() or not 1 <= int(word) <= 1024:
+        raise argparse.ArgumentTypeError(f"{word!r} is no number of trials; write 1 or more")
+    return int(word)
+
+
+def _options(word: str) -> dict[str, str]:
+    found = dict(part.partition("=")[::2] for part in word.split(",") if part)
+    if not all(k and v for k, v in found.items()):
+        raise argparse.ArgumentTypeError(f"{word!r} is no list of KEY=VALUE, separated by commas")
+    return found
+
+
 def parser() -> Parser:
     p = Parser(
         prog="reprodebug bisect",
@@ -46,6 +59,11 @@ def parser() -> Parser:
     p.add_argument("--path", action="append", default=[], metavar="PATH", help="only commits that touch this path (repeatable)")
     p.add_argument("--find-links", action="append", default=[], metavar="DIR", help="a folder or page with wheels (repeatable)")
     p.add_argument("--timeout", type=_seconds, metavar="S", help="seconds that a trial may take (default: six times the longer end)")
+    p.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="run up to N trials at once (default: 1; one per GPU)")
+    p.add_argument(
+        "--slurm", type=_options, metavar="KEY=VALUE,...", nargs="?", const={},
+        help="run trials as jobs of a Slurm cluster, with parameters of submitit: slurm_partition=gpu,gpus_per_node=1",
+    )  # fmt: skip
     p.add_argument("--resume", action="store_true", help="go on with the same search where it was interrupted")
     p.add_argument("--list", action="store_true", help="list the sessions that there are")
     p.add_argument("--clean", action="store_true", help="remove every session that is not running")
@@ -80,7 +98,7 @@ def run(words: list[str]) -> int:
     question = Question(
         a, b, tuple(x for x in arguments.axis.split(",") if x), tuple(arguments.good), tuple(arguments.bad), command, arguments.repo, probe,
         arguments.first_parent, tuple(arguments.path), tuple(os.path.abspath(x) if os.path.isdir(x) else x for x in arguments.find_links),
-        arguments.timeout,
+        arguments.timeout, arguments.jobs, arguments.slurm,
     )  # fmt: skip
     if not (arguments.headless or arguments.markdown or arguments.json or arguments.log) and in_terminal():
         return _on_screen(question, words, arguments.resume)

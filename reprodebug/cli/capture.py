@@ -6,11 +6,15 @@ import argparse
 import os
 import shlex
 import sys
+from typing import TYPE_CHECKING
 
 from reprodebug._base.errors import UsageError
 from reprodebug._base.text import plural, visible
 from reprodebug.cli.arguments import Parser, size
 from reprodebug.model.events import LEVELS
+
+if TYPE_CHECKING:
+    from reprodebug.capture.launch import Recording
 
 
 def _steps(word: str) -> tuple[int, int]:
@@ -38,7 +42,7 @@ def parser() -> Parser:
     p.add_argument("--modules", default="", metavar="GLOB", help="keep tensors and statistics of matching modules only")
     p.add_argument("--data", action="append", default=[], metavar="PATH", help="fingerprint this file or directory too (repeatable)")
     p.add_argument("--budget", type=size, metavar="BYTES", help="most bytes of tensors to keep, e.g. 500M (default: 8G)")
-    p.add_argument("--against", metavar="RUN", help="when the command has ended, compare the new run with this one")
+    p.add_argument("--against", metavar="RUN", help="compare with this run while it runs, and stop at the first divergence (exit code 143)")
     return p
 
 
@@ -60,16 +64,14 @@ def run(words: list[str]) -> int:
         raise UsageError("--steps and --modules choose which tensors are kept, and level fingerprint keeps none", hint="add --level full")
     from reprodebug import api
 
-    if arguments.against is not None:
-        api.open_run(arguments.against)
     recording = api.capture(
         command, arguments.out, level=arguments.level, steps=arguments.steps, modules=arguments.modules, budget=arguments.budget,
-        data=arguments.data,
+        data=arguments.data, against=arguments.against,
     )  # fmt: skip
     try:
         _report(recording)
         if arguments.against is not None:
-            _against(arguments.against, recording.path)
+            _against(arguments.against, recording)
     except (OSError, ValueError):
         pass
     return recording.exit_code
@@ -81,10 +83,7 @@ def _is_value(words: list[str], n: int) -> bool:
     return n > 0 and words[n - 1] in with_value
 
 
-def _report(recording: object) -> None:
-    from reprodebug.capture.launch import Recording
-
-    assert isinstance(recording, Recording)
+def _report(recording: Recording) -> None:
     say = sys.stderr
     path = os.path.relpath(recording.path)
     shown = visible(path if not path.startswith(os.pardir + os.sep + os.pardir) else recording.path, 300)
@@ -121,14 +120,17 @@ def _another_run(path: str) -> str:
         return ""
 
 
-def _against(reference: str, path: str) -> None:
+def _against(reference: str, recording: Recording) -> None:
     from reprodebug import api
     from reprodebug._base.errors import ReprodebugError
     from reprodebug.cli import complain
 
     try:
-        comparison = api.compare(reference, path)
+        comparison = api.compare(reference, recording.path)
     except ReprodebugError as error:
         complain(error.message, error.hint)
         return
     print(f"  against {visible(reference)}: {comparison.verdict}, {visible(comparison.reason, 400)}", file=sys.stderr)
+    if recording.stopped:
+        why = "the first divergence" if comparison.verdict == "divergent" else f"the end of {visible(reference)}"
+        print(f"  the command was stopped at {why}, after {plural(recording.steps, 'step')} (exit code 143)", file=sys.stderr)

@@ -237,7 +237,9 @@ def _rated_package(name: str, aspect: str, x: Any, y: Any) -> tuple[str, str]:
         return "harmless", "the same version from another channel"
     if aspect == "origin":
         local = all(v is not None and re.match(r"^(file:|/|\.)", str(v[0].value)) for v in (x, y))
-        return ("harmless", "the same version from another place of its machine") if local else ("notable", "the same version from elsewhere")
+        return (
+            ("harmless", "the same version from another place of its machine") if local else ("notable", "the same version from elsewhere")
+        )
     text = {
         "build": "the same version, built otherwise", "hash": "the same version, other bytes", "commit": "another commit of the package",
         "edited": "installed files were edited in place", "extras": "asked for with other extras",

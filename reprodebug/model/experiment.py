@@ -80,3 +80,5 @@ class Bisection:
     notes: tuple[str, ...] = ()
     session: str = ""
     """directory of the session"""
+    inferred: tuple[tuple[str, bool], ...] = ()
+    """(commit, whether it is bad) of those answered without a trial: they change nothing that a tried run used"""

@@ -192,9 +192,12 @@ class Calls:
         if outermost:
             if info.slots_below:
                 self._guest.turn = (self._guest.turn + 1) & 0xFFFF
-                turns = self._guest.options.turns
-                if turns and self._guest.turn >= turns and not self._guest.optimizers.known:
-                    self._guest.leave()
+                options = self._guest.options
+                if (options.turns or options.watched) and not self._guest.optimizers.known:
+                    if options.turns and self._guest.turn >= options.turns:
+                        self._guest.leave()
+                    elif options.watched and self._guest.dismissed():
+                        self._guest.leave(143)
             self._guest.boundary()
 
     def _output(self, t: Any, site: int, flags: int, call: int, outermost: bool, thread: ThreadState) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import signal
 import sys
 import threading
 import time
@@ -377,8 +378,14 @@ class Guest:
         self.boundary()
         if self.options.until and self.step >= self.options.until:
             self.leave()
+        elif self.options.watched and self.dismissed():
+            self.leave(128 + signal.SIGTERM)
 
-    def leave(self) -> None:
+    def dismissed(self) -> bool:
+        """The parent has seen enough of a run that it watches."""
+        return os.path.exists(os.path.join(self.run, "journal", "stop"))
+
+    def leave(self, code: int = 0) -> None:
         """A trial has seen what it was made for: the process ends here, at once, with what it recorded written down."""
         if self.off or os.getpid() != self.pid or self.forked:
             return
@@ -390,4 +397,4 @@ class Guest:
                 pass
         with open(os.path.join(self.run, "journal", f"stopped-{self.pid}"), "w") as f:
             f.write(str(self.step or self.turn))
-        os._exit(0)
+        os._exit(code)

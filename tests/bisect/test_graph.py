@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reprodebug.bisect.commits import git_log
 from reprodebug.bisect.search.graph import GraphSearch
+from reprodebug.model.experiment import Bisection, Trial
 
 
 def line(n: int) -> tuple[list[str], dict[str, list[str]]]:
@@ -74,6 +76,36 @@ def test_untestable_commits_never_hide_the_culprit(graph: tuple[list[str], dict[
     assert all(c in blocked for c in found if c not in search.answers and c != order[-1]) or len(found) == 1
 
 
+@given(graphs(), st.integers(2, 5), st.data())
+@settings(max_examples=100, deadline=None)
+def test_several_questions_at_once_find_the_same(graph: tuple[list[str], dict[str, list[str]]], width: int, data: st.DataObject) -> None:
+    order, parents = graph
+    search = GraphSearch(order, parents)
+    culprit = data.draw(st.sampled_from(order))
+    blocked = data.draw(st.sets(st.sampled_from(order), max_size=3))
+    bad = {c for c in order if culprit in search.ancestors(c)}
+    rounds = 0
+    while batch := search.several(width):
+        rounds += 1
+        assert len(set(batch)) == len(batch) <= width
+        assert rounds <= len(order)
+        for commit in batch:
+            search.answer(commit, None if commit in blocked else commit in bad)
+    assert culprit in search.result()[0]
+    assert blocked or search.result()[0] == [culprit]
+
+
+def test_three_at_once_take_half_the_rounds() -> None:
+    search = GraphSearch(*line(1024))
+    rounds = 0
+    while batch := search.several(3):
+        rounds += 1
+        for commit in batch:
+            search.answer(commit, int(commit) >= 700)
+    assert search.result()[0] == ["700"]
+    assert rounds <= 6
+
+
 def git(repo: str, *words: str, check: bool = True) -> str:
     environment = {
         "PATH": os.environ["PATH"], "HOME": repo, "GIT_CONFIG_NOSYSTEM": "1", "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.org",
@@ -125,6 +157,49 @@ def test_git_bisect_gives_the_same_answer(seed: int, tmp_path_factory: pytest.Te
     out = git(repo, "bisect", "run", "sh", "-c", script, check=False)
     assert f"{made[search.result()[0][0]]} is the first bad commit" in out
     assert search.result()[0] == [culprit]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_git_replays_our_log_and_agrees(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    rng = random.Random(seed)
+    n = rng.randrange(6, 30)
+    parents = {str(i): sorted({str(rng.randrange(max(0, i - 4), i)) for _ in range(rng.choice((1, 1, 2)))}) for i in range(1, n)}
+    order = [str(i) for i in range(n)]
+    heads = [c for c in order if not any(c in p for p in parents.values())]
+    if len(heads) > 1:
+        order.append(str(n))
+        parents[str(n)] = heads
+    repo = str(tmp_path_factory.mktemp("repo"))
+    made = grown(repo, order, parents)
+    search = GraphSearch(order, parents)
+    culprit = rng.choice(order)
+    bad = {c for c in order if culprit in search.ancestors(c)}
+    near = {culprit, *parents.get(culprit, ())}
+    blocked = {c for c in order if rng.random() < 0.25} - near if seed % 2 else set()
+    trials, inferred = [], []
+    while (commit := search.next()) is not None:
+        said = None if commit in blocked else commit in bad
+        search.answer(commit, said)
+        if said is not None and rng.random() < 0.3:
+            inferred.append((made[commit], said))
+            continue
+        verdict = {None: "untestable", True: "same-as-b", False: "same-as-a"}[said]
+        trials.append(Trial(len(trials) + 1, f"commit {made[commit][:10]} ({commit})", verdict, 1.0))
+        if said is not None and rng.random() < 0.5:  # repeated, and more often right than wrong
+            trials += [Trial(0, trials[-1].candidate, v, 1.0) for v in (verdict, "same-as-a" if said else "other")]
+    result = Bisection("found", "commits", "", trials=tuple(trials), inferred=tuple(inferred))
+    log = os.path.join(repo, "log")
+    with open(log, "w") as f:
+        f.write(git_log(result, "good", "main"))
+    out = git(repo, "bisect", "replay", log)
+    assert search.result()[0] == [culprit]
+    if "is the first bad commit" not in out:  # git asks for a merge base of its own, which ours takes from the good commit above it
+        assert any(len(p) > 1 for p in parents.values()) and "merge base" in out
+        names = " ".join(made[c] for c in bad)
+        script = f'case " {names} " in *" $(git rev-parse HEAD) "*) exit 1;; *) exit 0;; esac'
+        for _ in range(4):  # git stops after each merge base
+            out = git(repo, "bisect", "run", "sh", "-c", script, check=False)
+    assert f"{made[culprit]} is the first bad commit" in out or f"# first bad commit: [{made[culprit]}]" in git(repo, "bisect", "log"), out
 
 
 @pytest.mark.parametrize("culprit", [0, 1, 311, 512, 1022, 1023])

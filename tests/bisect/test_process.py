@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from reprodebug.bisect import process
+from reprodebug.bisect.control import Cancelled, Control
 
 
 def start(code: str, tmp_path: Path, **options: object) -> process.Ended:
@@ -84,3 +85,35 @@ def test_it_ends_once_it_has_served(tmp_path: Path) -> None:
 def test_what_cannot_be_started_is_an_oserror(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         process.run(["/nowhere/program"], str(tmp_path), dict(os.environ), str(tmp_path / "log"))
+
+
+@pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason="looks at memory")
+def test_what_takes_too_much_memory_is_ended_with_its_children(tmp_path: Path) -> None:
+    greedy = "import time\nheld = []\nfor _ in range(120): held.append(b'x' * (8 << 20)); time.sleep(0.02)\ntime.sleep(600)"
+    code = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {greedy!r}])\nimport time; time.sleep(600)"
+    started = time.monotonic()
+    ended = start(code, tmp_path, memory=400 << 20, limit=120, mark=("REPRODEBUG_SESSION", str(tmp_path)))
+    assert ended.oversized and not ended.hung
+    assert time.monotonic() - started < 60
+    assert not carrying(str(tmp_path))
+    assert not start("held = b'x' * (64 << 20)\nimport time; time.sleep(2.5)", tmp_path, memory=400 << 20).oversized
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_memory_that_processes_share_counts_once(tmp_path: Path) -> None:
+    code = (
+        "import os, time\nheld = bytearray(os.urandom(1 << 20) * 150)\n"
+        "for _ in range(6):\n    if os.fork() == 0:\n        time.sleep(3.5); os._exit(0)\ntime.sleep(3.5)"
+    )
+    assert not start(code, tmp_path, memory=500 << 20).oversized
+
+
+def test_a_helper_is_bounded_and_can_be_cancelled(tmp_path: Path) -> None:
+    control = Control()
+    words = [sys.executable, "-c", "import time; time.sleep(600)"]
+    assert process.call(words, dict(os.environ), limit=0.5).returncode == 1
+    control.cancel()
+    with pytest.raises(Cancelled):
+        process.call(words, dict(os.environ), limit=60.0, control=control)
+    assert process.call([sys.executable, "-c", "print('x' * 3000000)"], dict(os.environ), limit=60.0).stdout == "x" * 3000000 + "\n"
+    assert process.call(["/nowhere/program"], {}, limit=1.0).returncode == 1

@@ -29,6 +29,18 @@ def test_the_smallest_set_is_found(n: int, data: st.DataObject) -> None:
     assert frozenset() not in asked
 
 
+@given(st.integers(1, 30), st.integers(2, 5), st.data())
+@settings(max_examples=100, deadline=None)
+def test_several_sets_at_once_find_the_same(n: int, width: int, data: st.DataObject) -> None:
+    items = [f"i{k}" for k in range(n)]
+    culprits = data.draw(st.sets(st.sampled_from(items), min_size=1, max_size=3))
+    batches = []
+    found = solve(items, None, lambda chosen: culprits <= chosen, width=width, ahead=batches.append)
+    assert set(found.items) == culprits
+    assert all(len(set(b)) == len(b) <= width for b in batches)
+    assert n < 8 or width < 3 or len(batches) <= len(culprits) * (math.ceil(math.log2(n)) // 2 + 3)
+
+
 @pytest.mark.parametrize(("n", "k", "most"), [(20, 3, 18), (200, 3, 30), (23, 1, 6), (3, 1, 3)])
 def test_questions_stay_few(n: int, k: int, most: int) -> None:
     rng = random.Random(n)

@@ -171,16 +171,29 @@ def image(text: str, labels: dict[str, str]) -> bytes:
 
 
 def test_definition_inspect_dump_and_image_say_the_same(tmp_path: Path) -> None:
-    dump = {"data": {"attributes": {"deffile": definition(), "labels": {"Team": "vision", "org.label-schema.build-date": "Monday"}}}, "type": "container"}
-    sources: dict[str, str | bytes] = {"toy.def": definition(), "inspect.json": json.dumps(dump), "toy.sif": image(definition(), {"Team": "vision"})}
-    wanted = {"container:FROM": "ubuntu:22.04", "environment:package/numpy": "1.26.4", "container:env/OMP_NUM_THREADS": "4", "container:label/Team": "vision"}
+    dump = {
+        "data": {"attributes": {"deffile": definition(), "labels": {"Team": "vision", "org.label-schema.build-date": "Monday"}}},
+        "type": "container",
+    }
+    sources: dict[str, str | bytes] = {
+        "toy.def": definition(),
+        "inspect.json": json.dumps(dump),
+        "toy.sif": image(definition(), {"Team": "vision"}),
+    }
+    wanted = {
+        "container:FROM": "ubuntu:22.04",
+        "environment:package/numpy": "1.26.4",
+        "container:env/OMP_NUM_THREADS": "4",
+        "container:label/Team": "vision",
+    }
     for name, content in sources.items():
         found = facts(put(tmp_path / name, {name: content}), "Apptainer")
         assert {k: found.get(k) for k in wanted} == wanted, name
 
 
 @pytest.mark.parametrize(
-    ("change", "key"), [({"base": "ubuntu:24.04"}, "FROM"), ({"numpy": "2.0.1"}, "package/numpy"), ({"threads": "8"}, "env/OMP_NUM_THREADS")]
+    ("change", "key"),
+    [({"base": "ubuntu:24.04"}, "FROM"), ({"numpy": "2.0.1"}, "package/numpy"), ({"threads": "8"}, "env/OMP_NUM_THREADS")],
 )
 def test_each_change_of_an_image_is_told(change: dict[str, str], key: str, tmp_path: Path) -> None:
     _, found = compared(tmp_path, {"toy.sif": image(definition(), {})}, {"toy.sif": image(definition(**change), {})})

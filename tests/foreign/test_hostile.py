@@ -214,7 +214,9 @@ def test_mutated_aim_repositories(tmp_path: Path) -> None:
     meta, series = aim._databases(tree, [place, f".aim/seqs/chunks/{run}"])
     rng = random.Random(3)
     for _ in range(ROUNDS):
-        rows = [(mutated(k, rng), v) if rng.random() < 0.1 else (k, mutated(v, rng)) if rng.random() < 0.1 else (k, v) for k, v in meta[:80]]
+        rows = [
+            (mutated(k, rng), v) if rng.random() < 0.1 else (k, mutated(v, rng)) if rng.random() < 0.1 else (k, v) for k, v in meta[:80]
+        ]
         aim._tree_of(rows, run)
         record = Record("Aim", "x")
         aim._series(record, aim._tree_of([(mutated(k, rng), v) if rng.random() < 0.3 else (k, v) for k, v in series[:60]], run), {}, run)

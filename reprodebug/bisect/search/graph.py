@@ -3,8 +3,9 @@
 A candidate is bad when it differs from the good end. Bad is inherited by every descendant, as in ``git bisect``. Answers
 may be missing (untestable) and may be wrong (noise): the search keeps one weight per candidate, the probability that it is
 the first bad one, and asks for the candidate whose ancestors hold about half of it. Without noise that is halving (the
-answer then contradicts nothing); with noise it is the posterior-median search of Burnashev and Zigangirov (1974), on a
-graph instead of a line.
+answer then contradicts nothing); with noise it is first Berlekamp's (1968) search against a number of lies, which halves the
+ways in which the remaining answers may come, and after that the posterior-median search of Burnashev and Zigangirov (1974),
+on a graph instead of a line.
 
 Beside untestable candidates the question is moved to where an answer is likely: the edge of a block of untestable ones is
 taken as equally likely anywhere between a known testable and a known untestable candidate. When only the inside of such a
@@ -20,6 +21,12 @@ from typing import Any
 
 _INSIDE_ASKED = 16
 """untestable blocks with at most this many unasked candidates are asked through, as git does; larger ones are not"""
+
+_EDGE = 3.0
+"""worth of a bit about where a block of untestable candidates ends, against a bit about the culprit: a culprit inside such a
+block is told by its two edges alone"""
+_BUDGETED = 0.99
+"""probability with which the wrong answers of a noisy search stay within the number that it reckons with"""
 
 
 @dataclass(slots=True)
@@ -43,6 +50,7 @@ class GraphSearch:
     _reach: list[int] = field(default_factory=list)
     _position: dict[str, int] = field(default_factory=dict)
     _matrix: Any = None
+    _budget: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         self._position = {c: n for n, c in enumerate(self.order)}
@@ -129,10 +137,53 @@ class GraphSearch:
         best, value = None, 0.0
         for n in open_:
             p = chance[n] if chance[n] > 0.05 or asked_through else 0.0
-            worth = _entropy(counts[n] / len(left)) * p + (_entropy(p) if p > 0.05 else 0.0)
+            worth = _entropy(counts[n] / len(left)) * p + (_EDGE * _entropy(p) if p > 0.05 else 0.0)
             if worth > value * (1 + 1e-9):
                 best, value = n, worth
         return None if best is None else self.order[best]
+
+    def several(self, most: int) -> list[str]:
+        """Up to ``most`` candidates to try at once: the one of ``next``, then those that part what its answers would leave."""
+        first = self.next()
+        if first is None or most < 2:
+            return [] if first is None else [first]
+        weights = self.weights()
+        if self.noisy:
+            return [first, *self._spread(weights, first, most - 1)]
+        left = [n for n, w in enumerate(weights) if w > 0]
+        mask = sum(1 << n for n in left)
+        chance = self._chances(left, {n: (self._reach[n] & mask).bit_count() for n in left})
+        chosen = [self._position[first]]
+        cells = _parted([mask], self._reach[chosen[0]])
+        while len(chosen) < most:
+            best, value = -1, 0.0
+            for n in left:
+                if n in chosen or self.order[n] in self.untestable or (chance[n] <= 0.05 and chance[chosen[0]] > 0.05):
+                    continue
+                worth = sum(c.bit_count() * _entropy((c & self._reach[n]).bit_count() / c.bit_count()) for c in cells) * max(
+                    chance[n], 0.01
+                )
+                if worth > value * (1 + 1e-9):
+                    best, value = n, worth
+            if best < 0:
+                break
+            chosen.append(best)
+            cells = _parted(cells, self._reach[best])
+        return [self.order[n] for n in chosen]
+
+    def _spread(self, weights: list[float], first: str, most: int) -> list[str]:
+        """Candidates whose ancestors hold other shares of the probability, evenly spread."""
+        import numpy as np
+
+        masses = self._matrix @ np.array(weights, np.float32)
+        taken = {self._position[first], len(self.order) - 1, *(self._position[c] for c in self.untestable)}
+        found = []
+        for k in range(1, most + 1):
+            n = next((int(i) for i in np.argsort(np.abs(masses - k / (most + 1))) if int(i) not in taken), None)
+            if n is not None:
+                taken.add(n)
+                found.append(self.order[n])
+        return found
 
     def _next_noisy(self, weights: list[float]) -> str | None:
         leader = max(range(len(weights)), key=weights.__getitem__)
@@ -145,6 +196,10 @@ class GraphSearch:
 
         if self._matrix is None:
             self._matrix = np.stack([self._row(n) for n in range(len(self.order))]).astype(np.float32)
+        if self._budget is None:
+            self._budget = budget(len(self.order), max(self.false_bad, self.false_good))
+        if (asked := self._budgeted()) is not None:
+            return asked
         masses = (self._matrix @ np.array(weights, np.float32)).tolist()
         best, value = None, 0.0
         for n, candidate in enumerate(self.order):
@@ -154,6 +209,31 @@ class GraphSearch:
             if worth > value * (1 + 1e-9):
                 best, value = n, worth
         return None if best is None else self.order[best]
+
+    def _budgeted(self) -> str | None:
+        """The candidate that halves the ways in which the answers still to come may be wrong; None behind the budget."""
+        import numpy as np
+
+        assert self._budget is not None
+        most, lies = self._budget
+        after = most - sum(len(said) for said in self.answers.values()) - 1
+        if after < 0:
+            return None
+        against = np.zeros(len(self.order), np.int64)
+        for candidate, said in self.answers.items():
+            row = self._row(self._position[candidate])
+            against += np.where(row, len(said) - sum(said), sum(said))
+        volume = np.array([0.0] + [float(sum(math.comb(after, j) for j in range(n + 1))) for n in range(lies + 1)])
+        agrees = volume[np.maximum(lies - against, -1) + 1].astype(np.float32)
+        denies = volume[np.maximum(lies - against - 1, -1) + 1].astype(np.float32)
+        if not agrees.any():
+            return None
+        inside = self._matrix @ np.stack([agrees, denies], 1)
+        says_bad, says_good = inside[:, 0] + (denies.sum() - inside[:, 1]), inside[:, 1] + (agrees.sum() - inside[:, 0])
+        larger = np.maximum(says_bad, says_good)
+        larger[[n for n, c in enumerate(self.order) if c in self.untestable or n == len(self.order) - 1]] = np.inf
+        best = int(larger.argmin())
+        return self.order[best] if np.isfinite(larger[best]) else None
 
     def _information(self, mass: float) -> float:
         """Bits that one trial is expected to tell, of a candidate whose ancestors hold ``mass``."""
@@ -223,6 +303,30 @@ class GraphSearch:
                 if n not in chosen:
                     chosen.append(n)
         return [self.order[n] for n in sorted(chosen)], sum(weights[n] for n in chosen)
+
+
+def _parted(cells: list[int], reach: int) -> list[int]:
+    return [part for c in cells for part in (c & reach, c & ~reach) if part]
+
+
+def budget(n: int, wrong: float) -> tuple[int, int]:
+    """(answers, wrong ones among them) with which one of ``n`` candidates is told, where an answer is wrong with this probability.
+
+    The fewest answers whose number of wrong ones stays within the bound with probability ``_BUDGETED``, and for which the
+    ways in which up to that many may be wrong, times the candidates, fit into the outcomes (Berlekamp's volume bound);
+    (0, 0) where sixty do not suffice.
+    """
+    for answers in range(1, 61):
+        within = 0.0
+        ways = lies = 0
+        for lies in range(answers + 1):
+            ways += math.comb(answers, lies)
+            within += math.comb(answers, lies) * wrong**lies * (1 - wrong) ** (answers - lies)
+            if within >= _BUDGETED:
+                break
+        if n * ways <= 2**answers:
+            return answers, lies
+    return 0, 0
 
 
 def _share(near: int, far: int) -> float:

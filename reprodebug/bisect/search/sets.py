@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
+_FEW = 8
+"""items up to which the last two candidates are each tried alone: one cause is likely then, and that answers at once"""
+
 
 @dataclass(frozen=True, slots=True)
 class Smallest:
@@ -22,9 +25,10 @@ class Smallest:
 
 
 def smallest_set(
-    items: Sequence[str], suspicion: Mapping[str, float] | None = None, tell: Callable[[list[str], list[str]], None] | None = None
-) -> Generator[frozenset[str], bool | None, Smallest]:
-    """A generator of questions: it yields a set of items, and is sent whether that set is bad (None: untestable).
+    items: Sequence[str], suspicion: Mapping[str, float] | None = None, tell: Callable[[list[str], list[str]], None] | None = None,
+    width: int = 1,
+) -> Generator[list[frozenset[str]], list[bool | None], Smallest]:  # fmt: skip
+    """A generator of questions: it yields up to ``width`` sets of items, and is sent whether each is bad (None: untestable).
 
     It takes for granted that all items together are bad and that none is not. ``suspicion``: item -> a positive weight,
     1 where not given. ``tell`` gets (items kept, items still open) before each question. Returns the smallest set by ``StopIteration.value``.
@@ -36,22 +40,25 @@ def smallest_set(
     tell = tell or (lambda kept, rest: None)
     while True:
         tell(kept, rest)
-        if kept and (yield frozenset(kept)):
+        if kept and (yield [frozenset(kept)])[0]:
             break
         good, bad = 0, len(rest)
         blocked: set[int] = set()
+        alone = not kept and len(items) <= _FEW
         while True:
-            middle = _split([weight[i] for i in rest], good, bad, blocked)
-            if middle is None:
+            if alone and good and bad - good == 2:
+                alone = False
+                for one in rest[good:bad]:
+                    if (yield [frozenset([one])])[0]:
+                        return Smallest((one,))
+            middles = _splits([weight[i] for i in rest], good, bad, blocked, width)
+            if not middles:
                 break
             tell(kept, rest[:bad])
-            said = yield frozenset([*kept, *rest[:middle]])
-            if said is None:
-                blocked.add(middle)
-            elif said:
-                bad = middle
-            else:
-                good = middle
+            answers = yield [frozenset([*kept, *rest[:m]]) for m in middles]
+            blocked |= {m for m, said in zip(middles, answers, strict=True) if said is None}
+            bad = min((m for m, said in zip(middles, answers, strict=True) if said), default=bad)
+            good = max((m for m, said in zip(middles, answers, strict=True) if said is False and m < bad), default=good)
         group = rest[good:bad]
         kept += group
         if len(group) > 1:
@@ -76,17 +83,35 @@ def _split(weights: Sequence[float], good: int, bad: int, blocked: set[int]) -> 
     return best
 
 
+def _splits(weights: Sequence[float], good: int, bad: int, blocked: set[int], width: int) -> list[int]:
+    """Up to ``width`` lengths between: the half first, then the halves of what lies to its sides, and so on."""
+    found: list[int] = []
+    parts = [(good, bad)]
+    while parts and len(found) < width:
+        low, high = parts.pop(0)
+        middle = _split(weights, low, high, blocked)
+        if middle is not None:
+            found.append(middle)
+            parts += [(low, middle), (middle, high)]
+    return found
+
+
 def solve(
     items: Sequence[str], suspicion: Mapping[str, float] | None, bad: Callable[[frozenset[str]], bool | None],
-    tell: Callable[[list[str], list[str]], None] | None = None,
+    tell: Callable[[list[str], list[str]], None] | None = None, width: int = 1,
+    ahead: Callable[[list[frozenset[str]]], None] = lambda questions: None,
 ) -> Smallest:  # fmt: skip
-    """:func:`smallest_set` with its questions answered by ``bad``; ``tell`` gets (items kept, items still open) before each."""
-    search = smallest_set(items, suspicion, tell)
-    answer: bool | None = None
+    """:func:`smallest_set` with its questions answered by ``bad``; ``tell`` gets (items kept, items still open) before each.
+
+    Where ``width`` of them can be answered at once, ``ahead`` gets them together before ``bad`` is asked about each.
+    """
+    search = smallest_set(items, suspicion, tell, width)
+    answers: list[bool | None] = []
     started = False
     while True:
         try:
-            question = search.send(answer) if started else next(search)
+            questions = search.send(answers) if started else next(search)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
-        started, answer = True, bad(question)
+        ahead(questions)
+        started, answers = True, [bad(q) for q in questions]

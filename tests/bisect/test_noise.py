@@ -1,0 +1,73 @@
+"""Programs that do not repeat themselves: a noisy search that ends at the right commit, and ends that are findings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.bisect.test_whole import git, tool
+
+FLAKY = """\
+import os, random, torch
+from scale import SCALE
+turn = int(open(os.environ["TURNS"]).read() or 0)
+open(os.environ["TURNS"], "w").write(str(turn + 1))
+odd = random.Random(1000 * turn + int(os.environ["SEED"])).random() < {share} and turn >= {since}
+torch.manual_seed(0)
+net = torch.nn.Linear(4, 1)
+opt = torch.optim.SGD(net.parameters(), lr=0.1)
+x = torch.randn(8, 4) * SCALE + (1e-3 * turn if odd else 0.0)
+for _ in range(3):
+    opt.zero_grad(); net(x).square().mean().backward(); opt.step()
+"""
+"""which of its runs are odd follows from how often it was started: random, and the same in each run of the test"""
+
+
+def flaky(repo: Path, commits: int, culprit: int, share: float, since: int = 1) -> dict[str, str]:
+    """A repository whose program differs in ``share`` of its runs, in each run in its own way; returns the environment."""
+    repo.mkdir()
+    git(repo, "init", "-q", "-b", "main")
+    (repo / "train.py").write_text(FLAKY.format(share=share, since=since))
+    for n in range(commits):
+        (repo / "scale.py").write_text(f"SCALE = {1.0 if n < culprit else 1.5}\n# {n}\n")
+        git(repo, "add", "-A")
+        git(repo, "commit", "-q", "-m", f"commit {n}")
+    turns = repo.parent / "turns"
+    turns.write_text("")
+    return {"TURNS": str(turns), "SEED": "7"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", ["3", "7"])
+def test_a_search_over_commits_survives_a_third_of_odd_runs(tmp_path: Path, seed: str) -> None:
+    env = flaky(tmp_path / "repo", 6, 3, 0.3) | {"SEED": seed}
+    words = ["bisect", "--good", "main~5", "--bad", "main", "--json", "-", "--", "python", "train.py"]
+    done = tool(*words, cwd=tmp_path / "repo", sessions=tmp_path / "s", env=env)
+    found = json.loads(done.stdout)
+    assert found["outcome"] == "found", (found["reason"], done.stderr)
+    assert found["culprit"]["subject"] == "commit 3"
+    assert 0.9 <= found["confidence"] < 1.0
+    assert any("noisy" in note for note in found["notes"])
+    assert {t["verdict"] for t in found["trials"]} >= {"same-as-a", "same-as-b", "other"}
+
+
+@pytest.mark.slow
+def test_a_good_end_that_never_repeats_is_a_finding(tmp_path: Path) -> None:
+    env = flaky(tmp_path / "repo", 3, 1, 1.0)
+    words = ["bisect", "--good", "main~2", "--bad", "main", "--json", "-", "--", "python", "train.py"]
+    done = tool(*words, cwd=tmp_path / "repo", sessions=tmp_path / "s", env=env)
+    assert done.returncode == 1, done.stderr
+    found = json.loads(done.stdout)
+    assert found["outcome"] == "ends-do-not-reproduce"
+    assert "does not repeat itself" in found["reason"]
+
+
+@pytest.mark.slow
+def test_ends_that_are_equal_are_a_finding(tmp_path: Path) -> None:
+    env = flaky(tmp_path / "repo", 3, 9, 0.0)
+    words = ["bisect", "--good", "main~2", "--bad", "main", "--json", "-", "--", "python", "train.py"]
+    done = tool(*words, cwd=tmp_path / "repo", sessions=tmp_path / "s", env=env)
+    assert done.returncode == 1, done.stderr
+    assert json.loads(done.stdout)["outcome"] == "ends-do-not-reproduce"
