@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from reprodebug.compare.align import Alignment
 from reprodebug.compare.generators import Story, stories
 from reprodebug.compare.history import module_table
+from reprodebug.compare.portrait import of_pair
+from reprodebug.model.comparison import Portrait
 from reprodebug.model.events import Kind, Phase
 
 if TYPE_CHECKING:
@@ -178,6 +180,10 @@ class Evidence:
         if a is None or b is None:
             return "differs", "its samples were not fingerprinted one by one"
         return relation(a, b)
+
+    def portrait(self, rank: int, index_a: int, index_b: int) -> Portrait | None:
+        """The tensors of one record and its partner, to be drawn; None where a run did not keep them, or they cannot be drawn."""
+        return of_pair(self.pair_of(rank), index_a, index_b)
 
     # records
 

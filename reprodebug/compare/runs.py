@@ -16,6 +16,7 @@ from reprodebug.compare.generators import random_state_differences
 from reprodebug.compare.history import history_differences
 from reprodebug.compare.loops import loop_differences
 from reprodebug.compare.losses import loss_values
+from reprodebug.compare.portrait import of_pair
 from reprodebug.compare.surroundings import surroundings
 from reprodebug.model.comparison import (
     Comparison,
@@ -155,6 +156,7 @@ def examine(a: StoredRun, b: StoredRun, tolerance: Tolerance | None = None) -> E
         not_recorded=_not_recorded(a, b, pairs, first),
         losses=_losses(pairs[0]),
         steps_differing=_steps_differing(pairs[0]),
+        portrait=of_pair(located[0][1], first.index_a, first.index_b) if first is not None else None,
         smallest_tolerance=smallest,
     )
     return Examined(comparison, a, b, located[0][1] if located else None, located[0][2] if located else -1, tuple(pairs))

@@ -201,6 +201,30 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True)
+class Portrait:
+    """Two tensors of one shape, small enough to be drawn."""
+
+    shape: tuple[int, ...]
+    a: tuple[tuple[float, ...], ...]
+    """cells of a heat map, rows by columns: means"""
+    b: tuple[tuple[float, ...], ...]
+    difference: tuple[tuple[float, ...], ...]
+    """the largest |a - b| of each cell; inf where just one of two elements is not finite"""
+    low: float
+    high: float
+    """of the finite elements of both"""
+    histogram_a: tuple[int, ...]
+    """finite elements in equal classes from ``low`` to ``high``"""
+    histogram_b: tuple[int, ...]
+    ulps: tuple[tuple[int, int], ...]
+    """(most ULP of the class, elements), classes 0, 1, 2, 4, 8 ...; empty where the dtype has none"""
+    first: tuple[tuple[tuple[int, ...], float, float, int | None], ...]
+    """(index, A, B, ULP) of the first differing elements, in memory order"""
+    worst: tuple[tuple[tuple[int, ...], float, float, int | None], ...]
+    """those that are furthest apart"""
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """Everything that was found between two runs."""
 
@@ -232,6 +256,8 @@ class Comparison:
     roles: Roles = Roles()
     levels: tuple[Level, ...] = ()
     """which levels of reproducibility hold"""
+    portrait: Portrait | None = None
+    """the tensor of the first divergence, where both runs kept it"""
     smallest_tolerance: Numbers | None = None
     """the least ``max_abs``, ``max_rel``, ``max_ulp`` that would have passed; None unless every difference has numbers"""
 

@@ -59,6 +59,8 @@ def _first(c: Comparison, d: Divergence) -> list[str]:
     out += [f"- when: step {d.step}, phase {d.phase}{again}{rank}", f"- size: {markdown(words.size(d), 300)}"]
     out += [f"- {name}: A {code(a)}, B {code(b)}" for name, a, b in words.statistics(d)]
     out.append("")
+    if c.portrait is not None:
+        out += ["```text", *words.portrait(c.portrait), "```", ""]
     if c.equal_before:
         out += ["Just before it:", "", *(f"- {markdown(row, 300)}" for row in c.equal_before), ""]
     if c.nature:

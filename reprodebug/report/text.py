@@ -159,6 +159,8 @@ def _first(page: _Page, c: Comparison, d: Divergence) -> None:
     page.field("size", words.size(d))
     for name, a, b in words.statistics(d):
         page.field("", f"{name}: A {a}, B {b}")
+    if c.portrait is not None:
+        page.lines += ["  " + row for row in words.portrait(c.portrait)]
     if c.equal_before:
         page.title("Just before it")
         for row in c.equal_before:

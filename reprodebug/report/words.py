@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from reprodebug._base.text import plural, visible
-from reprodebug.model.comparison import Comparison, Difference, Divergence, LayerDifference, RunSide
+from reprodebug.model.comparison import Comparison, Difference, Divergence, LayerDifference, Portrait, RunSide
 
 GLYPHS = {"identical": "✓", "equivalent": "≈", "divergent": "✗", "incomparable": "?"}
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -115,6 +115,44 @@ def loss_curves(c: Comparison, width: int = 60) -> list[str]:
     if parted is not None:
         lines.append(f"       the recorded losses differ from step {parted} on")
         lines += _gap_curve(at)
+    return lines
+
+
+SHADES = " ░▒▓█"
+
+
+def shaded(cells: Sequence[Sequence[float]], low: float, high: float) -> list[str]:
+    """A heat map as lines: from blank (``low`` or less) to full (``high`` or more); ``?`` for NaN, ``!`` for what is infinite."""
+    span = (high - low) or 1.0
+
+    def shade(v: float) -> str:
+        if v != v:
+            return "?"
+        if math.isinf(v):
+            return "!"
+        if v <= low and high > low:
+            return SHADES[0]
+        return SHADES[min(4, max(1, 1 + int((v - low) / span * 3.999)))] if high > low else SHADES[2]
+
+    return ["".join(shade(v) for v in row) for row in cells]
+
+
+def portrait(p: Portrait) -> list[str]:
+    """The difference of two tensors as lines: heat map, histograms, ULP classes, the elements that are furthest apart."""
+    worst = max((v for row in p.difference for v in row if math.isfinite(v)), default=0.0)
+    folded = f"{list(p.shape)}" + (" folded to a matrix, last dimension across" if len(p.shape) > 2 else "")
+    lines = [f"|A-B| of {folded}; blank: equal, full: {worst:.3g}"]
+    lines += [f"  {row}" for row in shaded(p.difference, 0.0, worst)]
+    top = max((*p.histogram_a, *p.histogram_b, 1))
+    lines += [f"values from {p.low:.4g} to {p.high:.4g}"]
+    lines += [f"  {name} {sparkline([float(n) if n else None for n in counts], 0.0, float(top))}"
+              for name, counts in (("A", p.histogram_a), ("B", p.histogram_b))]  # fmt: skip
+    if p.ulps:
+        shown = [*p.ulps[:9], *([(p.ulps[-1][0], sum(n for _, n in p.ulps[9:]))] if len(p.ulps) > 9 else [])]
+        lines.append("ULP: " + ", ".join(f"{'' if u < 2 else 'up to '}{u:,}: {n:,}" for u, n in shown))
+    for title, rows in (("furthest apart", p.worst), ("first to differ", p.first)):
+        for index, a, b, ulp in rows[:3]:
+            lines.append(f"{title}: {list(index)} A {a:.9g}, B {b:.9g}" + (f" ({ulp:,} ULP)" if ulp is not None else ""))
     return lines
 
 

@@ -28,17 +28,17 @@ class Action:
 
 _MOVE, _LOOK, _NEXT, _TAKE, _LEAVE = "Move", "Look", "Go on", "Take away", "Leave"
 _LISTS = "compare bisect"
-_PAGES = "reading walk"
+_PAGES = "reading walk zoom"
 
 ACTIONS = (
     Action(_LISTS, ("down", "j"), "move(1)", "one row down", _MOVE),
     Action(_LISTS, ("up", "k"), "move(-1)", "one row up", _MOVE),
     Action(_PAGES, ("down", "j"), "move(1)", "one line down", _MOVE),
     Action(_PAGES, ("up", "k"), "move(-1)", "one line up", _MOVE),
-    Action("compare bisect reading walk", ("pagedown", "ctrl+d"), "page(1)", "one page down", _MOVE),
-    Action("compare bisect reading walk", ("pageup", "ctrl+u"), "page(-1)", "one page up", _MOVE),
-    Action("compare bisect reading walk", ("home", "g"), "ends(-1)", "to the start", _MOVE),
-    Action("compare bisect reading walk", ("end", "G"), "ends(1)", "to the end", _MOVE),
+    Action("compare bisect reading walk zoom", ("pagedown", "ctrl+d"), "page(1)", "one page down", _MOVE),
+    Action("compare bisect reading walk zoom", ("pageup", "ctrl+u"), "page(-1)", "one page up", _MOVE),
+    Action("compare bisect reading walk zoom", ("home", "g"), "ends(-1)", "to the start", _MOVE),
+    Action("compare bisect reading walk zoom", ("end", "G"), "ends(1)", "to the end", _MOVE),
     Action("compare", ("left", "h"), "side(-1)", "fold the row, go to what is above it; from the details to the list", _MOVE),
     Action("compare", ("right", "l"), "side(1)", "unfold the row; from the list to the details", _MOVE),
     Action("compare", ("tab",), "cycle(1)", "next pane", _MOVE),
@@ -68,25 +68,29 @@ ACTIONS = (
     Action(
         "compare walk", ("b",), "bisect", "prove the cause by experiment: run the program again under both circumstances", _NEXT, "bisect"
     ),
+    Action("compare", ("z",), "zoom", "zoom: run both again just around the divergence, down to the operation", _NEXT, "zoom"),
+    Action("compare", ("v",), "tensor", "the tensors of the selected row: heat maps, histograms, ULP, worst elements", _LOOK),
+    Action("zoom", ("enter",), "start", "run it", _NEXT, "run"),
+    Action("zoom", ("c",), "cancel", "cancel: end both programs", _NEXT, "cancel"),
     Action("bisect", ("p",), "pause", "pause after the running trial, or go on", _NEXT, "pause"),
     Action("bisect", ("c",), "cancel", "cancel: end the running trial, keep what was found", _NEXT, "cancel"),
     Action("bisect", ("s",), "resume", "go on with a search that was cancelled", _NEXT, "resume"),
     Action("bisect", ("enter",), "details", "the selected trial: what was asked, verdict, its output", _LOOK, "open"),
     Action("bisect", ("r",), "report", "the report of the search, once it has ended", _LOOK, "report"),
     Action("compare", ("y",), "copy_row", "copy the selected row", _TAKE, "copy"),
-    Action("walk", ("y",), "copy_row", "copy this page", _TAKE),
-    Action("compare walk bisect", ("Y",), "copy_command", "copy the command that says the same without this screen", _TAKE),
+    Action("walk zoom", ("y",), "copy_row", "copy this page", _TAKE),
+    Action("compare walk bisect zoom", ("Y",), "copy_command", "copy the command that says the same without this screen", _TAKE),
     Action("compare", ("e",), "export", "write Markdown, JSON and a picture (SVG) into the current directory", _TAKE, "export"),
     Action("bisect", ("e",), "export", "write the report as Markdown and JSON into the current directory", _TAKE, "export"),
-    Action("compare bisect walk", ("t",), "app.theme", "next theme: dark, light, colour-blind safe, no colour", _LOOK),
-    Action("compare bisect walk", ("question_mark", "f1"), "help", "what can be done here", _LEAVE, "help"),
-    Action("compare bisect walk", ("ctrl+p",), "app.command_palette", "everything that can be done here, by name", _LEAVE),
+    Action("compare bisect walk zoom", ("t",), "app.theme", "next theme: dark, light, colour-blind safe, no colour", _LOOK),
+    Action("compare bisect walk zoom", ("question_mark", "f1"), "help", "what can be done here", _LEAVE, "help"),
+    Action("compare bisect walk zoom", ("ctrl+p",), "app.command_palette", "everything that can be done here, by name", _LEAVE),
     Action("compare", ("q", "escape"), "leave", "back; from the list: quit, with the exit code of the verdict", _LEAVE, "quit"),
-    Action("walk bisect", ("q", "escape"), "leave", "back", _LEAVE, "back"),
+    Action("walk bisect zoom", ("q", "escape"), "leave", "back", _LEAVE, "back"),
     Action("reading", ("q", "escape", "enter", "question_mark"), "dismiss", "back", _LEAVE, "back"),
-    Action("compare bisect walk reading", ("ctrl+c",), "app.leave", "quit from anywhere", _LEAVE),
+    Action("compare bisect walk reading zoom", ("ctrl+c",), "app.leave", "quit from anywhere", _LEAVE),
 )
-SCREENS = ("compare", "walk", "bisect", "reading")
+SCREENS = ("compare", "walk", "bisect", "zoom", "reading")
 
 
 def of(screen: str) -> list[Action]:

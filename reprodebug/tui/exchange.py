@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
-from reprodebug.model.comparison import Comparison, Difference, Divergence, LayerDifference
+from reprodebug.model.comparison import Comparison, Difference, Divergence, LayerDifference, Portrait
 
 _OTHER = {"A": "B", "B": "A", "a": "b", "b": "a"}
 _ENDS = re.compile(r"(, up to the cut: |; )([AB])( did not finish$| goes on for [\d,]+ steps? more$)")
@@ -35,6 +36,7 @@ def exchanged(c: Comparison) -> Comparison:
             c.coverage,
             unobserved=tuple(replace(u, what=_RUN.sub(lambda m: f" of run {_OTHER[m[1]]}", u.what)) for u in c.coverage.unobserved),
         ),
+        portrait=None if c.portrait is None else _portrait(c.portrait),
         losses=tuple((step, b, a) for step, a, b in c.losses),
     )
 
@@ -55,6 +57,15 @@ def _divergence(d: Divergence) -> Divergence:
         statistics={name: (b, a) for name, (a, b) in d.statistics.items()},
         **shapes,  # type: ignore[arg-type]
     )
+
+
+def _portrait(p: Portrait) -> Portrait:
+    def turned(rows: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple((index, b, a, ulp) for index, a, b, ulp in rows)
+
+    return replace(
+        p, a=p.b, b=p.a, histogram_a=p.histogram_b, histogram_b=p.histogram_a, first=turned(p.first), worst=turned(p.worst)
+    )  # fmt: skip
 
 
 def _layer(x: LayerDifference) -> LayerDifference:

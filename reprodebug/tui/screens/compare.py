@@ -436,6 +436,28 @@ class CompareScreen(Screen[None]):
 
         self.app.push_screen(BisectScreen(from_comparison(c), confirm=True))
 
+    def action_zoom(self) -> None:
+        why = self._why_no_bisect(self.comparison)
+        if why:
+            self.tell(why)
+            return
+        from reprodebug.tui.screens.zoom import ZoomScreen
+
+        self.app.push_screen(ZoomScreen(self.comparison))
+
+    def action_tensor(self) -> None:
+        where = self.view.record(self.view.rows[self._list.cursor]) if len(self.view.rows) else None
+        if where is None or self.evidence is None:
+            self.tell("this row stands for no single tensor; those of layers (1) and records (7) do")
+            return
+        found = self.evidence.portrait(*where)
+        if found is None:
+            self.tell("neither can be drawn unless both runs kept this tensor: record both with --level full, or press z to zoom")
+            return
+        from reprodebug.tui.screens.tensor import TensorScreen
+
+        self.app.push_screen(TensorScreen(self.view.detail(self._list.cursor).plain().splitlines()[0], found))
+
     def _why_no_bisect(self, c: Comparison) -> str:
         if c.verdict in ("identical", "equivalent"):
             return f"the runs are {c.verdict}: there is nothing to search for"

@@ -92,6 +92,10 @@ class View:
         """Fold (-1), unfold (1) or turn (0) a row; returns where the cursor belongs, or None where there is nothing to fold."""
         return None
 
+    def record(self, row: Any) -> tuple[int, int, int] | None:
+        """(rank, index in A's events, index in B's events) of the record that a row stands for; None where it stands for none."""
+        return None
+
     # shared
 
     def build(self) -> None:

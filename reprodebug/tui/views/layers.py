@@ -222,6 +222,9 @@ class LayersView(View):
         self.build()
         return self.find(row)
 
+    def record(self, row: Any) -> tuple[int, int, int] | None:
+        return (row.first.rank, row.first.index_a, row.first.index_b) if isinstance(row, LayerDifference) else None
+
     def detail(self, index: int) -> Page:
         row = self.rows[index]
         if isinstance(row, Difference):

@@ -105,6 +105,11 @@ class RecordsView(View):
         out.append(fit(name, _place(width), keep_end=True))
         return out.append(f"  {prints[0]}", style("a")).append(f"  {prints[1]}", style("b"))
 
+    def record(self, row: Any) -> tuple[int, int, int] | None:
+        assert self.evidence is not None
+        pair, ia, ib = self.evidence.records.row(int(row))
+        return pair.rank, ia, ib
+
     def detail(self, index: int) -> Page:
         assert self.evidence is not None
         pair, ia, ib = self.evidence.records.row(int(self.rows[index]))

@@ -1,0 +1,99 @@
+"""Zooming from the compare screen, and the tensor view."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reprodebug import api
+from reprodebug.tui.screens.compare import CompareScreen
+from reprodebug.tui.screens.reading import ReadingScreen
+from reprodebug.tui.screens.tensor import TensorScreen
+from reprodebug.tui.screens.zoom import ZoomScreen
+from tests.tui.opened import look, opened, opened_sample, page, told, until
+
+TRAIN = """
+import sys
+import torch
+torch.manual_seed(0)
+net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.5 if "--more" in sys.argv else 0.1))
+net(torch.ones(3, 4)).sum().backward()
+"""
+
+
+@pytest.fixture
+def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "train.py").write_text(TRAIN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REPRODEBUG_SESSIONS", str(tmp_path / "sessions"))
+    for name, extra in (("a", []), ("b", ["--more"])):
+        command = [sys.executable, "-m", "reprodebug", "capture", "-o", name, "--", sys.executable, "train.py", *extra]
+        subprocess.run(command, check=True, capture_output=True)
+    return tmp_path
+
+
+async def test_zoom_asks_runs_and_names_the_operation(pair: Path) -> None:
+    comparison, evidence = api.examine("a", "b")
+    async with opened(comparison, (100, 40), evidence) as (pilot, _):
+        shown = await look(pilot, "z")
+        screen = pilot.app.screen
+        assert isinstance(screen, ZoomScreen)
+        assert "nothing has been run yet" in shown and "train.py --more" in shown and "reprodebug zoom" in shown
+        await pilot.press("enter")
+        for _ in range(12):
+            try:
+                await until(pilot, lambda: screen.state == "ended")
+                break
+            except AssertionError:
+                continue
+        shown = await look(pilot)
+        assert "aten.bernoulli_" in shown and "0.9 in A, 0.5 in B" in shown, shown
+        await look(pilot, "y")
+        assert "aten.bernoulli_" in pilot.app.clipboard
+        await look(pilot, "q")
+        assert isinstance(pilot.app.screen, CompareScreen)
+
+
+async def test_a_cancelled_zoom_leaves_no_process(pair: Path) -> None:
+    comparison, evidence = api.examine("a", "b")
+    async with opened(comparison, (80, 24), evidence) as (pilot, _):
+        await look(pilot, "z", "c")
+        assert any("nothing runs" in m for m in told(pilot))
+        screen = pilot.app.screen
+        assert isinstance(screen, ZoomScreen)
+        await pilot.press("enter")
+        process = screen._process
+        assert process is not None
+        await until(pilot, lambda: screen._progress)
+        await look(pilot, "q")
+        assert any("c cancels it" in m for m in told(pilot))
+        await look(pilot, "c")
+        assert "cancelled" in page(pilot)
+        assert process.wait(20) != 0
+        await look(pilot, "q")
+
+
+async def test_runs_that_agree_are_not_zoomed() -> None:
+    async with opened_sample("identical") as (pilot, _):
+        await look(pilot, "z")
+        assert any("nothing to search for" in m for m in told(pilot))
+
+
+async def test_the_tensor_view_draws_what_was_kept() -> None:
+    async with opened_sample("full-level", (110, 50)) as (pilot, _):
+        shown = await look(pilot, "v")
+        assert isinstance(pilot.app.screen, TensorScreen)
+        assert "|A-B|" in shown and "furthest apart" in shown and "ULP" in shown and "█" in shown
+        await look(pilot, "q", "7", "v")
+        assert isinstance(pilot.app.screen, ReadingScreen)
+
+
+async def test_a_fingerprint_cannot_be_drawn_and_says_why() -> None:
+    async with opened_sample("extra-draw") as (pilot, _):
+        await look(pilot, "v")
+        assert any("--level full" in m for m in told(pilot))
+        await look(pilot, "6", "v")
+        assert any("no single tensor" in m for m in told(pilot))
