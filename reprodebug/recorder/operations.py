@@ -139,6 +139,8 @@ class Watch:
 
     def keep(self, t: Any, seq: int, site: int, flags: int) -> None:
         """An event was recorded; ``t`` is its tensor."""
+        if self._mine is None:  # the very first event may be the one
+            self._mine = self._claimed()
         if self._mine and seq >= self.stretch.target:
             if seq in self._events:
                 self._put_in([(t, self._events[seq])])
@@ -161,9 +163,8 @@ class Watch:
         stretch = self.stretch
         if self._mine is None and events:
             self._mine = self._claimed()
-            if not self._mine:
-                self.disarm()
         if self._mine is False:
+            self.disarm()
             return
         if not self.armed and events >= stretch.arm:
             self._arm()

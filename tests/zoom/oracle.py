@@ -27,7 +27,7 @@ def trace(log: str, script: str) -> None:
 
     home = os.getcwd()
     torch_home = os.path.dirname(torch.__file__)
-    state: dict[str, Any] = {"step": 0, "optimizer": False, "modules": [], "names": {}}
+    state: dict[str, Any] = {"step": 0, "turn": 0, "optimizer": False, "modules": [], "names": {}}
     out = open(log, "w")  # noqa: SIM115
 
     def digest(t: Any) -> str:
@@ -65,7 +65,7 @@ def trace(log: str, script: str) -> None:
             gave = [digest(t) for t in tensors(result)] + [y for x, y in zip(given, after, strict=True) if x != y]
             words = [repr(v)[:200] for v in (*args, *kwargs.values()) if not tensors(v) and "orage" not in type(v).__name__]
             row = {
-                "op": str(func), "line": line(), "step": state["step"], "backward": torch._C._current_graph_task_id() != -1,
+                "op": str(func), "line": line(), "step": state["step"], "turn": state["turn"], "backward": torch._C._current_graph_task_id() != -1,
                 "optimizer": state["optimizer"], "modules": list(state["modules"]), "given": given, "gave": gave, "args": words,
             }  # fmt: skip
             out.write(json.dumps(row) + "\n")
@@ -78,6 +78,7 @@ def trace(log: str, script: str) -> None:
 
     def after(module: Any, args: Any, result: Any) -> None:
         state["modules"].pop()
+        state["turn"] += not state["modules"]
 
     def stepping(*_: Any) -> None:
         state["optimizer"] = True
@@ -107,18 +108,22 @@ def rows(log: str) -> list[dict[str, Any]]:
 
 def first(mine: list[dict[str, Any]], other: list[dict[str, Any]], where: dict[str, Any]) -> dict[str, Any] | None:
     """The first operation of ``mine`` within ``where`` (a first divergence) that gave what ``other`` never had."""
+    steps = "step" if any(r["step"] for r in mine) else "turn"  # a program without optimizer counts calls of its outermost module
     values = {v for r in other if not r["op"].startswith(GARBAGE) for v in (*r["given"], *r["gave"])}
     for r in mine:
-        if r["op"].startswith((*GARBAGE, *RESHAPES)) or not _inside(r, where):
+        if r["op"].startswith((*GARBAGE, *RESHAPES)) or not _inside(r, where, steps):
             continue
         if any(v not in values for v in r["gave"]):
             return r
     return None
 
 
-def _inside(r: dict[str, Any], where: dict[str, Any]) -> bool:
-    """Whether an operation belongs to the step, and to the phase and the module, of a first divergence."""
-    if r["step"] != where["step"]:
+def _inside(r: dict[str, Any], where: dict[str, Any], steps: str) -> bool:
+    """Whether an operation belongs to the step, and to the phase and the module, of a first divergence. Data may have been made
+    at any time before."""
+    if where["kind"] == "data":
+        return bool(r[steps] <= where["step"])
+    if r[steps] != where["step"]:
         return False
     if where["kind"] == "gradient":
         return bool(r["backward"])
