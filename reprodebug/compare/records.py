@@ -176,14 +176,13 @@ def _package(name: str, a: Joined, b: Joined) -> tuple[Difference | None, int]:
         if not _known_to_be_absent(*key, left, right, a, b):
             return None, 0
         severity, reason = _rated(*key, left, right, a, b)
-        x, y = (ABSENT if side is None else shown(side[0].value) for side in (left, right))
-        return Difference(*key, x, y, severity, reason), 0
+        p, q = (ABSENT if side is None else shown(side[0].value) for side in (left, right))
+        return Difference(*key, p, q, severity, reason), 0
     systems = " and ".join(dict.fromkeys([x[2] for x in (left, right) if x] + [x[1] for own in (here, there) for x in own.values()][:2]))
     versions = [side[0].value if side is not None else None for side in (left, right)]
-    if left is not None and right is not None and not same(*key, *versions, min(left[1], right[1])):
+    if left is not None and right is not None and not same(key[0], key[1], versions[0], versions[1], min(left[1], right[1])):
         severity, reason = _rated(*key, left, right, a, b)
-        x, y = shown(versions[0]), shown(versions[1])
-        return Difference(*key, x, y, severity, reason), 1
+        return Difference(*key, shown(versions[0]), shown(versions[1]), severity, reason), 1
     for aspect in ("commit", "build", "hash", "edited", "origin", "extras", "channel"):
         x, y = here.get(aspect), there.get(aspect)
         if x is None or y is None:

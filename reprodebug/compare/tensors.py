@@ -63,7 +63,10 @@ def compare_tensors(a: Tensors, b: Tensors, tolerance: Tolerance | None = None) 
         layers=tuple(layers), differences=tuple(lonely),
         counts=Counts(compared, len(layers), len(a.names) - len(common), len(b.names) - len(common), len(unread)),
         coverage=Coverage(compared / max(1, len(a.names) + len(b.names) - len(common)), tuple(unread)),
-        not_recorded=(*said, *([a.order] if a.order and a.dump else []), "a tensor file says neither where a difference came from nor what surrounded the run: record both with `reprodebug capture`",),
+        not_recorded=(
+            *said, *([a.order] if a.order and a.dump else []),
+            "a tensor file says neither where a difference came from nor what surrounded the run: record both with `reprodebug capture`",
+        ),
     )  # fmt: skip
 
 
@@ -107,7 +110,7 @@ def _unique(names: Sequence[str], short: dict[str, str]) -> dict[str, str]:
 
 def _start(names: Sequence[str]) -> str:
     """What all names begin with, up to a separator."""
-    common = os.path.commonprefix(list(names))
+    common = os.path.commonprefix(list(names))  # noqa: RUF071 - character by character is what is wanted: names, no paths
     return common[: max(common.rfind("."), common.rfind("/")) + 1]
 
 

@@ -370,7 +370,7 @@ def test_arrays_that_were_never_written_do_not_fill_the_memory(tmp_path: Path) -
 
 DEEP = {
     "config.yaml": "[" * 100_000, "params.yaml": "{a: " * 50_000, "settings.json": "[" * 1_000_000, "settings.toml": "a = " + "[" * 100_000,
-    "conf/laughs.yaml": "a0: x\n" + "".join(f"a{n}: '{('${a%d}' % (n - 1)) * 10}'\n" for n in range(1, 25)),
+    "conf/laughs.yaml": "a0: x\n" + "".join(f"a{n}: '{f'${{a{n - 1}}}' * 10}'\n" for n in range(1, 25)),
     "task.json": json.dumps({"hyperparams": {}, "configuration": {"x": {"value": "#" * 3000}, "y": {"value": "{a " * 3000}}}),
     "Dockerfile": "FROM " + "${A:-" * 5000 + "x" + "}" * 5000 + "\nRUN " + "$(" * 5000,
     "compose.yaml": "services:\n  a:\n    image: '" + "${A:-" * 3000 + "x" + "}" * 3000 + "'\n    extends: {service: a}\n",
