@@ -98,7 +98,10 @@ class Evidence:
             g = p.align
             other = Alignment(g.b, g.a, g.only_b, g.only_a, g.step_b, g.step_a, g.place_b, g.place_a)
             turned.append(dataclasses.replace(p, a=p.b, b=p.a, align=other))
-        return Evidence(turned)
+        other_way = Evidence(turned)
+        if "tree" in self.__dict__:  # the same modules in the same order
+            other_way.tree = [dataclasses.replace(n, alone_a=n.alone_b, alone_b=n.alone_a) for n in self.tree]
+        return other_way
 
     # modules
 

@@ -17,6 +17,8 @@ RELATIONS = {
     "same": ("=", "good"), "reordered": ("⇄", "warn"), "changed": ("~", "bad"), "other": ("✗", "bad"), "differs": ("≠", "bad"),
 }  # fmt: skip
 _SAMPLES = 24
+_AHEAD = 100
+"""batches whose samples are compared before the view opens; the others when they are seen"""
 
 
 class DataView(View):
@@ -35,6 +37,8 @@ class DataView(View):
 
     def prepare(self) -> None:
         self._batches = self.evidence.batches if self.evidence is not None else []
+        for batch in [b for b in self._batches if b.differing][:_AHEAD]:
+            self._relation(batch)
 
     def every(self) -> list[Any]:
         return [*self.differences(), *(b for b in self._batches if self.everything or b.differing)]

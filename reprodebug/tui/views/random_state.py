@@ -17,7 +17,7 @@ from reprodebug.tui.views.base import MARKS, View, difference_row
 
 _LEAD = 2
 """equal looks that are shown before the states part"""
-_LOOK_AHEAD = 400_000
+_LOOK_AHEAD = 100_000
 """draws to look ahead when those between two states are counted for a row"""
 
 
@@ -51,6 +51,7 @@ class RandomStateView(View):
         super().__init__(comparison, evidence)
         self._all: list[Generator] = []
         self._open: set[str] = set()
+        self._distances: dict[str, tuple[str, str]] = {}
         self._draws: dict[tuple[int, int, int, int], str] = {}
 
     def prepare(self) -> None:
@@ -58,6 +59,7 @@ class RandomStateView(View):
             return
         pairs = self.evidence.pairs
         self._all = [Generator(pairs.index(p), s, tuple(self.evidence.observations(p, s))) for p, s in self.evidence.generators]
+        self._distances = {self._key(g): self._distance(g) for g in self._all if g.story.at >= 0}
         first = self.c.first
         for g in self._all:
             parted = g.story.at >= 0 and first is not None and self._judged(g) not in ("harmless", "")
@@ -245,21 +247,24 @@ class RandomStateView(View):
 
     def _apart(self, out: Page, g: Generator) -> None:
         """How far the states are apart where they part."""
+        if self._key(g) in self._distances:
+            out.field("apart", *self._distances[self._key(g)])
+
+    def _distance(self, g: Generator) -> tuple[str, str]:
+        """(sentence, colour): how far the states are apart where they part."""
         from reprodebug.diagnose.draws import apart
 
-        if g.story.at < 0 or self.evidence is None:
-            return
+        assert self.evidence is not None
         pair, s = self.evidence.pairs[g.process], g.story
         bodies = [t.state(k, int(r["lo"]), int(r["hi"])) for t, k, r in ((pair.a, s.number_a, s.row_a), (pair.b, s.number_b, s.row_b))]
         if bodies[0] is None or bodies[1] is None:
-            out.field("apart", "unknown: the states were not kept whole")
-            return
-        n, how = apart(s.name, s.algorithm, bodies[0], bodies[1], limit=_LOOK_AHEAD)
+            return "unknown: the states were not kept whole", ""
+        n, how = apart(s.name, s.algorithm, bodies[0], bodies[1], limit=10 * _LOOK_AHEAD)
         if n is None:
-            out.field("apart", f"unknown: {how.reason}")
-        else:
-            ahead = "B" if n > 0 else "A"
-            out.field("apart", f"{ahead} is {abs(n):,} {how.unit} ahead where they part" if n else f"0 {how.unit}: {how.reason}", "warn")
+            return f"unknown: {how.reason}", ""
+        if n == 0:
+            return f"0 {how.unit}: {how.reason}", "warn"
+        return f"{'B' if n > 0 else 'A'} is {abs(n):,} {how.unit} ahead where they part", "warn"
 
     def _timeline(self, g: Generator, width: int) -> Text:
         """One character for each look: equal or not."""
