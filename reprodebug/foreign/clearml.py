@@ -64,7 +64,7 @@ def read(tree: Tree, place: str) -> Record:
                     if full not in z.namelist():
                         return None
                     info = z.getinfo(full)
-                    if info.file_size > _MAX or info.file_size > 16 << 20 and info.file_size > 500 * max(1, info.compress_size):
+                    if info.file_size > _MAX or (info.file_size > 16 << 20 and info.file_size > 500 * max(1, info.compress_size)):
                         raise Unreadable(f"{name} in {place} unpacks to {info.file_size >> 20} MiB")
                     with z.open(full) as f:
                         return f.read(_MAX)

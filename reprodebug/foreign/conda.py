@@ -126,7 +126,9 @@ def _list_json(tree: Tree, place: str, record: Record) -> None:
             if row.get("channel") == "pypi":
                 record.package(row["name"], str(row.get("version")), place)
             else:
-                package(record, row["name"], str(row.get("version")), str(row.get("build_string") or ""), place, str(row.get("channel") or ""))
+                package(
+                    record, row["name"], str(row.get("version")), str(row.get("build_string") or ""), place, str(row.get("channel") or "")
+                )
 
 
 def _list(tree: Tree, place: str, record: Record) -> None:

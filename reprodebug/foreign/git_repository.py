@@ -36,12 +36,25 @@ def find(tree: Tree) -> list[str]:
         return found
     if os.path.exists(os.path.join(tree.root, ".git")):
         return [*found, "@work"]
-    inner = sorted((f[: -len("/.git/HEAD")] for f in tree.files if f.endswith("/.git/HEAD") and f.count("/") <= 4), key=lambda f: f.count("/"))
+    inner = sorted(
+        (f[: -len("/.git/HEAD")] for f in tree.files if f.endswith("/.git/HEAD") and f.count("/") <= 4), key=lambda f: f.count("/")
+    )
     found += [f"@work/{inner[0]}"] if inner else []
     return found or [f for f in tree.files if f in _COMMIT_FILES and _commit_in(tree, f)][:1]
 
 
-_COMMIT_FILES = ("HEAD", "commit.txt", "COMMIT", "git_commit.txt", "git_hash.txt", "git-commit.txt", "GIT_COMMIT", "commit", "git_sha.txt", "git.txt")
+_COMMIT_FILES = (
+    "HEAD",
+    "commit.txt",
+    "COMMIT",
+    "git_commit.txt",
+    "git_hash.txt",
+    "git-commit.txt",
+    "GIT_COMMIT",
+    "commit",
+    "git_sha.txt",
+    "git.txt",
+)
 
 
 def _commit_in(tree: Tree, name: str) -> str:

@@ -161,4 +161,3 @@ def _hashes(record: Record, key: str, row: dict[str, Any], meta: dict[str, Any],
     plain = sorted({h.lower() for h in found if isinstance(h, str)})
     if plain:
         record.add("environment", f"package-hash/{key}", plain[:_MOST_HASHES], place)
-

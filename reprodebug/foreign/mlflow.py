@@ -101,9 +101,7 @@ def _database(tree: Tree, name: str, wanted: str, record: Record) -> str:
             raise Unreadable(f"{name} holds no run" + (f" {wanted}" if wanted else ""))
         run = str(rows[0][0])
         if len(rows) > 1:
-            record.notes.append(
-                f"{name} holds {len(rows)} runs: the newest finished one, {run[:8]}, was read; name another as PATH#RUN_ID"
-            )
+            record.notes.append(f"{name} holds {len(rows)} runs: the newest finished one, {run[:8]}, was read; name another as PATH#RUN_ID")
         if str(rows[0][1]) not in ("FINISHED", "3"):
             record.notes.append(f"the run {run[:8]} did not finish ({rows[0][1]})")
         for key, value in db.execute("select key, value from params where run_uuid = ?", (run,)):
@@ -180,7 +178,9 @@ def _files(tree: Tree, run: str, record: Record) -> str:
     store = posixpath.dirname(posixpath.dirname(run))
     siblings = [r for r in runs(tree) if run and posixpath.dirname(posixpath.dirname(r)) == store]
     if len(siblings) > 1:
-        record.notes.append(f"{store or '.'} holds {len(siblings)} runs: {posixpath.basename(run)[:8]} was read; name another as PATH#RUN_ID")
+        record.notes.append(
+            f"{store or '.'} holds {len(siblings)} runs: {posixpath.basename(run)[:8]} was read; name another as PATH#RUN_ID"
+        )
     if str(meta.get("status", "3")) not in ("3", "FINISHED"):
         record.notes.append(f"the run {posixpath.basename(run)[:8] or '.'} did not finish")
     seen: list[Any] = [None, []]

@@ -33,7 +33,11 @@ def find(tree: Tree) -> list[str]:
     found = []
     for f in tree.files:
         leaf = f.rsplit("/", 1)[-1].lower()
-        if ("env" in leaf or leaf.endswith(".txt")) and not leaf.endswith((".py", ".md", ".json", ".yaml", ".yml")) and tree.size(f) < 1 << 20:
+        if (
+            ("env" in leaf or leaf.endswith(".txt"))
+            and not leaf.endswith((".py", ".md", ".json", ".yaml", ".yml"))
+            and tree.size(f) < 1 << 20
+        ):
             if re.search(rb"(^|\0|\n)(export )?PACH_(JOB|OUTPUT_COMMIT|DATUM)_ID=", tree.read(f, 1 << 16)):
                 found.append(f)
             continue

@@ -16,7 +16,11 @@ def find(tree: Tree) -> list[str]:
         f
         for f in tree.files
         if f.rsplit("/", 1)[-1] == ".python-version"
-        or (f.rsplit("/", 1)[-1] == "version" and ("pyenv" in f or "pyenv" in tree.root or tree.single or f == "version") and _versions(tree, f))
+        or (
+            f.rsplit("/", 1)[-1] == "version"
+            and ("pyenv" in f or "pyenv" in tree.root or tree.single or f == "version")
+            and _versions(tree, f)
+        )
     ]
 
 

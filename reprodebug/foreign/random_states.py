@@ -39,7 +39,9 @@ def read(tree: Tree, place: str) -> Record:
     record = Record(NAME, place)
     prefix = key_of(place, "")[:-1]
     for name, (algorithm, body) in states(tree, place).items():
-        record.add("environment", f"{prefix}/{name}", f"{_told(name, algorithm, body)}sha256:{hashlib.sha256(body).hexdigest()[:12]}", place)
+        record.add(
+            "environment", f"{prefix}/{name}", f"{_told(name, algorithm, body)}sha256:{hashlib.sha256(body).hexdigest()[:12]}", place
+        )
     loaded = _load(tree, place)
     if isinstance(loaded, dict) and isinstance(loaded.get("step"), int):
         record.add("config", f"{prefix}/step", loaded["step"], place)

@@ -337,7 +337,9 @@ def _in_order(group: Any) -> list[str]:
     return sorted(group.keys(), key=place)
 
 
-_NO_WEIGHTS = re.compile(r"(^|/)(rng_state[\w.]*|random_states_\d+|optimizer|scheduler|scaler|training_args)\.(pth?|bin|pkl)$|(^|/)(\.git|\.dvc|\.aim|site-packages)/")
+_NO_WEIGHTS = re.compile(
+    r"(^|/)(rng_state[\w.]*|random_states_\d+|optimizer|scheduler|scaler|training_args)\.(pth?|bin|pkl)$|(^|/)(\.git|\.dvc|\.aim|site-packages)/"
+)
 _MOST_FILES, MOST_BYTES = 2000, 8 << 30
 """looked at below a folder; bytes of both sides that are read without being asked for"""
 

@@ -102,7 +102,7 @@ def test_compose_files_that_mean_the_same_are_equal(tmp_path: Path) -> None:
 def test_compose_is_read_with_its_override_and_variables(tmp_path: Path) -> None:
     files = {"compose.yaml": COMPOSE, ".env": "TAG=2.0\n", "compose.override.yaml": "services: {train: {environment: {SEED: 2}, env_file: [more.env]}}\n",
              "more.env": "EXTRA=yes\nSEED=9\n"}  # fmt: skip
-    _, found = compared(tmp_path, {"compose.yaml": COMPOSE}, {k: v for k, v in files.items()})
+    _, found = compared(tmp_path, {"compose.yaml": COMPOSE}, dict(files))
     assert found["services/train/image"] == ("team/train:1.0", "team/train:2.0")
     assert found["services/train/env/SEED"] == ("1", "2")
     assert found["services/train/env/EXTRA"][1] == "yes"
@@ -171,16 +171,29 @@ def image(text: str, labels: dict[str, str]) -> bytes:
 
 
 def test_definition_inspect_dump_and_image_say_the_same(tmp_path: Path) -> None:
-    dump = {"data": {"attributes": {"deffile": definition(), "labels": {"Team": "vision", "org.label-schema.build-date": "Monday"}}}, "type": "container"}
-    sources: dict[str, str | bytes] = {"toy.def": definition(), "inspect.json": json.dumps(dump), "toy.sif": image(definition(), {"Team": "vision"})}
-    wanted = {"container:FROM": "ubuntu:22.04", "environment:package/numpy": "1.26.4", "container:env/OMP_NUM_THREADS": "4", "container:label/Team": "vision"}
+    dump = {
+        "data": {"attributes": {"deffile": definition(), "labels": {"Team": "vision", "org.label-schema.build-date": "Monday"}}},
+        "type": "container",
+    }
+    sources: dict[str, str | bytes] = {
+        "toy.def": definition(),
+        "inspect.json": json.dumps(dump),
+        "toy.sif": image(definition(), {"Team": "vision"}),
+    }
+    wanted = {
+        "container:FROM": "ubuntu:22.04",
+        "environment:package/numpy": "1.26.4",
+        "container:env/OMP_NUM_THREADS": "4",
+        "container:label/Team": "vision",
+    }
     for name, content in sources.items():
         found = facts(put(tmp_path / name, {name: content}), "Apptainer")
         assert {k: found.get(k) for k in wanted} == wanted, name
 
 
 @pytest.mark.parametrize(
-    ("change", "key"), [({"base": "ubuntu:24.04"}, "FROM"), ({"numpy": "2.0.1"}, "package/numpy"), ({"threads": "8"}, "env/OMP_NUM_THREADS")]
+    ("change", "key"),
+    [({"base": "ubuntu:24.04"}, "FROM"), ({"numpy": "2.0.1"}, "package/numpy"), ({"threads": "8"}, "env/OMP_NUM_THREADS")],
 )
 def test_each_change_of_an_image_is_told(change: dict[str, str], key: str, tmp_path: Path) -> None:
     _, found = compared(tmp_path, {"toy.sif": image(definition(), {})}, {"toy.sif": image(definition(**change), {})})

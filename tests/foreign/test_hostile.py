@@ -214,7 +214,9 @@ def test_mutated_aim_repositories(tmp_path: Path) -> None:
     meta, series = aim._databases(tree, [place, f".aim/seqs/chunks/{run}"])
     rng = random.Random(3)
     for _ in range(ROUNDS):
-        rows = [(mutated(k, rng), v) if rng.random() < 0.1 else (k, mutated(v, rng)) if rng.random() < 0.1 else (k, v) for k, v in meta[:80]]
+        rows = [
+            (mutated(k, rng), v) if rng.random() < 0.1 else (k, mutated(v, rng)) if rng.random() < 0.1 else (k, v) for k, v in meta[:80]
+        ]
         aim._tree_of(rows, run)
         record = Record("Aim", "x")
         aim._series(record, aim._tree_of([(mutated(k, rng), v) if rng.random() < 0.3 else (k, v) for k, v in series[:60]], run), {}, run)
@@ -368,7 +370,7 @@ def test_arrays_that_were_never_written_do_not_fill_the_memory(tmp_path: Path) -
 
 DEEP = {
     "config.yaml": "[" * 100_000, "params.yaml": "{a: " * 50_000, "settings.json": "[" * 1_000_000, "settings.toml": "a = " + "[" * 100_000,
-    "conf/laughs.yaml": "a0: x\n" + "".join(f"a{n}: '{('${a%d}' % (n - 1)) * 10}'\n" for n in range(1, 25)),
+    "conf/laughs.yaml": "a0: x\n" + "".join(f"a{n}: '{f'${{a{n - 1}}}' * 10}'\n" for n in range(1, 25)),
     "task.json": json.dumps({"hyperparams": {}, "configuration": {"x": {"value": "#" * 3000}, "y": {"value": "{a " * 3000}}}),
     "Dockerfile": "FROM " + "${A:-" * 5000 + "x" + "}" * 5000 + "\nRUN " + "$(" * 5000,
     "compose.yaml": "services:\n  a:\n    image: '" + "${A:-" * 3000 + "x" + "}" * 3000 + "'\n    extends: {service: a}\n",
