@@ -176,26 +176,27 @@ def _package(name: str, a: Joined, b: Joined) -> tuple[Difference | None, int]:
         if not _known_to_be_absent(*key, left, right, a, b):
             return None, 0
         severity, reason = _rated(*key, left, right, a, b)
-        p, q = (ABSENT if side is None else shown(side[0].value) for side in (left, right))
-        return Difference(*key, p, q, severity, reason), 0
+        x, y = (ABSENT if side is None else shown(side[0].value) for side in (left, right))
+        return Difference(*key, x, y, severity, reason), 0
     systems = " and ".join(dict.fromkeys([x[2] for x in (left, right) if x] + [x[1] for own in (here, there) for x in own.values()][:2]))
     versions = [side[0].value if side is not None else None for side in (left, right)]
-    if left is not None and right is not None and not same(key[0], key[1], versions[0], versions[1], min(left[1], right[1])):
+    if left is not None and right is not None and not same(*key, versions[0], versions[1], min(left[1], right[1])):
         severity, reason = _rated(*key, left, right, a, b)
-        return Difference(*key, shown(versions[0]), shown(versions[1]), severity, reason), 1
+        x, y = shown(versions[0]), shown(versions[1])
+        return Difference(*key, x, y, severity, reason), 1
     for aspect in ("commit", "build", "hash", "edited", "origin", "extras", "channel"):
-        x, y = here.get(aspect), there.get(aspect)
-        if x is None or y is None:
-            other, records = (b, y or x) if y is None else (a, y)
-            if not (aspect in ("edited", "commit", "extras") and records is not None and records[1] in other.systems):
+        p, q = here.get(aspect), there.get(aspect)
+        if p is None or q is None:
+            known, other = (q, a) if p is None else (p, b)
+            if not (aspect in ("edited", "commit", "extras") and known is not None and known[1] in other.systems):
                 continue  # the other side's systems do not record it
-        elif _same_aspect(aspect, x[0].value, y[0].value):
+        elif _same_aspect(aspect, p[0].value, q[0].value):
             if aspect == "commit":
                 return None, 1  # one commit, from wherever it came
             continue
-        p, q = (_told(v, aspect, own[0].value if own is not None else None) for v, own in zip(versions, (x, y), strict=True))
-        severity, reason = _rated_package(name, aspect, x, y)
-        return Difference(*key, p, q, severity, f"{reason} ({systems})"), 1
+        told = [_told(v, aspect, own[0].value if own is not None else None) for v, own in zip(versions, (p, q), strict=True)]
+        severity, reason = _rated_package(name, aspect, p, q)
+        return Difference(*key, told[0], told[1], severity, f"{reason} ({systems})"), 1
     return None, 1
 
 

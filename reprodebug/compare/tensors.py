@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 
@@ -63,13 +62,11 @@ def compare_tensors(a: Tensors, b: Tensors, tolerance: Tolerance | None = None) 
         layers=tuple(layers), differences=tuple(lonely),
         counts=Counts(compared, len(layers), len(a.names) - len(common), len(b.names) - len(common), len(unread)),
         coverage=Coverage(compared / max(1, len(a.names) + len(b.names) - len(common)), tuple(unread)),
-        not_recorded=(
-            *said, *([a.order] if a.order and a.dump else []),
-            "a tensor file says neither where a difference came from nor what surrounded the run: record both with `reprodebug capture`",
-        ),
+        not_recorded=(*said, *([a.order] if a.order and a.dump else []), _SAYS_LITTLE),
     )  # fmt: skip
 
 
+_SAYS_LITTLE = "a tensor file says neither where a difference came from nor what surrounded the run: record both with `reprodebug capture`"
 _WRAPPERS = re.compile(r"(?:^|(?<=[./]))(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 
 
@@ -110,7 +107,8 @@ def _unique(names: Sequence[str], short: dict[str, str]) -> dict[str, str]:
 
 def _start(names: Sequence[str]) -> str:
     """What all names begin with, up to a separator."""
-    common = os.path.commonprefix(list(names))  # noqa: RUF071 - character by character is what is wanted: names, no paths
+    first, last = min(names), max(names)
+    common = first[: next((n for n, (x, y) in enumerate(zip(first, last, strict=False)) if x != y), min(len(first), len(last)))]
     return common[: max(common.rfind("."), common.rfind("/")) + 1]
 
 

@@ -41,7 +41,8 @@ def find(tree: Tree) -> list[str]:
         name = tree.files[0]
         own = name.endswith((".yaml", ".yml", ".json", ".toml")) or _DOTENV.search(name)
         return [name] if own and not _NOT.search(name) and not _elsewhere(tree, name) else []
-    found = [f for f in tree.files if (_NAME.search(f) or _DOTENV.search(f)) and not _NOT.search(f) and tree.size(f) <= _LARGEST]
+    written = [f for f in tree.files if f.endswith((".yaml", ".yml", ".json", ".toml")) or ".env" in f]
+    found = [f for f in written if (_NAME.search(f) or _DOTENV.search(f)) and not _NOT.search(f) and tree.size(f) <= _LARGEST]
     return [f for f in found if not _elsewhere(tree, f)][:_MOST]
 
 

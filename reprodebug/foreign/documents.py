@@ -28,7 +28,8 @@ def find(tree: Tree) -> list[str]:
     found += [
         f
         for f in tree.files
-        if _REPRODUCE.search(f) or (_RELEASE.search(f) and re.search(rb"^\s*[-*] \[[ xX]\]", tree.read(f, 1 << 18), re.M))
+        if f.lower().endswith((".md", ".markdown", ".rst", ".txt"))
+        and (_REPRODUCE.search(f) or (_RELEASE.search(f) and re.search(rb"^\s*[-*] \[[ xX]\]", tree.read(f, 1 << 18), re.M)))
     ]
     return list(dict.fromkeys(found))
 

@@ -6,6 +6,7 @@ Parquet is read by DuckDB, an extra (``reprodebug[parquet]``). Sources: neptune-
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any
 
 from reprodebug.foreign.protocol import Record, Unreadable
@@ -55,6 +56,7 @@ def read(tree: Tree, place: str) -> Record:
 
 
 def _row(record: Record, row: dict[str, Any], place: str) -> None:
+    row = {k: float(v) if isinstance(v, Decimal) else v for k, v in row.items()}
     name = str(row.get("attribute_path") or row.get("attribute_name") or "")
     kind = str(row.get("attribute_type") or "")
     if not name or name.startswith(("sys/", "monitoring/", "runtime/")):

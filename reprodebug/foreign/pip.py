@@ -66,7 +66,7 @@ def read(tree: Tree, place: str) -> Record:
     lines = list(_lines(tree, place, set(), record))
     pinned = sum("==" in line.partition(";")[0] or "@" in line for _, line, _ in lines)
     frozen = "freeze" in place or "pip_list" in place or "pip-list" in place or _frozen(tree, place)
-    record.rank = (3 if (frozen and not _NAMES.search(place)) or "freeze" in place else 2) if lines and pinned == len(lines) else 1
+    record.rank = (3 if "freeze" in place or (frozen and not _NAMES.search(place)) else 2) if lines and pinned == len(lines) else 1
     for source, line, editable in lines:
         requirement(record, line, source, editable=editable)
     return record

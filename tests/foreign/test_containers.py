@@ -102,7 +102,7 @@ def test_compose_files_that_mean_the_same_are_equal(tmp_path: Path) -> None:
 def test_compose_is_read_with_its_override_and_variables(tmp_path: Path) -> None:
     files = {"compose.yaml": COMPOSE, ".env": "TAG=2.0\n", "compose.override.yaml": "services: {train: {environment: {SEED: 2}, env_file: [more.env]}}\n",
              "more.env": "EXTRA=yes\nSEED=9\n"}  # fmt: skip
-    _, found = compared(tmp_path, {"compose.yaml": COMPOSE}, files)
+    _, found = compared(tmp_path, {"compose.yaml": COMPOSE}, dict(files))
     assert found["services/train/image"] == ("team/train:1.0", "team/train:2.0")
     assert found["services/train/env/SEED"] == ("1", "2")
     assert found["services/train/env/EXTRA"][1] == "yes"

@@ -549,3 +549,136 @@ def test_many_facts_and_points_are_compared_quickly(tmp_path: Path) -> None:
     found = compare_records(*sides)
     assert {d.key for d in found.differences} == {"p7", "loss"}
     assert next(d for d in found.differences if d.key == "loss").reason == "first differs at step 99000"
+
+
+# what the bulk readers, the choice of runs and the extras must hold
+
+
+def test_event_files_read_in_bulk_say_what_record_by_record_reading_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loops that begin, change their tags and steps that grow over the widths of a varint: rounds taken at once lose and invent nothing."""
+    import random
+
+    from reprodebug.foreign import tensorboard
+
+    rng = random.Random(1)
+    data, truth = b"", {}
+    for step in range(0, 40_000, 7):
+        for tag in ["loss", "acc"] + (["lr"] if 9_000 < step < 20_000 else []) + (["odd"] if rng.random() < 0.002 else []):
+            value = struct.unpack("<f", struct.pack("<f", rng.random()))[0]
+            wall = field(1, b"")[:0] + b"\x09" + struct.pack("<d", rng.random())
+            data += event(wall + field(2, step) + field(5, field(1, field(1, tag.encode()) + field(2, value))))
+            truth.setdefault(tag, {})[step] = value
+    put(tmp_path, {"events.out.tfevents.1.h.1.0": data})
+    taken: list[int] = []
+    inner = tensorboard._rounds
+    monkeypatch.setattr(tensorboard, "_rounds", lambda *a: taken.append(inner(*a)) or taken[-1])
+    found = {k[8:]: v for k, v in facts(tmp_path).items() if k.startswith("metrics:")}
+    assert found == truth
+    assert sum(taken) > len(data) // 2, "most of it was read in bulk"
+
+
+def test_wandb_histories_that_change_their_keys(tmp_path: Path) -> None:
+    from reprodebug.foreign import _wire, wandb
+
+    log = wandb_log({"lr": 1}, [n / 7 for n in range(50)])
+    put(tmp_path, {"wandb/offline-run-20250101_000000-abc/run-abc.wandb": log})
+    assert facts(tmp_path)["metrics:loss"] == {n: n / 7 for n in range(50)}
+    history = wandb._History(Record("x", "y"))
+    raws = [r for r in _wire.leveldb_records(log, 7) if r[:1] == b"\x12"]
+    assert [history.take(r) for r in raws] == [None, *range(1, 50)], "the first one teaches the layout"
+
+
+def test_a_run_of_several_can_be_named(tmp_path: Path) -> None:
+    a, b = "1" * 32, "2" * 32
+    put(tmp_path / "both", mlflow_files(a, "0.1", start=1) | mlflow_files(b, "0.2", start=9))
+    both = str(tmp_path / "both")
+    assert [(d.a, d.b) for d in api.compare(f"{both}#111", f"{both}#2222").differences] == [("0.1", "0.2")]
+    assert api.compare(f"{both}/mlruns/0/{a}", f"{both}#{a}").verdict == "identical"
+    with pytest.raises(Exception, match="holds no run 77"):
+        api.compare(f"{both}#77", both)
+
+
+def test_installed_files_that_were_edited_are_found_by_their_record(tmp_path: Path) -> None:
+    import base64
+    import hashlib
+
+    def environment(body: str) -> dict[str, str | bytes]:
+        site = ".venv/lib/python3.11/site-packages"
+        digest = base64.urlsafe_b64encode(hashlib.sha256(b"x = 1\n").digest()).rstrip(b"=").decode()
+        return {
+            ".venv/pyvenv.cfg": "version = 3.11.7\n", f"{site}/tool/core.py": body, f"{site}/tool-1.0.dist-info/METADATA": "Name: tool\nVersion: 1.0\n\n",
+            f"{site}/tool-1.0.dist-info/RECORD": f"tool/core.py,sha256={digest},6\ntool/gone.py,sha256={digest},6\ntool-1.0.dist-info/RECORD,,\n",
+        }  # fmt: skip
+
+    comparison, found = compared(tmp_path, environment("x = 1\n"), environment("x = 2\n"))
+    assert found["package/tool"][0] == "1.0" and "edited: tool/core.py" in found["package/tool"][1]
+    assert len(comparison.causes) == 1 and "gone.py" not in json.dumps(comparison.to_json())
+
+
+def test_locks_tell_other_bytes_and_the_selected_branch(tmp_path: Path) -> None:
+    poetry = '[[package]]\nname = "tool"\nversion = "1.0"\ngroups = ["dev"]\nfiles = [{{file = "t.whl", hash = "sha256:{}"}}]\n[metadata]\nlock-version = "2.1"\ncontent-hash = "{}"\n'
+    comparison, found = compared(tmp_path, {"poetry.lock": poetry.format("aa", "1")}, {"poetry.lock": poetry.format("bb", "2")})
+    assert found == {"package/tool": ("1.0 (sha256:aa)", "1.0 (sha256:bb)")}
+    assert comparison.differences[0].reason.startswith("the same version, other bytes")
+    _, found = compared(
+        tmp_path / "2", {"poetry.lock": poetry.format("aa", "1")}, {"poetry.lock": poetry.replace('"1.0"', '"1.1"').format("bb", "2")}
+    )
+    assert found == {"package/tool": ("1.0", "1.1")}
+    old = '[[package]]\nname = "tool"\nversion = "{}"\ncategory = "main"\n[metadata]\nlock-version = "1.1"\n[metadata.files]\ntool = [{{file = "t.whl", hash = "sha256:aa"}}]\n'
+    comparison, _ = compared(tmp_path / "3", {"poetry.lock": old.format("1")}, {"poetry.lock": old.format("2")})
+    assert "group main" in comparison.differences[0].reason
+    uv = 'version = 1\nrequires-python = ">=3.10"\n' + "".join(
+        f'[[package]]\nname = "tool"\nversion = "{v}"\nresolution-markers = ["{m}"]\n'
+        for v, m in (("1.{}", "python_full_version < '3.11'"), ("2.{}", "python_full_version >= '3.11'"))
+    )
+    files = [{"uv.lock": uv.format(x, y), ".python-version": "3.12\n"} for x, y in ((0, 0), (0, 1), (1, 1))]
+    assert compared(tmp_path / "4", files[0], files[1])[1] == {"package/tool": ("2.0", "2.1")}
+    comparison, found = compared(tmp_path / "5", files[1], files[2])
+    assert not found and not comparison.causes and comparison.verdict == "identical"
+
+
+def test_what_both_sides_do_not_write_alike_is_no_consequence(tmp_path: Path) -> None:
+    def config(lr: str, warm: str) -> dict[str, str | bytes]:
+        return {"config.yaml": f"lr: {lr}\nwarm: {warm}\n"}
+
+    comparison, _ = compared(tmp_path, config("0.1", "${lr}"), config("0.2", "0.7"))
+    assert not any(d.reason.startswith("follows") for d in comparison.differences)
+
+
+def test_states_of_other_seeds_have_an_unknown_distance(tmp_path: Path) -> None:
+    import torch
+
+    for side, seed in (("a", 1), ("b", 2)):
+        (tmp_path / side).mkdir()
+        torch.save({"cpu": torch.Generator().manual_seed(seed).get_state()}, tmp_path / side / "rng_state.pth")
+    (difference,) = api.compare(str(tmp_path / "a"), str(tmp_path / "b")).differences
+    assert difference.key == "rng/torch" and "not known: the states come from different seeds" in difference.reason
+
+
+def test_exports_of_neptune(tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    columns = "project_id, run_id, attribute_path, attribute_type, step, int_value, float_value, string_value, bool_value"
+    for side, lr in (("a", 0.1), ("b", 0.2)):
+        folder = tmp_path / side / "exports" / "data" / "w_toy_1234"
+        folder.mkdir(parents=True)
+        rows = [
+            f"('w/toy', 'R-{side}', 'params/lr', 'float', null, null, {lr}, null, null)", f"('w/toy', 'R-{side}', 'params/n', 'int', null, 3, null, null, null)",
+            f"('w/toy', 'R-{side}', 'sys/id', 'string', null, null, null, 'R-{side}', null)",
+            *(f"('w/toy', 'R-{side}', 'loss', 'float_series', {n}, null, {lr if n > 1 else n}, null, null)" for n in range(4)),
+        ]  # fmt: skip
+        where = str(folder / f"R-{side}_part_0.parquet")
+        duckdb.sql(
+            f"copy (select * replace (step::decimal(18, 6) as step, float_value::double as float_value) from (values {', '.join(rows)}) t({columns})) to '{where}' (format parquet)"
+        )
+    comparison = api.compare(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert {d.key: d.reason for d in comparison.differences if d.section == "metrics"} == {"loss": "first differs at step 2"}
+    assert {d.key for d in comparison.differences if d.section != "metrics"} == {"params/lr"}
+
+
+@pytest.mark.parametrize(("module", "system", "extra"), [("rocksdict", "aim-killed", "reprodebug[aim]")])
+def test_a_missing_extra_is_named(module: str, system: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, module, None)
+    said = " ".join(n for r in read_all(str(Path(__file__).parent / "records" / system / "a")) for n in r.notes)
+    assert extra in said

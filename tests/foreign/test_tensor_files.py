@@ -146,7 +146,7 @@ def test_folders_are_compared_by_the_tensor_files_that_they_share(tmp_path: Path
     c = api.compare(str(tmp_path / "a"), str(tmp_path / "b"))
     assert c.first is not None and c.first.step == 1 and c.first.module.endswith("fc.output")
     for side in "ab":
-        (tmp_path / side / "config.yaml").write_text(f"lr: {(side == 'a' and 0.1) or 0.2}\n")
+        (tmp_path / side / "config.yaml").write_text(f"lr: {0.1 if side == 'a' else 0.2}\n")
     c = api.compare(str(tmp_path / "a"), str(tmp_path / "b"))
     assert c.first is not None and [d.key for d in c.differences] == ["lr"]
     assert c.causes and "lr" in c.causes[0].summary
