@@ -34,6 +34,7 @@ def run_compare(load: Loader) -> int:
 
         return _run(CompareApp(ahead))
     finally:
+        gc.unfreeze()
         gc.enable()
 
 

@@ -181,6 +181,12 @@ class BisectApp(ReprodebugApp):
         self.action_leave()
 
 
+def settle() -> None:
+    """What is loaded stays until the end: the collector, off until here, never walks it, so that no key waits for that."""
+    gc.freeze()
+    gc.enable()
+
+
 class CompareApp(ReprodebugApp):
     """Reads two runs in a thread, then shows their comparison."""
 
@@ -203,7 +209,7 @@ class CompareApp(ReprodebugApp):
     def on_loaded(self, message: Loaded) -> None:
         self.code = EXIT_CODES[message.comparison.verdict]
         self.switch_screen(CompareScreen(message.comparison, message.evidence))
-        self.call_after_refresh(gc.enable)  # see run_compare
+        self.call_after_refresh(settle)
 
     def on_failed(self, message: Failed) -> None:
         error = message.error

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from typing import ClassVar
@@ -113,21 +114,23 @@ class ZoomScreen(Screen[None]):
             return
         self.state, self._since, self.text, self._progress = "running", time.monotonic(), "", []
         width = min(self.size.width - 4, 120)
+        answer = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the thread; a pipe would fill up while stderr is read
         self._process = process = subprocess.Popen(
-            [sys.executable, "-m", "reprodebug", "zoom", *self.paths], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            [sys.executable, "-m", "reprodebug", "zoom", *self.paths], stdin=subprocess.DEVNULL, stdout=answer,
             stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="backslashreplace", start_new_session=True,
             env={**os.environ, "COLUMNS": str(width), "TERM": "dumb"},
         )  # fmt: skip
         app = self.app
 
         def read() -> None:
-            assert process.stdout is not None and process.stderr is not None
-            with process:
+            assert process.stderr is not None
+            with process, answer:
                 for line in process.stderr:
                     if app.is_running:
                         self.post_message(self.Said(line.rstrip()))
-                text = process.stdout.read()
-            code = process.wait()
+                code = process.wait()
+                answer.seek(0)
+                text = answer.read().decode("utf-8", "backslashreplace")
             if app.is_running:
                 self.post_message(self.Said(text, code))
 
