@@ -47,13 +47,18 @@ def stories(pair: Pair, limit: int | None = None) -> list[Story]:
         a, b = pair.a.rng[pair.a.rng["generator"] == n], pair.b.rng[pair.b.rng["generator"] == other]
         if len(a) == 0 or len(b) == 0 or len(seq_a) == 0:
             continue
-        # the state that holds at an event is the last row observed at or before it
-        at_a, at_b = np.searchsorted(a["seq"], seq_a, side="right") - 1, np.searchsorted(b["seq"], seq_b, side="right") - 1
+        # the state that holds at a record is the last one observed at or before it: it changes only where a row begins
+        from_a, from_b = np.searchsorted(seq_a, a["seq"]), np.searchsorted(seq_b, b["seq"])
+        begins = np.unique(np.concatenate((from_a, from_b)))
+        begins = begins[begins < len(seq_a)]
+        at_a, at_b = np.searchsorted(from_a, begins, side="right") - 1, np.searchsorted(from_b, begins, side="right") - 1
         known = (at_a >= 0) & (at_b >= 0)
         same = (a["lo"][at_a] == b["lo"][at_b]) & (a["hi"][at_a] == b["hi"][at_b])
         where = np.flatnonzero(known & ~same)
-        at = int(where[0]) if len(where) else -1
-        equal: Any = np.flatnonzero((known & same)[: max(at, 0)])
+        parting = int(where[0]) if len(where) else len(begins)
+        at = int(begins[parting]) if len(where) else -1
+        equal = np.flatnonzero((known & same)[:parting])
+        ends_of = np.append(begins[1:], len(seq_a)) - 1
         ends = [int(seq[min(limit, len(seq) - 1)]) if limit is not None else int(seq[-1]) for seq in (seq_a, seq_b)]
         used = [_used(rows[rows["seq"] <= end], algorithm, name) for rows, end in ((a, ends[0]), (b, ends[1]))]
         found.append(
@@ -63,9 +68,9 @@ def stories(pair: Pair, limit: int | None = None) -> list[Story]:
                 n,
                 other,
                 at,
-                int(equal[-1]) if len(equal) else -1,
-                a[at_a[at]] if at >= 0 else None,
-                b[at_b[at]] if at >= 0 else None,
+                int(ends_of[equal[-1]]) if at >= 0 and len(equal) else -1,
+                a[at_a[parting]] if at >= 0 else None,
+                b[at_b[parting]] if at >= 0 else None,
                 used[0],
                 used[1],
             )

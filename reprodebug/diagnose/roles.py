@@ -41,19 +41,20 @@ class _Judge:
 
         self._s = s
         pair = s.pair
-        self._wrong = set(pair.align.a[pair.mismatch].tolist())
-        """A's positions of records that differ"""
+        mismatched = pair.align.a[pair.mismatch]
+        self._wrong = np.zeros(len(pair.a.events), bool)
+        """of each of A's records, whether it differs"""
+        self._wrong[mismatched] = True
         self._partnered = np.zeros(len(pair.a.events), bool)
         self._partnered[pair.align.a] = True
         self._events = pair.a.events
         self._sites = pair.a.sites
         self._step = pair.align.step_a
         self._first_by_step: dict[int, int] = {}
-        for index in pair.align.a[pair.mismatch].tolist():
-            self._first_by_step.setdefault(int(self._step[index]), index)
-        kinds = self._events["kind"]
-        parameters = pair.align.a[pair.mismatch]
-        changed = parameters[kinds[parameters] == Kind.PARAMETER]
+        steps = self._step[mismatched]
+        for at in np.flatnonzero(np.diff(steps, prepend=steps[:1] - 1)).tolist():  # where another step begins
+            self._first_by_step.setdefault(int(steps[at]), int(mismatched[at]))
+        changed = mismatched[self._events["kind"][mismatched] == Kind.PARAMETER]
         self._parameters_from = int(changed[0]) if len(changed) else len(self._events)
         """from this record on parameters differ"""
 
@@ -82,7 +83,7 @@ class _Judge:
     def _same_batch(self, index: int) -> bool:
         before = self._events[index - 1] if index else None
         same = before is not None and before["site"] != self._events[index]["site"] and before["kind"] == Kind.DATA
-        return bool(same and index - 1 in self._wrong)
+        return bool(same and self._wrong[index - 1])
 
     def _data_before(self, index: int) -> bool:
         first = self._first_by_step.get(int(self._step[index]), index)
@@ -106,10 +107,10 @@ class _Judge:
                 continue
             if site[1] == module and other["flags"] & Flag.INPUT and other["call"] == e["call"]:
                 seen = seen or bool(self._partnered[k])
-                if k in self._wrong:
+                if self._wrong[k]:
                     return "carrier"
                 break
-            if site[1] != module and site[1].startswith(prefix) and k in self._wrong:
+            if site[1] != module and site[1].startswith(prefix) and self._wrong[k]:
                 return "carrier"
         return "source" if seen else "carrier" if carried else "unexplained"
 
@@ -123,7 +124,7 @@ class _Judge:
             site = self._sites[other["site"]]
             if site[:2] == (root, module) and site[3] == f"{name}.grad":
                 seen = bool(self._partnered[k])
-                if k in self._wrong:
+                if self._wrong[k]:
                     return "carrier"
             if int(other["step"]) < int(e["step"]):
                 break
