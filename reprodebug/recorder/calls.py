@@ -211,15 +211,21 @@ class Calls:
             if len(self._output_digests) > 256:
                 self._output_digests.clear()
             self._output_digests.add(known[0])
+            device = self._fingerprint.device
+            if device is not None and device.is_token(known[0]):
+                device.outermost.add(known[0])
         if same:
             return  # a container hands on its last child's output: one gradient, one record
         thread.last = weakref.ref(t)
         thread.last_version = t._version
         thread.last_known = known
         thread.last_address = 0
-        if known[2] == 0 and t.layout is self._strided and t.is_cpu and t.nbytes >= _WORTH_BYTES:  # a sparse one has no nbytes
-            thread.last_address = address = t.data_ptr()
-            thread.last_head = self._fingerprint.head(address)
+        if known[2] == 0 and t.layout is self._strided:  # a sparse one has no nbytes
+            if not t.is_cpu:
+                thread.last_address = -t.data_ptr()
+            elif t.nbytes >= _WORTH_BYTES:
+                thread.last_address = address = t.data_ptr()
+                thread.last_head = self._fingerprint.head(address)
         if requires_grad and flags & _F_GRAD:
             node = t.grad_fn
             if node is not None:  # a hook on the node sees what a hook on the tensor sees, for less
@@ -229,12 +235,16 @@ class Calls:
         """The fingerprint of ``t``; not read again when it is the very output that this thread recorded last, unchanged.
 
         Unchanged: the same object, version counter and address, and the same first bytes (writes through ``.data`` or
-        NumPy do not move the counter). Small tensors are always read.
+        NumPy do not move the counter). Small tensors are always read. On an accelerator the first bytes are not at hand: a
+        kernel that writes to the very tensor between two modules without telling torch shows one record late.
         """
         last = thread.last
         if last is not None and last() is t and thread.last_version == t._version:
             address = thread.last_address
-            if address and address == t.data_ptr() and self._fingerprint.head(address) == thread.last_head:
+            if address > 0:
+                if address == t.data_ptr() and self._fingerprint.head(address) == thread.last_head:
+                    return thread.last_known  # type: ignore[no-any-return]
+            elif address and address == -t.data_ptr():
                 return thread.last_known  # type: ignore[no-any-return]
         return self._fingerprint.at(t, site)
 
@@ -288,8 +298,8 @@ class Calls:
                 continue
             scalar = t.numel() == 1
             _, seq = self._record(t, self._writer.site("loss", "", "", f"loss.{n}"), _LOSS, _FORWARD, _F_SCALAR if scalar else 0)
-            if scalar and t.device.type == "cpu" and not self._guest.detail.wanted:
-                self._guest.detail.value(t, seq)
+            if scalar and not self._guest.detail.wanted:
+                self._guest.value(t, seq)
         self._guest.boundary()
 
 
