@@ -11,6 +11,7 @@ from reprodebug._base.errors import NothingComparable
 from reprodebug._base.text import plural
 from reprodebug.compare import align as alignment
 from reprodebug.compare import coverage as seen
+from reprodebug.compare import devices
 from reprodebug.compare.before import equal_before
 from reprodebug.compare.generators import random_state_differences
 from reprodebug.compare.history import history_differences
@@ -56,6 +57,8 @@ class Pair:
     mismatch: Any
     """int64[m]: positions in the alignment whose two records differ"""
     unobserved: int
+    unlike: int = 0
+    """of these: records whose fingerprints were made by different algorithms, on another kind of device"""
 
     def first(self) -> int | None:
         """Position in the alignment of the first difference that counts; None when there is none."""
@@ -190,6 +193,7 @@ def _pair(rank: int, ordinal: int, a: Trace, b: Trace) -> Pair:
     import numpy as np
 
     found = alignment.align(a, b)
+    a, b, unlike = devices.apart(a, b, found)
 
     def both(name: str) -> tuple[Any, Any]:
         if len(found.a) == len(a.events) == len(b.events):  # every record has its partner at its own place
@@ -200,7 +204,7 @@ def _pair(rank: int, ordinal: int, a: Trace, b: Trace) -> Pair:
     blind = ((flags_a | flags_b) & Flag.UNOBSERVED) != 0
     (lo_a, lo_b), (hi_a, hi_b) = both("lo"), both("hi")
     different = ((lo_a != lo_b) | (hi_a != hi_b)) & ~blind
-    return Pair(rank, ordinal, a, b, found, np.flatnonzero(different), int(blind.sum()))
+    return Pair(rank, ordinal, a, b, found, np.flatnonzero(different), int(blind.sum()), unlike)
 
 
 def _divergence(pair: Pair, at: int, tolerance: Tolerance, with_numbers: bool = True) -> Divergence:
@@ -365,6 +369,12 @@ def _verdict(
             if not any(state is False for state in states):
                 return "divergent", f"{where}; the tolerance cannot be judged: tensors were not kept (record with --level full)"
         return "divergent", where
+    unlike = sum(p.unlike for p in pairs)
+    if unlike > counts.compared:
+        return "incomparable", (
+            f"{unlike:,} of {counts.compared + counts.unobserved:,} records lay on an accelerator in one run only: their fingerprints are made"
+            " by different algorithms and cannot be compared; what could be compared is equal"
+        )
     beyond = sum(int((p.a.events["phase"][p.align.a] != Phase.INIT).sum()) for p in pairs)
     if counts.compared == 0 or beyond == 0:
         only = "nothing but the initial parameters" if counts.compared else "no record"

@@ -40,7 +40,7 @@ class Optimizers:
         self.guest = guest
         self._known: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
         self._count = 0
-        self._meta = -1
+        self._meta = self._device_meta = -1
 
     @property
     def known(self) -> bool:
@@ -153,7 +153,9 @@ class Optimizers:
                 parts.append(f"{key}={value!r}".encode()[:4096])
         device = fingerprint.device
         digest = NOTHING if flags else device.combined(parts) if device is not None else fingerprint._digest(b"".join(parts))
-        self._event(site, flags, digest)
+        if self._device_meta < 0:  # says that this fingerprint was made in another way than one of bytes in main memory
+            self._device_meta = guest.writer.meta([], "state", "" if device is None else device.backend.kind, "", "")
+        self._event(site, self._device_meta, flags, digest)
 
     def _state(self, state: Any, site: int, buffers: dict[tuple[int, str], tuple[int, int, Any]]) -> None:
         """One event for all tensors and numbers that the optimizer keeps for a parameter, in their own order."""
@@ -179,14 +181,14 @@ class Optimizers:
                     h.update(digest)
             elif value is not None:
                 h.update(f"{key}={value!r}".encode()[:4096])
-        self._event(site, flags, NOTHING if flags else h.digest())
-
-    def _event(self, site: int, flags: int, digest: bytes) -> None:
-        guest = self.guest
         if self._meta < 0:
             self._meta = guest.writer.meta([], "state", "", "", "")
+        self._event(site, self._meta, flags, NOTHING if flags else h.digest())
+
+    def _event(self, site: int, meta: int, flags: int, digest: bytes) -> None:
+        guest = self.guest
         guest.writer.event(
-            site, self._meta, guest.step, 0, 0, flags, _OPTIMIZER_KIND, _OPTIMIZER, 0, guest.turn, guest.time_ms, digest
+            site, meta, guest.step, 0, 0, flags, _OPTIMIZER_KIND, _OPTIMIZER, 0, guest.turn, guest.time_ms, digest
         )  # fmt: skip
 
     def _find(self, known: _Known, p: Any, position: int) -> Slot | tuple[int, int]:
