@@ -147,19 +147,19 @@ class CudaBackend:
         with self._on(lane.index), self.relaxed():
             self._load(lane.index)
             memory, host = _L(0), _P()
-            self._check(self._driver.cuMemAlloc_v2(ctypes.byref(memory), n * nbytes))
-            self._check(self._driver.cuMemHostAlloc(ctypes.byref(host), n * nbytes, _PORTABLE))
+            self._do(lane.index, self._driver.cuMemAlloc_v2, ctypes.byref(memory), n * nbytes)
+            self._do(lane.index, self._driver.cuMemHostAlloc, ctypes.byref(host), n * nbytes, _PORTABLE)
             made = []
             for k in range(n):
                 event = _P()
-                self._check(self._driver.cuEventCreate(ctypes.byref(event), _NO_TIMING))
+                self._do(lane.index, self._driver.cuEventCreate, ctypes.byref(event), _NO_TIMING)
                 made.append(Block(None, memory.value + k * nbytes, (host.value or 0) + k * nbytes, event))
         return made
 
     def clear(self, block: Block, lane: Lane) -> None:
         """Queue zeros for all of its slots."""
         with self._on(lane.index):
-            self._check(self._driver.cuMemsetD8Async(block.address, 0, 16 * SLOTS, lane.stream))
+            self._do(lane.index, self._driver.cuMemsetD8Async, block.address, 0, 16 * SLOTS, lane.stream)
 
     # work
 
@@ -180,7 +180,9 @@ class CudaBackend:
         wide = most if blocks > most else blocks or 1
         code = self._launch(loaded.one, wide, rows, 1, kernel.THREADS, 1, 1, 0, lane.stream, self._arguments, None)
         if code:
-            self._again(code, loaded, loaded.one, wide, rows, lane.stream, self._arguments)
+            self._again(
+                code, lane.index, self._launch, loaded.one, wide, rows, 1, kernel.THREADS, 1, 1, 0, lane.stream, self._arguments, None
+            )
 
     def table(self, index: int, rows: list[tuple[int, int, int]]) -> Any:
         """(address, bytes, seed) of up to ``TABLE`` tensors as one launch takes them: (table, blocks, arguments)."""
@@ -203,18 +205,20 @@ class CudaBackend:
             loaded = self._loaded[lane.index]
             code = self._launch(loaded.many, blocks, 1, 1, kernel.THREADS, 1, 1, 0, lane.stream, arguments, None)
             if code:
-                self._again(code, loaded, loaded.many, blocks, 1, lane.stream, arguments)
+                self._again(
+                    code, lane.index, self._launch, loaded.many, blocks, 1, 1, kernel.THREADS, 1, 1, 0, lane.stream, arguments, None
+                )
 
     def copy(self, block: Block, slot: int, lane: Lane, t: Any, address: int, nbytes: int) -> None:
         """Queue a copy of up to 16 bytes into a slot."""
         with self._on(lane.index):
-            self._check(self._driver.cuMemcpyDtoDAsync_v2(block.address + 16 * slot, address, nbytes, lane.stream))
+            self._do(lane.index, self._driver.cuMemcpyDtoDAsync_v2, block.address + 16 * slot, address, nbytes, lane.stream)
 
     def send(self, block: Block, lane: Lane) -> None:
         """Queue the copy to the host, and an event behind it."""
         with self._on(lane.index):
-            self._check(self._driver.cuMemcpyDtoHAsync_v2(block.host, block.address, 16 * block.used, lane.stream))
-            self._check(self._driver.cuEventRecord(block.event, lane.stream))
+            self._do(lane.index, self._driver.cuMemcpyDtoHAsync_v2, block.host, block.address, 16 * block.used, lane.stream)
+            self._do(lane.index, self._driver.cuEventRecord, block.event, lane.stream)
 
     def done(self, block: Block) -> bool:
         """Whether it has arrived. Raises DeviceError when it never will."""
@@ -249,10 +253,15 @@ class CudaBackend:
             loaded = self._loaded[index] = _Loaded(context.value or 0, one, many, most)
         return loaded
 
-    def _again(self, code: int, loaded: _Loaded, function: Any, wide: int, high: int, stream: int, arguments: Any) -> None:
+    def _do(self, index: int, function: Any, *arguments: Any) -> None:
+        code = function(*arguments)
+        if code:
+            self._again(code, index, function, *arguments)
+
+    def _again(self, code: int, index: int, function: Any, *arguments: Any) -> None:
         """A thread that has not used the device yet has no context: give it the one that torch would, once."""
-        if code == _INVALID_CONTEXT and self._driver.cuCtxSetCurrent(loaded.context) == 0:
-            code = self._launch(function, wide, high, 1, kernel.THREADS, 1, 1, 0, stream, arguments, None)
+        if code == _INVALID_CONTEXT and self._driver.cuCtxSetCurrent(self._loaded[index].context) == 0:
+            code = function(*arguments)
         self._check(code)
 
     def _check(self, code: int) -> None:
