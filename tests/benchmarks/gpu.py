@@ -59,7 +59,7 @@ def transformer() -> Callable[[], Any]:
             self.head = nn.Linear(dim, 8192, bias=False)
 
         def forward(self, idx: Any) -> Any:
-            x = self.tok(idx) + self.pos(torch.arange(idx.shape[1]))
+            x = self.tok(idx) + self.pos(torch.arange(idx.shape[1], device=idx.device))
             return self.head(self.ln(self.blocks(x)))
 
     torch.manual_seed(0)
@@ -90,8 +90,8 @@ def worker(workload: str, variant: str, steps: int) -> None:
     from tests.benchmarks.workloads import WORKLOADS
 
     torch.use_deterministic_algorithms(True)
-    torch.set_default_device("cuda")  # the workloads make their tensors without naming a device
-    step = (WORKLOADS | {"transformer": transformer})[workload]()
+    with torch.device("cuda"):  # the workloads make their tensors without naming a device
+        step = (WORKLOADS | {"transformer": transformer})[workload]()
     mode: Any = None
     if variant == "debug":
         from torch.utils._debug_mode import DebugMode
@@ -244,12 +244,13 @@ def main() -> int:
     throughput()
     print(f"\n{'workload':12} {'variant':9} {'ms/step':>8} {'x plain':>8} {'quartiles':>13} {'memory':>7}  same loss bits", flush=True)
     for workload in arguments.workloads.split(","):
-        found = measure(workload, ["plain", "recorded"], arguments.rounds, arguments.steps)
-        if not arguments.no_debug_mode:
-            try:
+        found = []
+        try:
+            found += measure(workload, ["plain", "recorded"], arguments.rounds, arguments.steps)
+            if not arguments.no_debug_mode:
                 found += measure(workload, ["plain", "debug"], max(3, arguments.rounds // 5), max(1, arguments.steps // 5))[1:]
-            except RuntimeError as error:
-                print(f"{workload:12} debug     {error}")
+        except (RuntimeError, OSError) as error:
+            print(f"{workload:12} could not run: {error}", flush=True)
         for row in found:
             print(
                 f"{row['workload']:12} {row['variant']:9} {row['ms']:8.2f} {row['ratio']:8.3f} {row['low']:6.3f}-{row['high']:6.3f} "
