@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import heapq
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -123,7 +124,7 @@ def examine(a: StoredRun, b: StoredRun, tolerance: Tolerance | None = None) -> E
     located = sorted(
         ((_divergence(p, at, tolerance), p, at) for p, at in firsts), key=lambda x: (x[0].step, _PHASES[x[0].phase], x[0].rank)
     )
-    layers = tuple(x for p in pairs for x in _layers(p, tolerance))
+    layers = tuple(heapq.merge(*(_layers(p, tolerance) for p in pairs), key=lambda x: (x.first.step, _PHASES[x.first.phase], x.first.rank)))
     coverage = seen.coverage([p.a for p in pairs], [p.b for p in pairs])
     counts = Counts(
         compared=sum(len(p.align.a) - p.unobserved for p in pairs),

@@ -83,6 +83,11 @@ class Lane:
         self.away: deque[Block] = deque()
         self.sent = time.monotonic()
 
+    def due(self, now: float) -> bool:
+        """Whether what it has gathered should be sent back."""
+        block = self.block
+        return block is not None and block.used > 0 and (block.used * 2 > SLOTS or now - self.sent > SEND_AFTER_S)
+
 
 class Plan:
     """Tensors that are hashed together after every step, as long as they stay where they are."""
@@ -265,13 +270,13 @@ class DeviceFingerprints:
         if not self._lock.acquire(blocking=False):
             return
         try:
-            if self._busy or self.backend.any_capture():
-                return
             now = time.monotonic()
+            lanes = [lane for lane in self._lanes.values() if lane.away or lane.due(now)]
+            if not lanes or self._busy or self.backend.any_capture():
+                return
             with self.backend.relaxed():
-                for lane in list(self._lanes.values()):
-                    block = lane.block
-                    if block is not None and block.used and (block.used * 2 > SLOTS or now - lane.sent > SEND_AFTER_S):
+                for lane in lanes:
+                    if lane.due(now):
                         lane.sent = now
                         self._send(lane)
                     self._receive(lane)
