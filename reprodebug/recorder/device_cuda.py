@@ -20,6 +20,7 @@ from typing import Any
 from reprodebug.recorder import device_kernel as kernel
 from reprodebug.recorder.device import SLOTS, Block, Lane
 
+DRIVER = "libcuda.so.1"
 _INVALID_CONTEXT = 201
 _NOT_READY = 600
 _NO_TIMING = 2
@@ -83,7 +84,7 @@ class CudaBackend:
     def __init__(self, torch: Any) -> None:
         """Raises OSError where the driver or NVRTC is not there, DeviceError where it cannot compile."""
         self._torch = torch
-        self._driver = ctypes.CDLL("libcuda.so.1")
+        self._driver = ctypes.CDLL(DRIVER)
         for name, signature in _SIGNATURES.items():
             getattr(self._driver, name).argtypes = signature
         self._compiler = find_nvrtc(torch)

@@ -108,11 +108,11 @@ class Optimizers:
         ahead = self._ahead(known, optimizer, slots) if guest.fingerprint.device is not None else {}
         for p, place in slots:
             if isinstance(place, tuple):
-                record(p, place[0], _PARAMETER, _OPTIMIZER, known=ahead.get(key_of(p)))
+                record(p, place[0], _PARAMETER, _OPTIMIZER, known=ahead.get(key_of(p)) if ahead else None)
             else:
                 place.owned = True
                 place.version = p._version
-                place.digest, _ = record(p, place.site, _PARAMETER, _OPTIMIZER, known=ahead.get(key_of(p)))
+                place.digest, _ = record(p, place.site, _PARAMETER, _OPTIMIZER, known=ahead.get(key_of(p)) if ahead else None)
         for root in guest.modules.roots:
             for info in root.infos:
                 for slot in info.slots:
