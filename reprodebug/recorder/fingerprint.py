@@ -26,7 +26,6 @@ _CHUNK_BYTES = 64 << 20
 _MAX_BUFFERS = 8192
 _LOW_ADDRESS = 1 << 36
 """a tensor whose storage was freed has its offset for an address: below this the storage is looked at"""
-_LINE = ctypes.c_char * 64
 _NONCONTIGUOUS = int(Flag.NONCONTIGUOUS)
 _UNOBSERVED = int(Flag.UNOBSERVED)
 _REQUIRES_GRAD = int(Flag.REQUIRES_GRAD)
@@ -86,7 +85,7 @@ class Fingerprinter:
         self._torch = torch
         self._writer = writer
         self.algorithm, self._digest, self._new = hasher()
-        self._plain = frozenset({torch.Tensor, torch.nn.Parameter, getattr(torch.nn, "Buffer", torch.nn.Parameter)})
+        self.plain = frozenset({torch.Tensor, torch.nn.Parameter, getattr(torch.nn, "Buffer", torch.nn.Parameter)})
         self._strided = torch.strided
         self._metas: dict[Any, tuple[int, int, bool]] = {}
         self._reasons: dict[Any, int] = {}
@@ -104,7 +103,7 @@ class Fingerprinter:
     def __call__(self, t: Any) -> tuple[bytes, int, int]:
         """``(digest, meta id, flags)`` of a tensor of any shape, dtype, layout and device. Never raises."""
         try:
-            if type(t) not in self._plain:
+            if type(t) not in self.plain:
                 return self._unusual(t)
             key = (t.shape, t.dtype, t.device)
             known = self._metas.get(key)
@@ -132,7 +131,7 @@ class Fingerprinter:
             shape, dtype, meta, seed, nbytes, view, address, buffer = known
             try:
                 if (
-                    type(t) in self._plain and t.shape == shape and t.dtype is dtype and t.is_cpu and t.layout is self._strided
+                    type(t) in self.plain and t.shape == shape and t.dtype is dtype and t.is_cpu and t.layout is self._strided
                     and t.is_contiguous() and not t.is_neg()
                 ):  # fmt: skip
                     now = t.data_ptr()
@@ -150,7 +149,7 @@ class Fingerprinter:
             except Exception:
                 return self(t)
         found = self(t)
-        if found[2] == 0 and type(t) in self._plain and t.layout is self._strided:
+        if found[2] == 0 and type(t) in self.plain and t.layout is self._strided:
             row = self._metas.get((t.shape, t.dtype, t.device))
             if row is not None and row[2] and t.nbytes:
                 nbytes = t.nbytes
@@ -160,7 +159,7 @@ class Fingerprinter:
     def update(self, h: Any, t: Any) -> Any:
         """Feed a dense contiguous CPU tensor's bytes to ``h`` and return them as a buffer; None, and nothing fed, for any
         other tensor and for an empty one."""
-        if type(t) not in self._plain or t.layout is not self._strided or not t.is_cpu or not t.is_contiguous() or t.is_neg():
+        if type(t) not in self.plain or t.layout is not self._strided or not t.is_cpu or not t.is_contiguous() or t.is_neg():
             return None
         nbytes = t.nbytes
         address = t.data_ptr()
@@ -170,13 +169,11 @@ class Fingerprinter:
         h.update(buffer)
         return buffer
 
-    def head(self, address: int) -> bytes:
-        """The 64 bytes at an address that a fingerprint has just been made from."""
-        buffers = self._buffers
-        buffer = buffers.get((address, 64))
-        if buffer is None:
-            buffer = buffers[address, 64] = _LINE.from_address(address)
-        return buffer.raw  # type: ignore[no-any-return]
+    def buffer(self, t: Any) -> Any:
+        """A buffer over a dense contiguous CPU tensor that a fingerprint has just been made from, valid while ``t`` is."""
+        nbytes, address = t.nbytes, t.data_ptr()
+        found = self._buffers.get((address, nbytes))
+        return (ctypes.c_char * nbytes).from_address(address) if found is None else found
 
     def memory(self, t: Any) -> Any:
         """A buffer over the tensor's bytes in contiguous order, valid while ``t`` is: dense CPU tensors only.
