@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from reprodebug.model.events import Flag, Kind, Phase
 from reprodebug.recorder.lately import WORTH_BYTES, Lately
-from reprodebug.recorder.modules import Info, Root, key_of
+from reprodebug.recorder.modules import Info, Root, key_of, version_of
 
 if TYPE_CHECKING:
     from reprodebug.recorder.guest import Guest
@@ -202,7 +202,7 @@ class Calls:
         requires_grad = t.requires_grad
         if requires_grad:
             flags |= _F_REQUIRES_GRAD
-        same = thread.last is not None and thread.last() is t and thread.last_version == t._version
+        same = thread.last is not None and thread.last() is t and thread.last_version == version_of(t)
         known = self._again(t, site, thread)
         self._record(t, site, _ACTIVATION, _FORWARD, flags, call, 0, known, thread)
         if outermost:
@@ -212,7 +212,7 @@ class Calls:
         if same:
             return  # a container hands on its last child's output: one gradient, one record
         thread.last = weakref.ref(t)
-        thread.last_version = t._version
+        thread.last_version = version_of(t)
         if requires_grad and flags & _F_GRAD:
             node = t.grad_fn
             if node is not None:  # a hook on the node sees what a hook on the tensor sees, for less
@@ -225,7 +225,7 @@ class Calls:
         known = thread.lately.known(t)
         if known is None:
             known = self._fingerprint.at(t, site)
-            if known[2] == 0:
+            if known[2] == 0 and not t.is_inference():
                 thread.lately.note(t, self._fingerprint.buffer(t), known)
         return known
 

@@ -122,7 +122,10 @@ class Fingerprinter:
                 return self._digest((ctypes.c_char * nbytes).from_address(address), seed), meta, 0
             return self._strided_digest(t, seed), meta, _NONCONTIGUOUS
         except Exception as error:
-            return NOTHING, self._reason(t, str(error) or type(error).__name__), _UNOBSERVED
+            wrapped = getattr(getattr(self._torch._C, "_functorch", None), "is_functorch_wrapped_tensor", None)
+            inside = wrapped is not None and wrapped(t)
+            reason = "inside a transform of torch.func (vmap, grad, ...)" if inside else str(error) or type(error).__name__
+            return NOTHING, self._reason(t, reason), _UNOBSERVED
 
     def at(self, t: Any, site: int) -> tuple[bytes, int, int]:
         """Like calling, faster where this place saw a tensor of the same shape and dtype before."""
