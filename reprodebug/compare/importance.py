@@ -288,6 +288,10 @@ def _variable_patterns() -> tuple[tuple[str, re.Pattern[str], str], ...]:
     return tuple((severity, re.compile(pattern, re.VERBOSE), reason) for severity, pattern, reason in _VARIABLES)
 
 
+NAMED = "names it"
+"""said of a variable that is harmless by its name, and that the program reads all the same"""
+
+
 def variable(name: str) -> Rated:
     """An environment variable."""
     for severity, pattern, reason in _variable_patterns():
@@ -324,6 +328,9 @@ def system(key: str) -> Rated:
 # data
 
 
+MADE_BY_THE_OTHER: Rated = (CRITICAL, "one run made this file, the other found and read one")
+
+
 def data(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> Rated | None:
     """A file of which the two records differ; None where that says nothing."""
     reads = [e is not None and e.get("mode") != "write" for e in (a, b)]
@@ -344,7 +351,7 @@ def data(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> Rated | No
         return CRITICAL, "a file of other content was read"
     other = y if reads[0] else x
     if other:
-        return CRITICAL, "one run made this file, the other found and read one"
+        return MADE_BY_THE_OTHER
     if (x or y).get("written"):
         return NOTABLE, "written and read by one run only"
     return NOTABLE, "read by one run only"

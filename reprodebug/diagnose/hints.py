@@ -100,6 +100,8 @@ def _walk(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
             for kind, pattern in _CALLS:
                 if pattern.fullmatch(name) and not (kind == "listing" and id(node) in calm):
                     yield kind, node.lineno, ""
+            if _draws_from_numpy(node, name):
+                yield "numpy-global", node.lineno, ""
             if name in ("os.getenv", "os.environ.get", "getenv", "environ.get") and node.args and isinstance(node.args[0], ast.Constant):
                 yield "variable", node.lineno, str(node.args[0].value)
             if name in ("list", "tuple", "enumerate", "iter", "zip", "map", "next") and id(node) not in calm:
@@ -113,6 +115,23 @@ def _walk(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
                 yield "set-order", node.lineno, ""
         elif isinstance(node, ast.Subscript) and _name(node.value) in ("os.environ", "environ") and isinstance(node.slice, ast.Constant):
             yield "variable", node.lineno, str(node.slice.value)
+
+
+_SCIKIT = re.compile(
+    r"(.*\.)?(train_test_split|resample|(Stratified|Group|Repeated|Multilabel)*(KFold|ShuffleSplit)|make_\w+|\w*(KMeans|PCA|SVD|NMF|TSNE|Forest\w+)"
+    r"|\w+\.rvs)|(sklearn\.)?utils\.shuffle"
+)
+_UNLESS = frozenset({"random_state", "seed", "rng", "generator"})
+
+
+def _draws_from_numpy(node: ast.Call, name: str) -> bool:
+    """Functions of scikit-learn, SciPy and pandas that draw from NumPy's global generator unless they are given a seed."""
+    given = {k.arg for k in node.keywords}
+    if given & _UNLESS or None in given:
+        return False
+    if name.endswith(".sample") and given & {"frac", "n"}:  # a pandas frame's, not torch's or random's
+        return True
+    return bool(_SCIKIT.fullmatch(name)) and not (name.endswith("KFold") and "shuffle" not in given and not name.startswith("Repeated"))
 
 
 def _names_of_sets(tree: ast.AST) -> set[str]:

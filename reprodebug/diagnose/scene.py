@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from reprodebug._base.text import plural, visible
 from reprodebug.compare.before import inputs_of_call
 from reprodebug.compare.generators import Story, stories
-from reprodebug.compare.history import module_table, reads, seeds
+from reprodebug.compare.history import module_table, reads, same_names, seeds
+from reprodebug.compare.importance import NAMED
 from reprodebug.compare.surroundings import Side
 from reprodebug.diagnose.draws import Between, apart, seed_of
 from reprodebug.diagnose.hints import Hint, hints
@@ -204,7 +205,7 @@ class Scene:
     @cached_property
     def one_sided_modules(self) -> list[tuple[str, str, str]]:
         """(side, name, type and settings) of modules that only one of the models has."""
-        a, b = module_table(self.pair.a.notes_meta), module_table(self.pair.b.notes_meta)
+        a, b = module_table(self.pair.a.notes_meta), same_names(module_table(self.pair.b.notes_meta), self.pair.align.renamed)
         roots = {root for root, _ in a} & {root for root, _ in b}
         found = []
         for key in [*a, *b]:
@@ -247,9 +248,15 @@ class Scene:
         return [d for d in self.differences if wanted.search(getattr(d, text)) and (not sections or d.section in sections)]
 
     @cached_property
+    def variables_read(self) -> list[Difference]:
+        """Environment variables of which the values differ and that the program's sources read."""
+        read = {h.name for h in self.hint("variable")}
+        return [d for d in self.find(r"^\w+$", "environment") if d.key in read]
+
+    @cached_property
     def alike(self) -> bool:
         """The two runs were launched alike: nothing that the user gives differs, and no machine, package or file."""
-        return not [d for d in self.differences if not is_consequence(d)]
+        return not [d for d in self.differences if not is_consequence(d) and not d.reason.endswith(NAMED)]
 
     # sources
 

@@ -63,7 +63,7 @@ def _weight(s: Scene, d: Difference) -> float:
             return 0.0
         if d.key in ("commit", "uncommitted changes", "branch") or d.reason.startswith("untracked"):
             return 0.25 if critical or d.severity == "notable" else 0.0
-        return 0.8 if critical else 0.35
+        return 0.8 if critical else 0.6 if "imported by one run only" in d.reason else 0.35
     return 0.0
 
 

@@ -101,7 +101,7 @@ def one_sided_files(s: Scene) -> Iterator[Draft]:
     a, b = [d.key for d in found if d.b == "(absent)"], [d.key for d in found if d.a == "(absent)"]
     if not a and not b:
         return
-    variables = [d for d in s.find(r".", "environment") if any(h.name == d.key for h in s.hint("variable"))]
+    variables = s.variables_read
     trigger = variables[:1] or best(s, r"data|path|file|folder|root|split|input|version")
     both = bool(a and b)
     read = " and ".join(

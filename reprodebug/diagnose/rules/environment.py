@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from reprodebug.compare.importance import NAMED
 from reprodebug.diagnose.rule import Draft, belongs, listed, named, rule, said
 from reprodebug.diagnose.scene import Scene
 from reprodebug.model.comparison import Difference
@@ -138,7 +139,8 @@ def variables(s: Scene) -> Iterator[Draft]:
     read = {h.name: h for h in s.hint("variable")}
     used = [d for d in found if d.key in read]
     chosen = used or [d for d in found if d.severity == "critical"] or found
-    strength = 0.9 if used else 0.5 if chosen[0].severity == "critical" else 0.2 if not s.has_sources else 0.12
+    names = bool(used) and all(d.reason.endswith(NAMED) for d in used)  # of a user, a job or a place: rarely computed with
+    strength = 0.45 if names else 0.9 if used else 0.5 if chosen[0].severity == "critical" else 0.2 if not s.has_sources else 0.12
     if len(used) > 1:
         strength *= 0.8
     evidence = [*(said(d) for d in chosen[:4]), *(f"the program reads it: {read[d.key].place}" for d in used[:3])]

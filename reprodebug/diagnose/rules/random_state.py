@@ -18,6 +18,13 @@ _OWN = {
 }
 
 
+_KEEP_APART = {
+    "torch": "Give whatever draws in between a generator of its own (`torch.Generator().manual_seed(...)`), or save and restore the state around it (`torch.random.fork_rng()`).",
+    "numpy": "Give whatever draws in between a generator of its own (`numpy.random.default_rng(SEED)`).",
+    "python": "Give whatever draws in between a generator of its own (`random.Random(SEED)`).",
+}
+
+
 def _family(name: str) -> str:
     return "torch" if name.startswith("torch") else name.partition("#")[0]
 
@@ -26,6 +33,9 @@ def other_seed(s: Scene, story: Story) -> str | None:
     """How the two runs seeded this generator otherwise, in words; None where they seeded it alike (or that is not known)."""
     rows_a, rows_b = s.seeded(story.name)
     seeds = s.torch_seeds(story) if story.name.startswith("torch") else (None, None)
+    if story.name.startswith("torch.Generator"):  # one that the program made itself: never without a seed
+        alike = None in seeds or seeds[0] == seeds[1]
+        return None if alike else f"the {story.name} is seeded with {seeds[0]} in A and {seeds[1]} in B"
     own = _OWN.get(_family(story.name), story.name)
     if rows_a and rows_b:
         for x, y in zip(rows_a, rows_b, strict=False):
@@ -69,6 +79,8 @@ def missing_seed(s: Scene) -> Iterator[Draft]:
     derived = s.hint("clock")
     given = s.find(r"seed", "config", "environment")
     given = [d for d in given if d.key != "PYTHONHASHSEED" and not d.key.startswith("DataLoader#")]
+    if "seeded with" in how:
+        given += [d for d in s.variables_read if d not in given]
     summary = how
     evidence = [h for _, _, h in found]
     if given:
@@ -133,7 +145,7 @@ def extra_draws(s: Scene) -> Iterator[Draft]:
     """One run draws from a generator where the other does not."""
     if s.stage in ("backward", "optimizer"):
         return
-    for story in s.torch_parted:
+    for story in [*s.torch_parted, *_drawn_from(s)]:
         if other_seed(s, story) is not None:
             continue
         n, between = s.apart(story)
@@ -165,14 +177,27 @@ def extra_draws(s: Scene) -> Iterator[Draft]:
         if trigger:
             summary += f"; {listed(named(d) for d in trigger)} leads there"
             evidence += [said(d) for d in trigger]
-        remedy = "Give whatever draws in between a generator of its own (`torch.Generator().manual_seed(...)`), or save and restore the state around it (`torch.random.fork_rng()`)."
+        remedy = _KEEP_APART["torch" if story.name.startswith("torch") else "numpy" if story.name.startswith("numpy") else "python"]
         strength = 0.8 + 0.06 * (n is not None) + 0.07 * bool(names or trigger)
+        if not story.name.startswith("torch") and s.stage != "data":
+            strength *= 0.7
         if s.find(r"^DataLoader#\d+\.(sampler|batch_sampler|batch_size|drop_last|size|generator)$"):
             strength *= 0.6  # another number of batches: the loader's draws follow from that
         if s.stage == "forward" and not RANDOM_MODULES.search(s.first.module_type) and s.first.module and s.inputs_equal:
             strength *= 0.6
         yield Draft("random-state", summary, tuple(evidence), remedy, strength, frozenset({story.name} | {d.key for d in trigger}))
         return
+
+
+def _drawn_from(s: Scene) -> list[Story]:
+    """Generators of Python and NumPy that both runs seeded and drew from, and whose states part before the first divergence."""
+    found = []
+    for name, story in s.parted.items():
+        if not name.startswith("torch") and story.used_a and story.used_b and all(s.seeded(name)):
+            kind = {"numpy.random": "numpy-global", "python.random": "python-global"}.get(name)
+            if kind is None or s.hint(kind) or not s.has_sources:
+                found.append(story)
+    return found
 
 
 def _span(s: Scene, story: Story) -> str:
