@@ -27,6 +27,11 @@ _WORDS: dict[str, str] = {
 _PATTERNS = {stage: re.compile("|".join(words.split()), re.I) for stage, words in _WORDS.items()}
 
 
+def relates(stage: str, name: str) -> bool:
+    """Whether an option or variable of this name has to do with this stage (see ``Scene.stage``), or with seeds."""
+    return bool(_PATTERNS[stage].search(name) or re.search("seed", name, re.I))
+
+
 @dataclass(frozen=True, slots=True)
 class Trigger:
     """One difference in what the runs were given."""

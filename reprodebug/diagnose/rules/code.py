@@ -21,7 +21,7 @@ def mode(s: Scene) -> Iterator[Draft]:
     if a == b or s.first.kind not in ("activation", "data"):
         return
     words = ["train" if x else "eval" for x in (a, b)]
-    trigger = best(s, r"train|eval|valid|mode|\.py$")
+    trigger = s.find(r"^sys\.flags\.optimize$") or best(s, r"train|eval|valid|mode|\.py$")  # python -O leaves `assert model.train()` out
     evidence = [f"at {s.place} the module is in {words[0]} mode in A and in {words[1]} mode in B", *(said(d) for d in trigger)]
     evidence += [f"equal before: {row.removesuffix(': equal')}" for row in s.equal[-3:]]
     what = f"the module {s.first.module} ({s.first.module_type})" if s.first.module else "the model"
@@ -79,7 +79,9 @@ def changed_code(s: Scene) -> Iterator[Draft]:
     summary = f"the code differs: {listed((_file(s, d) for d in chosen), 3)}" + (f" ({functions})" if functions else "")
     effect = _effect(s, layers)
     summary += f"; first effect: {effect}" if effect else ""
-    evidence = [*(said(d) for d in chosen[:4]), *(said(d) for d in layers[:3]), f"first to differ: {s.place}"]
+    places = _other_places(s, chosen)
+    summary += f"; {named(places[0])} leads there" if places else ""
+    evidence = [*(said(d) for d in chosen[:4]), *(said(d) for d in places), *(said(d) for d in layers[:3]), f"first to differ: {s.place}"]
     lines = s.hint("clip") if s.stage == "optimizer" else []
     evidence += [f"changes gradients between backward and step: {h.place}" for h in lines[:2]]
     commits = s.find(r"^commit$", "code")
@@ -89,7 +91,14 @@ def changed_code(s: Scene) -> Iterator[Draft]:
         if commits
         else "Compare the changed functions, and run both with the same code."
     )
-    yield Draft("code", summary, tuple(evidence), remedy, strength, frozenset(d.key for d in [*chosen, *commits, *layers]))
+    category = "environment" if places else "code"
+    yield Draft(category, summary, tuple(evidence), remedy, strength, frozenset(d.key for d in [*chosen, *places, *commits, *layers]))
+
+
+def _other_places(s: Scene, files: list[Difference]) -> list[Difference]:
+    """``PYTHONPATH``, where each run imports a file of the same name from another folder."""
+    names = [{d.key.rpartition("/")[2] for d in files if (d.a, d.b)[n] == "(absent)"} for n in (0, 1)]
+    return s.find(r"^PYTHONPATH$", "environment") if names[0] & names[1] else []
 
 
 def _file(s: Scene, d: Difference) -> str:

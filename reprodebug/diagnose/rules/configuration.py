@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from reprodebug.diagnose.rule import Draft, listed, named, rule, said
-from reprodebug.diagnose.scene import Scene, is_consequence
+from reprodebug.diagnose.scene import Scene
 from reprodebug.diagnose.triggers import best, triggers
 
 _IMPLEMENTATION = re.compile(r"\.(fused|foreach|capturable|differentiable)$")
@@ -20,6 +20,8 @@ def optimizer_settings(s: Scene) -> Iterator[Draft]:
         return
     now = [d for d in found if _by_now(s, d.a) and _by_now(s, d.b)]
     likely = {"optimizer": 0.95, "forward": 0.3, "loss": 0.2, "backward": 0.15, "data": 0.05, "init": 0.03, "loaded": 0.1}[s.stage]
+    if s.stage in ("forward", "loaded") and any("LBFGS" in str(n.get("class")) for n in s.notes("optimizer")[1]):
+        likely = 0.93  # it evaluates the model inside its step
     if not now:
         likely *= 0.2
     chosen = now or found
@@ -33,7 +35,7 @@ def optimizer_settings(s: Scene) -> Iterator[Draft]:
     evidence = [*(said(d) for d in [*chosen[:4], *trigger]), f"first to differ: {s.place}"]
     evidence += [f"equal before: {row.removesuffix(': equal')}" for row in s.equal[-4:]]
     remedy = f"Use the same {listed(dict.fromkeys(keys), 3)} in both runs."
-    if s.alike and not trigger:
+    if not s.given:
         yield _computed(s, summary, evidence, likely, frozenset(d.key for d in found))
         return
     yield Draft("configuration", summary, tuple(evidence), remedy, likely, frozenset(d.key for d in [*found, *trigger]))
@@ -41,7 +43,7 @@ def optimizer_settings(s: Scene) -> Iterator[Draft]:
 
 def _computed(s: Scene, summary: str, evidence: list[str], likely: float, uses: frozenset[str]) -> Draft:
     """A hyper-parameter that differs between two launches of one command: the program computes it from what differs at each."""
-    evidence.append("the two runs were launched alike: the value is computed while the program runs")
+    evidence.append(f"{s.launched}: the value is computed while the program runs")
     drawn = [
         h
         for name, kind in (("numpy.random", "numpy-global"), ("python.random", "python-global"))
@@ -104,8 +106,7 @@ def options(s: Scene) -> Iterator[Draft]:
     top = critical[0].weight
     chosen = [t.difference for t in critical if t.weight >= top - 0.05][:4]
     strength = top * (1.0 if len(critical) == 1 else 0.85)
-    given = {d.key for d in s.differences if not is_consequence(d) and d.section != "random-state"}
-    if given <= {t.difference.key for t in critical}:
+    if {d.key for d in s.given} <= {t.difference.key for t in critical}:
         strength = max(strength, 0.85)  # nothing else that the user gave differs
     if s.find(r".", "code"):
         strength *= 0.8

@@ -43,7 +43,7 @@ def arrival(s: Scene) -> Iterator[Draft]:
     evidence = [f"the program starts threads that run {listed(s.pools, 3)}"] if s.pools else []
     evidence += [s.samples.text, *(said(d) for d in [*order, *loose][:2]), *(f"in the source: {h.place}" for h in (taken or lines)[:3])]
     if s.alike:
-        evidence.append("the two runs were launched alike")
+        evidence.append(s.launched)
     if not s.torch_parted:
         evidence.append("seeds and states of torch's generators were equal")
     shown = (taken or lines)[-1:]
@@ -75,7 +75,7 @@ def _sums(s: Scene) -> Iterator[Draft]:
         return
     evidence = [f"the program starts threads that run {listed(s.pools, 3)}", f"first to differ: {s.place}"]
     evidence += [f"in the source: {h.place}" for h in (taken or lines)[:3]]
-    evidence.append("the two runs were launched alike")
+    evidence.append(s.launched)
     shown = (taken or lines)[-1]
     summary = (
         f"a race between {_workers(s, taken or lines)}: parts of {s.place} are computed beside each other and put together in the order of"
@@ -101,7 +101,7 @@ def kernel(s: Scene) -> Iterator[Draft]:
         strength *= 0.6
     where = f"module {s.first.module} ({s.first.module_type})" if s.first.module else s.first.module_type or "the program"
     evidence = [
-        "the two runs were launched alike: nothing that was recorded around the tensors differs",
+        f"{s.launched}: nothing else that was recorded around the tensors differs",
         f"first to differ: {s.place}, on {device}",
     ]
     evidence += [f"equal before: {row.removesuffix(': equal')}" for row in s.equal[-4:]]
