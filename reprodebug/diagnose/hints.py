@@ -43,7 +43,7 @@ _CALLS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("address", r"id"),
         ("listing", r"(os\.)?(listdir|scandir|walk)|(glob\.)?i?glob|.*\.(iterdir|rglob|glob)"),
         ("mtime", r"(os\.path\.)?get[mca]time|.*\.getmtime"),
-        ("arrival", r"(.*\.)?(as_completed|imap_unordered|wait|ThreadPoolExecutor|ThreadPool|Queue|SimpleQueue|Thread)"),
+        ("arrival", r"(.*\.)?(as_completed|imap_unordered|wait|ThreadPoolExecutor|ThreadPool|Queue|SimpleQueue|Thread|Process)"),
         ("clock", r"(time\.)?(time|time_ns|perf_counter|perf_counter_ns|monotonic)|.*datetime\.(now|utcnow|today)|(os\.)?(getpid|urandom)"
                   r"|(uuid\.)?uuid[14]|secrets\.\w+|random\.SystemRandom|SystemRandom"),
         ("local-time", r"(time\.)?(localtime|mktime)|.*datetime\.fromtimestamp|.*\.astimezone"),

@@ -94,7 +94,8 @@ class Scene:
     def place(self) -> str:
         """The first divergence in words."""
         d = self.first
-        name = f"module {visible(d.module, 100)}" if d.module else visible(d.module_type, 60) or "the program"
+        of = f" of {visible(d.root, 60)}" if d.root else ""
+        name = f"module {visible(d.module, 100)}{of}" if d.module else visible(d.root or d.module_type, 60) or "the program"
         return f"{visible(d.tensor, 60)} of {name} at step {d.step} ({d.phase})"
 
     @property
@@ -228,8 +229,11 @@ class Scene:
     @property
     def lengths(self) -> tuple[int, int]:
         """Optimizer steps of the whole of A and B."""
-        a, b = self.pair.align.step_a, self.pair.align.step_b
-        return int(a[-1]) if len(a) else 0, int(b[-1]) if len(b) else 0
+        found = []
+        for trace, step in ((self.pair.a, self.pair.align.step_a), (self.pair.b, self.pair.align.step_b)):
+            updated = step[trace.events["kind"] == Kind.GRADIENT]
+            found.append(int(updated.max()) + 1 if len(updated) else 0)
+        return found[0], found[1]
 
     # data
 
@@ -267,7 +271,9 @@ class Scene:
         for rows, limit in zip(self.notes("thread"), limits, strict=True):
             sides.append({str(n.get("runs")) for n in rows if int(n.get("seq", 0)) <= limit})
         return sorted(
-            r for r in sides[0] | sides[1] if not re.match(r"(tqdm|torch|tensorboard|wandb|mlflow|threading\._?Timer|_pytest)", r)
+            r
+            for r in sides[0] | sides[1]
+            if not re.match(r"(tqdm|torch|multiprocessing\.queues|tensorboard|wandb|mlflow|threading\._?Timer|_pytest)", r)
         )
 
     # differences

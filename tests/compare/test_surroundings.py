@@ -66,6 +66,12 @@ def test_options(left: str, right: str, key: str, severity: str) -> None:
     assert (found[key].section, found[key].severity) == ("config", severity)
 
 
+@pytest.mark.parametrize(("flags", "key"), [("-O", "python -O"), ("-X dev", "python -X dev"), ("-u", "python -u")])
+def test_options_of_the_interpreter_are_not_the_script_s(flags: str, key: str) -> None:
+    found = by_key(manifest(), manifest(f"python {flags} train.py"))
+    assert {k: d.severity for k, d in found.items()} == {key: "harmless"}
+
+
 def test_same_option_written_differently_is_no_difference() -> None:
     assert surroundings(manifest("python t.py --max_len=4 x=1"), manifest("python t.py --max-len 4 +x=1")) == ()
 

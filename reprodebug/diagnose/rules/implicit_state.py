@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from reprodebug.diagnose.rule import Draft, listed, named, rule, said
@@ -95,6 +96,18 @@ def clock(s: Scene) -> Iterator[Draft]:
         return
     lines = s.hint("clock")
     if not lines:
+        return
+    seeding = [h for h in lines if re.search(r"seed|rng|RandomState|Generator", h.text)]
+    if seeding:
+        h = seeding[0]
+        yield Draft(
+            "random-state",
+            f"a generator is seeded with a value made anew at each launch (clock, process id, system randomness): {h.file}:{h.line} ({h.text})",
+            (*(f"differs at every launch: {x.place}" for x in seeding[:3]), s.launched, *([s.samples.text] if s.stage == "data" else [])),
+            "Seed it with a constant, or with an option of the command.",
+            0.8 if s.stage in ("data", "init") else 0.6,
+            within=True,
+        )
         return
     evidence = [f"differs at every launch: {h.place}" for h in lines[:4]]
     summary = f"a value made anew at each launch (clock, process id, system randomness) may reach the computation: {lines[0].file}:{lines[0].line}"

@@ -29,6 +29,8 @@ def arrival(s: Scene) -> Iterator[Draft]:
     order = [d for d in s.find(r"^order of files read$") if "several threads" in d.reason]
     lines = s.hint("arrival")
     taken = [h for h in lines if _AS_THEY_COME.search(h.text)]
+    if any("Queue(" in h.text for h in lines) and any("Process(" in h.text for h in lines):
+        taken = taken or [h for h in lines if "Queue(" in h.text or "Process(" in h.text]
     loose = s.find(r"^DataLoader#\d+\.in_order$") or [d for d in s.comparison.differences if d.key.endswith(".in_order")]
     if not (s.pools or order or taken):
         return
@@ -62,7 +64,7 @@ _IN_ORDER = "Take the results in the order in which they were asked for (executo
 
 def _workers(s: Scene, lines: list[Hint]) -> str:
     text = " ".join(h.text for h in lines)
-    if "imap_unordered" in text or any("multiprocessing" in p or "process" in p for p in s.pools):
+    if "imap_unordered" in text or "Process(" in text or any("multiprocessing" in p or "process" in p for p in s.pools):
         return "processes"
     return "tasks" if "asyncio" in text and not s.pools else "threads"
 
