@@ -145,7 +145,9 @@ def finish(
         changes["code"].update(more)
         changes["data"].update(data)
         from reprodebug.capture.code import keep_configurations
+        from reprodebug.capture.files import named_by_sources
 
+        changes["data"].update(named_by_sources(changes["code"].get("files") or {}, changes["data"], cwd, started))
         keep_configurations(changes["data"])
         if seen.error:
             notes.append(seen.error)

@@ -1,6 +1,7 @@
 """Which record of B is the partner of which record of A.
 
-Partners share rank, step, place (outermost module, module, tensor), kind and phase. Inside a step the order counts:
+Partners share rank, step, place (outermost module, module, tensor), kind and phase; a module that was only renamed
+(see ``renames``) counts as the same place. Inside a step the order counts:
 where the two sequences are not the same, they are aligned first by place *and* shape *and* train/eval flag, and what
 is left between those anchors by place alone, so that an extra forward pass or an inserted layer costs a gap and not
 a thousand differences, and a call in the wrong mode still meets its partner. In the first step that such an alignment
@@ -14,10 +15,12 @@ by a longest increasing subsequence (Hunt and Szymanski, CACM 20(5), 1977).
 from __future__ import annotations
 
 import bisect
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
+from reprodebug.compare.history import module_table
+from reprodebug.compare.renames import Module, renames
 from reprodebug.model.events import Flag, Kind
 
 if TYPE_CHECKING:
@@ -45,6 +48,8 @@ class Alignment:
     place_a: np.ndarray[Any, Any]
     """int64[len(A)], place + kind + phase, numbered alike in both runs"""
     place_b: np.ndarray[Any, Any]
+    renamed: dict[Module, Module] = field(default_factory=dict)
+    """B's modules that A knows by another name -> A's"""
 
 
 def steps(trace: Trace) -> np.ndarray[Any, Any]:
@@ -64,12 +69,13 @@ def align(a: Trace, b: Trace) -> Alignment:
     """Partners of two traces of one rank."""
     import numpy as np
 
-    place_a, place_b = _places(a, b)
+    renamed = renames(module_table(a.notes_meta), module_table(b.notes_meta))
+    place_a, place_b = _places(a, b, renamed)
     step_a, step_b = steps(a), steps(b)
     empty = np.empty(0, np.int64)
     if len(place_a) == len(place_b) and np.array_equal(place_a, place_b) and np.array_equal(step_a, step_b):
         every = np.arange(len(place_a))
-        return Alignment(every, every, empty, empty, step_a, step_b, place_a, place_b)
+        return Alignment(every, every, empty, empty, step_a, step_b, place_a, place_b, renamed)
     strict_a, strict_b = _strict(a, b, place_a, place_b)
     bounds_a, bounds_b = _blocks(step_a), _blocks(step_b)
     known: dict[tuple[bytes, bytes], tuple[Any, Any]] = {}
@@ -103,7 +109,7 @@ def align(a: Trace, b: Trace) -> Alignment:
     free_a, free_b = np.ones(len(place_a), bool), np.ones(len(place_b), bool)
     free_a[ia] = False
     free_b[ib] = False
-    return Alignment(ia, ib, np.flatnonzero(free_a), np.flatnonzero(free_b), step_a, step_b, place_a, place_b)
+    return Alignment(ia, ib, np.flatnonzero(free_a), np.flatnonzero(free_b), step_a, step_b, place_a, place_b, renamed)
 
 
 def _blocks(step: Any) -> dict[int, tuple[int, int]]:
@@ -117,8 +123,8 @@ def _blocks(step: Any) -> dict[int, tuple[int, int]]:
     return {int(step[s]): (int(s), int(e)) for s, e in zip(starts, ends, strict=True)}
 
 
-def _places(a: Trace, b: Trace) -> tuple[Any, Any]:
-    """The place of every event as a number that both runs share."""
+def _places(a: Trace, b: Trace, renamed: dict[Module, Module]) -> tuple[Any, Any]:
+    """The place of every event as a number that both runs share; A's names hold for modules that B calls otherwise."""
     import numpy as np
 
     numbers: dict[tuple[str, str, str], int] = {}
@@ -126,6 +132,8 @@ def _places(a: Trace, b: Trace) -> tuple[Any, Any]:
     for trace in (a, b):
         table = np.zeros(max(len(trace.sites), 1), np.int64)
         for n, (root, module, _, tensor) in enumerate(trace.sites):
+            if renamed and trace is b:
+                root, module = renamed.get((root, module), (root, module))
             table[n] = numbers.setdefault((root, module, tensor), len(numbers))
         events = trace.events
         # 7 kinds times 5 phases: a dense number, so that places can be counted instead of sorted

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from reprodebug.compare.align import Alignment
 from reprodebug.compare.generators import Story, stories
-from reprodebug.compare.history import module_table
+from reprodebug.compare.history import module_table, same_names
 from reprodebug.compare.portrait import of_pair
 from reprodebug.model.comparison import Portrait
 from reprodebug.model.events import Kind, Phase
@@ -318,8 +318,10 @@ def _tree(pair: Pair, stretches: list[tuple[int, int]], offset: int) -> list[Nod
 
     numbers: dict[tuple[str, str], int] = {}
     kinds: dict[tuple[str, str], str] = {}
-    tables = [module_table(t.notes_meta) for t in (pair.a, pair.b)]
-    seen = {(site[0], site[1]): site[2] for t in (pair.a, pair.b) for site in t.sites}
+    renamed = pair.align.renamed
+    tables = [module_table(pair.a.notes_meta), same_names(module_table(pair.b.notes_meta), renamed)]
+    seen = {(site[0], site[1]): site[2] for site in pair.a.sites}
+    seen |= {renamed.get((site[0], site[1]), (site[0], site[1])): site[2] for site in pair.b.sites}
     roots = dict.fromkeys(root for root, _ in seen)
     for root in roots:
         known = [key for described in tables for key in described if key[0] == root]
@@ -334,10 +336,10 @@ def _tree(pair: Pair, stretches: list[tuple[int, int]], offset: int) -> list[Nod
 
     size = len(numbers)
     columns = []
-    for t in (pair.a, pair.b):
+    for t, other in ((pair.a, {}), (pair.b, renamed)):
         table = np.zeros(max(1, len(t.sites)), np.int64)
         for n, site in enumerate(t.sites):
-            table[n] = numbers[site[0], site[1]]
+            table[n] = numbers[other.get((site[0], site[1]), (site[0], site[1]))]
         columns.append(table[t.events["site"]])
     own = columns[0][pair.align.a]
     wrong = np.zeros(len(own), bool)

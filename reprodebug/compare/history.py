@@ -26,7 +26,7 @@ def history_differences(pairs: list[Pair], manifests: tuple[Manifest, Manifest])
         return []
     sides = Side(manifests[0]), Side(manifests[1])
     notes = pairs[0].a.notes_meta, pairs[0].b.notes_meta
-    return [*_modules(notes), *_seeds(notes, sides), *_listings(notes, sides), *_reading_order(notes, sides)]
+    return [*_modules(notes, pairs[0].align.renamed), *_seeds(notes, sides), *_listings(notes, sides), *_reading_order(notes, sides)]
 
 
 Notes = list[dict[str, Any]]
@@ -43,9 +43,25 @@ def module_table(notes: Notes) -> dict[tuple[str, str], tuple[str, str]]:
     return found
 
 
-def _modules(notes: tuple[Notes, Notes]) -> list[Difference]:
-    a, b = module_table(notes[0]), module_table(notes[1])
+def same_names(
+    table: dict[tuple[str, str], tuple[str, str]], renamed: dict[tuple[str, str], tuple[str, str]]
+) -> dict[tuple[str, str], tuple[str, str]]:
+    """B's table of modules under A's names."""
+    return {renamed.get(key, key): row for key, row in table.items()} if renamed else table
+
+
+def _modules(notes: tuple[Notes, Notes], renamed: dict[tuple[str, str], tuple[str, str]]) -> list[Difference]:
+    a, b = module_table(notes[0]), same_names(module_table(notes[1]), renamed)
     found = []
+    for mine, other in renamed.items():
+        above = tuple((root, name.rpartition(".")[0]) for root, name in (mine, other))
+        if other[1] and renamed.get(above[0], above[0]) == above[1] and mine[1].rpartition(".")[2] == other[1].rpartition(".")[2]:
+            continue  # only what is above it was renamed
+        found.append(
+            Difference(
+                "code", f"module {other[1] or other[0]}", other[1] or other[0], mine[1] or mine[0], HARMLESS, "only its name differs"
+            )
+        )
     for key in [k for k in {**a, **b} if a.get(k) != b.get(k)]:
         x, y = a.get(key), b.get(key)
         name = f"module {key[1] or key[0]}"

@@ -33,6 +33,11 @@ _WORKERS = re.compile(r"^(num_|n_|data_|loader_|dataloader_)*(workers|prefetch|p
 _NUMBER = re.compile(r"^-\d*\.?\d")
 
 
+_INTERPRETER = re.compile(r"(.*/)?(python|pypy)[\d.]*(\.exe)?$")
+_INTERPRETERS_OWN = re.compile(r"-(?:[bBdEiIOPqsSuvx]+|([WX]).*)")
+"""options of the interpreter before the script; ``-W`` and ``-X`` have a value"""
+
+
 def options(command: Sequence[str]) -> dict[str, str]:
     """A command line by option: ``--lr 0.1``, ``--lr=0.1``, ``lr=0.1`` -> ``--lr``/``lr``; other words by their position."""
     found: dict[str, list[str]] = {}
@@ -43,7 +48,11 @@ def options(command: Sequence[str]) -> dict[str, str]:
         word = words[n]
         n += 1
         name, equals, value = word.partition("=")
-        if word.startswith("-") and len(word) > 1 and not _NUMBER.match(word):
+        if position == 1 and _INTERPRETER.match(words[0]) and (flag := _INTERPRETERS_OWN.fullmatch(word)):
+            if flag[1] and n < len(words) and not word[2:]:
+                word, n = f"{word} {words[n]}", n + 1
+            found.setdefault(f"python {word}", []).append("(given)")
+        elif word.startswith("-") and len(word) > 1 and not _NUMBER.match(word):
             if word in ("-m", "-c") and n < len(words):
                 key, value, n = word, words[n], n + 1
             elif equals:
@@ -64,6 +73,8 @@ def options(command: Sequence[str]) -> dict[str, str]:
 def option(key: str) -> Rated:
     """An option of the command line, or a key of a configuration file."""
     name = key.lstrip("-").rsplit(".", 1)[-1].replace("-", "_").lower()
+    if key.startswith("python -"):
+        return HARMLESS, "an option of the interpreter; what it sets is compared by itself"
     if key == "program":
         return HARMLESS, "the same interpreter may have several names; its version is compared by itself"
     if _WORKERS.match(name):
@@ -288,12 +299,18 @@ def _variable_patterns() -> tuple[tuple[str, re.Pattern[str], str], ...]:
     return tuple((severity, re.compile(pattern, re.VERBOSE), reason) for severity, pattern, reason in _VARIABLES)
 
 
+UNKNOWN = "the program may read it"
+"""said of a variable whose name tells nothing"""
+NAMED = "names it"
+"""said of a variable that is harmless by its name, and that the program reads all the same"""
+
+
 def variable(name: str) -> Rated:
     """An environment variable."""
     for severity, pattern, reason in _variable_patterns():
         if pattern.fullmatch(name):
             return severity, reason
-    return NOTABLE, "the program may read it"
+    return NOTABLE, UNKNOWN
 
 
 # machine
@@ -335,10 +352,16 @@ def system(key: str) -> Rated:
 # data
 
 
+MADE_BY_THE_OTHER: Rated = (CRITICAL, "one run made this file, the other found and read one")
+
+
 def data(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> Rated | None:
     """A file of which the two records differ; None where that says nothing."""
     reads = [e is not None and e.get("mode") != "write" for e in (a, b)]
     x, y = a or {}, b or {}
+    by_source = "source" in (x.get("by"), y.get("by"))
+    if by_source and not all(reads):
+        return None  # that it was read is not known
     if not any(reads):
         return None
     if all(reads):
@@ -352,10 +375,10 @@ def data(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> Rated | No
             return None
         if x.get("written") and y.get("written"):
             return NOTABLE, "each run wrote this file itself before it read it"
-        return CRITICAL, "a file of other content was read"
+        return CRITICAL, "a file that the source names has other content" if by_source else "a file of other content was read"
     other = y if reads[0] else x
     if other:
-        return CRITICAL, "one run made this file, the other found and read one"
+        return MADE_BY_THE_OTHER
     if (x or y).get("written"):
         return NOTABLE, "written and read by one run only"
     return NOTABLE, "read by one run only"

@@ -15,7 +15,7 @@ from reprodebug.compare import coverage as seen
 from reprodebug.compare import devices
 from reprodebug.compare.before import equal_before
 from reprodebug.compare.generators import random_state_differences
-from reprodebug.compare.history import history_differences
+from reprodebug.compare.history import history_differences, module_table
 from reprodebug.compare.loops import loop_differences
 from reprodebug.compare.losses import loss_values
 from reprodebug.compare.portrait import of_pair
@@ -58,6 +58,8 @@ class Pair:
     mismatch: Any
     """int64[m]: positions in the alignment whose two records differ"""
     unobserved: int
+    several: bool = False
+    """the program has several outermost modules: a generator and a critic, a student and a teacher"""
     unlike: int = 0
     """of these: records whose fingerprints were made by different algorithms, on another kind of device"""
 
@@ -205,13 +207,14 @@ def _pair(rank: int, ordinal: int, a: Trace, b: Trace) -> Pair:
     blind = ((flags_a | flags_b) & Flag.UNOBSERVED) != 0
     (lo_a, lo_b), (hi_a, hi_b) = both("lo"), both("hi")
     different = ((lo_a != lo_b) | (hi_a != hi_b)) & ~blind
-    return Pair(rank, ordinal, a, b, found, np.flatnonzero(different), int(blind.sum()), unlike)
+    several = len({root for root, _ in module_table(a.notes_meta)}) > 1
+    return Pair(rank, ordinal, a, b, found, np.flatnonzero(different), int(blind.sum()), several, unlike)
 
 
 def _divergence(pair: Pair, at: int, tolerance: Tolerance, with_numbers: bool = True) -> Divergence:
     ia, ib = int(pair.align.a[at]), int(pair.align.b[at])
     event, partner = pair.a.events[ia], pair.b.events[ib]
-    _, module, module_type, tensor = pair.a.sites[event["site"]]
+    root, module, module_type, tensor = pair.a.sites[event["site"]]
     meta, meta_b = pair.a.metas[event["meta"]], pair.b.metas[partner["meta"]]
     shape, dtype = tuple(meta[0]), meta[1]
     state = event["kind"] == Kind.OPTIMIZER and dtype == "state"
@@ -226,6 +229,7 @@ def _divergence(pair: Pair, at: int, tolerance: Tolerance, with_numbers: bool = 
         phase=Phase(int(event["phase"])).word,
         module=module,
         module_type=module_type,
+        root=root if pair.several else "",
         tensor=tensor,
         shape=None if state else shape,
         dtype=None if state else dtype,
@@ -404,7 +408,7 @@ def _verdict(
 
 def _where(d: Divergence) -> str:
     """The first divergence in a few words."""
-    place = f"module {d.module}" if d.module else (d.module_type or "the program")
+    place = f"module {d.module}{f' of {d.root}' if d.root else ''}" if d.module else (d.root or d.module_type or "the program")
     what = {
         "data": "a batch", "parameter": "a parameter", "activation": "an activation", "gradient": "a gradient",
         "optimizer": "an optimizer state", "loss": "the loss", "rng": "a random state",

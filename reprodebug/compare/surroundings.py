@@ -80,6 +80,12 @@ class Side:
                 return value
         return {}
 
+    def names(self, word: str) -> bool:
+        """Whether a source file of the program has this word as a string."""
+        files = self.manifest.code.get("files")
+        texts = (e.get("text") for e in files.values() if isinstance(e, Mapping)) if isinstance(files, Mapping) else ()
+        return any(isinstance(t, str) and (f'"{word}"' in t or f"'{word}'" in t) for t in texts)
+
     def neutral(self, text: str) -> str:
         """``text`` with this run's own folders, temporary folders and process ids taken out: what is left can be compared."""
         for place, word in self._places:
@@ -252,6 +258,8 @@ def _variables(a: Side, b: Side) -> list[Difference]:
         rated = rate.variable(name)
         if x is not None and y is not None and rated[0] != HARMLESS and a.neutral(str(x)) == b.neutral(str(y)):
             rated = HARMLESS, "the same, seen from another folder"
+        elif rated[0] == HARMLESS and (a.names(name) or b.names(name)):
+            rated = NOTABLE, f"{rated[1]}, but the program's source {rate.NAMED}"
         found.append(_difference("environment", name, x, y, rated))
     return _capped(found, "variables")
 
@@ -335,7 +343,12 @@ def _data(a: Side, b: Side) -> list[Difference]:
             found.append(_difference("data", path, path, moved[path], (HARMLESS, "another path, the same content")))
         elif path not in moved.values():
             rated = rate.data(x, y)
-            if rated is not None and rated[0] == CRITICAL and x and y and isinstance(x.get("text"), str) and isinstance(y.get("text"), str):
+            if _left_by_the_other(a, b, path, x, y):
+                texts = [rate.data_text(e) or LEFT for e in (x, y)]
+                found.append(_difference("data", path, texts[0], texts[1], rate.MADE_BY_THE_OTHER))
+            elif (
+                rated is not None and rated[0] == CRITICAL and x and y and isinstance(x.get("text"), str) and isinstance(y.get("text"), str)
+            ):
                 from reprodebug.compare import sources
 
                 keys = list(sources.configuration(path, x["text"], y["text"], _difference))
@@ -344,6 +357,34 @@ def _data(a: Side, b: Side) -> list[Difference]:
             elif rated is not None:
                 found.append(_difference("data", path, rate.data_text(x), rate.data_text(y), rated))
     return _capped(found, "files")
+
+
+LEFT = "written while it ran, by its time of modification"
+
+
+def _left_by_the_other(a: Side, b: Side, path: str, x: Mapping[str, Any] | None, y: Mapping[str, Any] | None) -> bool:
+    """Whether a file that one run alone reads was written while the other ran: C and Rust libraries write unseen.
+
+    Only for a file that both could reach: on one machine, and in the folder of both runs or in neither's.
+    """
+    if (x is None) == (y is None):
+        return False
+    entry, other = (x, b) if y is None else (y, a)
+    modified = (entry or {}).get("modified")
+    if not isinstance(modified, (int, float)) or (entry or {}).get("mode") != "read" or (entry or {}).get("written"):
+        return False
+    reached = a.manifest.cwd == b.manifest.cwd or path.startswith(("/", "~"))
+    return reached and a.part("system").get("host") == b.part("system").get("host") and _during(other, float(modified))
+
+
+def _during(side: Side, moment: float) -> bool:
+    from datetime import datetime
+
+    try:
+        start, end = (datetime.fromisoformat(t).timestamp() for t in (side.manifest.started, side.manifest.ended))
+    except ValueError:
+        return False
+    return start <= moment <= end
 
 
 def _files(side: Side) -> dict[str, dict[str, Any]]:

@@ -21,8 +21,10 @@ class Hint:
     """One line of a recorded source file."""
 
     kind: str
-    """``set-order``, ``hash``, ``listing``, ``mtime``, ``arrival``, ``clock``, ``uninitialised``, ``numpy-global``,
-    ``python-global``, ``exists``, ``variable``, ``checkpoint``, ``nondeterministic``, ``clip``"""
+    """``set-order``, ``hash``, ``address``, ``listing``, ``mtime``, ``arrival``, ``clock``, ``local-time``, ``locale``,
+    ``home``, ``uninitialised``, ``unseeded`` (a generator made without a seed), ``numpy-global``, ``python-global``,
+    ``numpy-seed``, ``python-seed``, ``exists``, ``variable``, ``checkpoint``, ``nondeterministic``, ``clip``,
+    ``assertion`` (one that calls something)"""
     file: str
     line: int
     text: str
@@ -38,11 +40,15 @@ _CALLS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(pattern))
     for kind, pattern in (
         ("hash", r"hash"),
+        ("address", r"id"),
         ("listing", r"(os\.)?(listdir|scandir|walk)|(glob\.)?i?glob|.*\.(iterdir|rglob|glob)"),
         ("mtime", r"(os\.path\.)?get[mca]time|.*\.getmtime"),
-        ("arrival", r"(.*\.)?(as_completed|imap_unordered|wait|ThreadPoolExecutor|ThreadPool|Queue|SimpleQueue|Thread)"),
+        ("arrival", r"(.*\.)?(as_completed|imap_unordered|wait|ThreadPoolExecutor|ThreadPool|Queue|SimpleQueue|Thread|Process)"),
         ("clock", r"(time\.)?(time|time_ns|perf_counter|perf_counter_ns|monotonic)|.*datetime\.(now|utcnow|today)|(os\.)?(getpid|urandom)"
                   r"|(uuid\.)?uuid[14]|secrets\.\w+|random\.SystemRandom|SystemRandom"),
+        ("local-time", r"(time\.)?(localtime|mktime)|.*datetime\.fromtimestamp|.*\.astimezone"),
+        ("locale", r"(locale\.)?(strxfrm|strcoll|setlocale|getpreferredencoding)"),
+        ("home", r".*\.?(expanduser|home)"),
         ("uninitialised", r"(torch|np|numpy)\.(empty|empty_like|empty_strided)|.*\.(new_empty|resize_)"
                           r"|torch\.(Float|Double|Half|Long|Int)?Tensor"),
         ("numpy-global", r"(np|numpy)\.random\.(?!default_rng|seed|RandomState|Generator|SeedSequence|[gs]et_state|PCG64|MT)\w+"),
@@ -100,19 +106,56 @@ def _walk(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
             for kind, pattern in _CALLS:
                 if pattern.fullmatch(name) and not (kind == "listing" and id(node) in calm):
                     yield kind, node.lineno, ""
+            if _draws_from_numpy(node, name):
+                yield "numpy-global", node.lineno, ""
             if name in ("os.getenv", "os.environ.get", "getenv", "environ.get") and node.args and isinstance(node.args[0], ast.Constant):
                 yield "variable", node.lineno, str(node.args[0].value)
-            if name in ("list", "tuple", "enumerate", "iter", "zip", "map", "next") and id(node) not in calm:
-                for argument in node.args:
-                    if _is_set(argument, sets):
-                        yield "set-order", node.lineno, ""
+            if id(node) not in calm and (
+                name in _ORDERED or name.endswith((".join", ".fromkeys", ".array", ".tensor", ".fromiter", ".extend"))
+            ):
+                if any(_is_set(argument, sets) for argument in node.args):
+                    yield "set-order", node.lineno, ""
+            elif name.endswith(".pop") and not node.args and name.rpartition(".")[0] in sets:
+                yield "set-order", node.lineno, ""
+            if not node.args and not node.keywords and _UNSEEDED.fullmatch(name):
+                yield "unseeded", node.lineno, ""
         elif isinstance(node, (ast.For, ast.AsyncFor)) and _is_set(node.iter, sets):
             yield "set-order", node.lineno, ""
         elif isinstance(node, (ast.ListComp, ast.DictComp, ast.GeneratorExp)) and id(node) not in calm:
             if any(_is_set(g.iter, sets) for g in node.generators):
                 yield "set-order", node.lineno, ""
+        elif _does_something(node):
+            yield "assertion", getattr(node, "lineno", 0), ""
+        elif isinstance(node, ast.Starred) and id(node) not in calm and _is_set(node.value, sets):
+            yield "set-order", node.lineno, ""
         elif isinstance(node, ast.Subscript) and _name(node.value) in ("os.environ", "environ") and isinstance(node.slice, ast.Constant):
             yield "variable", node.lineno, str(node.slice.value)
+
+
+def _does_something(node: ast.AST) -> bool:
+    """What ``python -O`` leaves out or decides: an assertion that calls something, ``__debug__``."""
+    if isinstance(node, ast.Assert):
+        return any(isinstance(inner, (ast.Call, ast.NamedExpr)) for inner in ast.walk(node.test))
+    return isinstance(node, ast.Name) and node.id == "__debug__"
+
+
+_ORDERED = frozenset({"list", "tuple", "enumerate", "iter", "zip", "map", "filter", "next", "dict", "Counter", "deque"})
+_UNSEEDED = re.compile(r"(random\.)?Random|(np\.|numpy\.)?(random\.)?(RandomState|default_rng|PCG64|MT19937|Philox|SFC64|SeedSequence)")
+_SCIKIT = re.compile(
+    r"(.*\.)?(train_test_split|resample|(Stratified|Group|Repeated|Multilabel)*(KFold|ShuffleSplit)|make_\w+|\w*(KMeans|PCA|SVD|NMF|TSNE|Forest\w+)"
+    r"|\w+\.rvs)|(sklearn\.)?utils\.shuffle"
+)
+_UNLESS = frozenset({"random_state", "seed", "rng", "generator"})
+
+
+def _draws_from_numpy(node: ast.Call, name: str) -> bool:
+    """Functions of scikit-learn, SciPy and pandas that draw from NumPy's global generator unless they are given a seed."""
+    given = {k.arg for k in node.keywords}
+    if given & _UNLESS or None in given:
+        return False
+    if name.endswith(".sample") and given & {"frac", "n"}:  # a pandas frame's, not torch's or random's
+        return True
+    return bool(_SCIKIT.fullmatch(name)) and not (name.endswith("KFold") and "shuffle" not in given and not name.startswith("Repeated"))
 
 
 def _names_of_sets(tree: ast.AST) -> set[str]:
@@ -126,9 +169,21 @@ def _names_of_sets(tree: ast.AST) -> set[str]:
                 targets, value = node.targets, node.value
             elif isinstance(node, (ast.AnnAssign, ast.AugAssign, ast.NamedExpr)):
                 targets, value = [node.target], node.value
+            elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                given = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs) if _says_set(a.annotation)]
+                names.update(given)
+                if _says_set(node.returns) or any(
+                    isinstance(r, ast.Return) and r.value and _is_set(r.value, names) for r in ast.walk(node)
+                ):
+                    names.add(f"{node.name}()")
             if value is not None and _is_set(value, names):
                 names.update(n for n in map(_name, targets) if n)
     return names
+
+
+def _says_set(annotation: ast.expr | None) -> bool:
+    inner = annotation.value if isinstance(annotation, ast.Subscript) else annotation
+    return inner is not None and _name(inner).rpartition(".")[2] in ("set", "frozenset", "Set", "FrozenSet", "AbstractSet", "MutableSet")
 
 
 def _is_set(node: ast.expr, names: set[str]) -> bool:
@@ -138,11 +193,22 @@ def _is_set(node: ast.expr, names: set[str]) -> bool:
         function = _name(node.func)
         if function in ("set", "frozenset"):
             return True
-        last = function.rsplit(".", 1)
-        return len(last) == 2 and last[1] in ("union", "intersection", "difference", "symmetric_difference", "copy") and last[0] in names
+        if f"{function.rpartition('.')[2]}()" in names:
+            return True
+        if isinstance(node.func, ast.Attribute) and node.func.attr in _GIVE_SETS:
+            return _is_set(node.func.value, names)
+        return False
     if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.BitOr, ast.BitAnd, ast.Sub, ast.BitXor)):
-        return _is_set(node.left, names) or _is_set(node.right, names)
+        return any(_is_set(side, names) or _is_keys(side) for side in (node.left, node.right))
     return bool(_name(node)) and _name(node) in names
+
+
+_GIVE_SETS = frozenset({"union", "intersection", "difference", "symmetric_difference", "copy"})
+
+
+def _is_keys(node: ast.expr) -> bool:
+    """``a.keys()``, of which ``&``, ``|``, ``-`` and ``^`` make a set."""
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("keys", "items") and not node.args
 
 
 def _name(node: ast.AST) -> str:

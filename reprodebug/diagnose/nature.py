@@ -151,6 +151,8 @@ def _growth(s: Scene) -> str:
         return f"the losses differ {spread}, x{rate:.2f} a step: a small first difference is amplified by training"
     if start >= 1e-3:
         return f"the losses differ by {first[1]:.2g} ({start:.1%} of their size) from step {first[0]} on: no rounding that grew"
+    if peak > 2 * start and last[0] > first[0]:
+        return f"the losses differ {spread}: too little growth to tell an amplified difference from a steady one"
     return f"the losses differ by at most {last[1]:.2g} ({peak:.1g} of their size): the difference does not grow"
 
 

@@ -96,7 +96,7 @@ def _once(ranked: list[Draft]) -> list[Draft]:
 
 
 def _unknown(s: Scene) -> Cause:
-    alike = "the two runs were launched alike" if s.alike else "nothing that differs around the tensors explains it well"
+    alike = s.launched if s.alike else "nothing that differs around the tensors explains it well"
     return Cause(
         "implicit-state",
         f"not known: {alike}, and nothing that was recorded explains {s.place}",

@@ -97,7 +97,8 @@ class _Judge:
             return "carrier" if carried else "unexplained"
         if self._parameters_from < index or (RANDOM_MODULES.search(kind) and self._parted(index, "torch")):
             return "carrier"
-        seen = False
+        inputs: list[int] = []
+        inside: list[int] = []
         for k in range(index - 1, max(index - 2000, -1), -1):
             other = self._events[k]
             if other["step"] != e["step"]:
@@ -106,12 +107,13 @@ class _Judge:
             if site[0] != root:
                 continue
             if site[1] == module and other["flags"] & Flag.INPUT and other["call"] == e["call"]:
-                seen = seen or bool(self._partnered[k])
-                if self._wrong[k]:
-                    return "carrier"
-                break
-            if site[1] != module and site[1].startswith(prefix) and self._wrong[k]:
-                return "carrier"
+                inputs.append(k)  # those given by keyword may have been noted after the call: there can be more before
+            elif site[1] != module and site[1].startswith(prefix):
+                inside.append(k)
+        began = min(inputs, default=index)
+        if any(self._wrong[k] for k in inputs) or any(self._wrong[k] for k in inside if k > began or not inputs):
+            return "carrier"
+        seen = any(self._partnered[k] for k in inputs)
         return "source" if seen else "carrier" if carried else "unexplained"
 
     def _update(self, index: int, e: Any) -> str:

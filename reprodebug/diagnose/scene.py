@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from reprodebug._base.text import plural, visible
 from reprodebug.compare.before import inputs_of_call
 from reprodebug.compare.generators import Story, stories
-from reprodebug.compare.history import module_table, reads, seeds
+from reprodebug.compare.history import module_table, reads, same_names, seeds
+from reprodebug.compare.importance import NAMED, UNKNOWN
 from reprodebug.compare.surroundings import Side
 from reprodebug.diagnose.draws import Between, apart, seed_of
 from reprodebug.diagnose.hints import Hint, hints
@@ -93,7 +94,8 @@ class Scene:
     def place(self) -> str:
         """The first divergence in words."""
         d = self.first
-        name = f"module {visible(d.module, 100)}" if d.module else visible(d.module_type, 60) or "the program"
+        of = f" of {visible(d.root, 60)}" if d.root else ""
+        name = f"module {visible(d.module, 100)}{of}" if d.module else visible(d.root or d.module_type, 60) or "the program"
         return f"{visible(d.tensor, 60)} of {name} at step {d.step} ({d.phase})"
 
     @property
@@ -204,7 +206,7 @@ class Scene:
     @cached_property
     def one_sided_modules(self) -> list[tuple[str, str, str]]:
         """(side, name, type and settings) of modules that only one of the models has."""
-        a, b = module_table(self.pair.a.notes_meta), module_table(self.pair.b.notes_meta)
+        a, b = module_table(self.pair.a.notes_meta), same_names(module_table(self.pair.b.notes_meta), self.pair.align.renamed)
         roots = {root for root, _ in a} & {root for root, _ in b}
         found = []
         for key in [*a, *b]:
@@ -212,6 +214,26 @@ class Scene:
                 kind, settings = a.get(key) or b[key]
                 found.append(("a" if key in a else "b", key[1], f"{kind}({settings})" if settings else kind))
         return found
+
+    @cached_property
+    def module_orders(self) -> tuple[list[str], list[str]] | None:
+        """Names of sibling modules that both models have, in the order of each, where that is not the same."""
+        a, b = module_table(self.pair.a.notes_meta), same_names(module_table(self.pair.b.notes_meta), self.pair.align.renamed)
+        siblings: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
+        for n, table in enumerate((a, b)):
+            for root, name in table:
+                if name and (root, name) in (b, a)[n]:
+                    siblings.setdefault((root, name.rpartition(".")[0]), ([], []))[n].append(name)
+        return next(((x, y) for x, y in siblings.values() if x != y), None)
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """Optimizer steps of the whole of A and B."""
+        found = []
+        for trace, step in ((self.pair.a, self.pair.align.step_a), (self.pair.b, self.pair.align.step_b)):
+            updated = step[trace.events["kind"] == Kind.GRADIENT]
+            found.append(int(updated.max()) + 1 if len(updated) else 0)
+        return found[0], found[1]
 
     # data
 
@@ -223,6 +245,19 @@ class Scene:
     @cached_property
     def files_read(self) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
         return reads(self.pair.a.notes_meta, self.sides[0]), reads(self.pair.b.notes_meta, self.sides[1])
+
+    def leading_to(self, a: list[str], b: list[str]) -> list[Difference]:
+        """Variables and options whose values lie in the paths of the files that only A and only B read; ``HOME`` too."""
+        paths = [
+            [p for p in run.manifest.data if any(p.endswith(k.removeprefix("~")) for k in keys)] for run, keys in ((self.a, a), (self.b, b))
+        ]
+        found = []
+        for d in self.comparison.differences:
+            if d.section in ("environment", "config") and d.key not in ("PWD", "OLDPWD", "cwd", "PATH"):
+                fits = [len(v) > 1 and all(v in p for p in own) for v, own in ((d.a, paths[0]), (d.b, paths[1])) if own]
+                if fits and all(fits):
+                    found.append(d)
+        return found
 
     def notes(self, kind: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """The notes of one kind in A and in B."""
@@ -236,7 +271,9 @@ class Scene:
         for rows, limit in zip(self.notes("thread"), limits, strict=True):
             sides.append({str(n.get("runs")) for n in rows if int(n.get("seq", 0)) <= limit})
         return sorted(
-            r for r in sides[0] | sides[1] if not re.match(r"(tqdm|torch|tensorboard|wandb|mlflow|threading\._?Timer|_pytest)", r)
+            r
+            for r in sides[0] | sides[1]
+            if not re.match(r"(tqdm|torch|multiprocessing\.queues|tensorboard|wandb|mlflow|threading\._?Timer|_pytest)", r)
         )
 
     # differences
@@ -247,9 +284,48 @@ class Scene:
         return [d for d in self.differences if wanted.search(getattr(d, text)) and (not sections or d.section in sections)]
 
     @cached_property
+    def variables_read(self) -> list[Difference]:
+        """Environment variables of which the values differ and that the program's sources read."""
+        read = {h.name for h in self.hint("variable")}
+        return [d for d in self.find(r"^\w+$", "environment") if d.key in read]
+
+    @cached_property
+    def variables_unread(self) -> list[Difference]:
+        """Environment variables of unknown names that no recorded source reads; none where the sources were not recorded."""
+        found = [d for d in self.find(r"^\w+$", "environment") if d.reason == UNKNOWN] if self.has_sources else []
+        return [d for d in found if d not in self.variables_read]
+
+    @cached_property
     def alike(self) -> bool:
-        """The two runs were launched alike: nothing that the user gives differs, and no machine, package or file."""
-        return not [d for d in self.differences if not is_consequence(d)]
+        """The two runs were launched alike: nothing that the user gives differs, and no machine, package or file.
+
+        Variables of which neither name nor sources say that they matter do not count; ``launched`` tells them.
+        """
+        return not [d for d in self.differences if not is_consequence(d) and d not in self.idle]
+
+    @cached_property
+    def given(self) -> list[Difference]:
+        """Differences in what the user gave the runs; what the program built from it (layers, loaders, optimizers) left out."""
+        found = [d for d in self.differences if not is_consequence(d) and d not in self.idle]
+        return [d for d in found if not re.match(r"optimizer#|module |DataLoader#", d.key)]
+
+    @cached_property
+    def idle(self) -> list[Difference]:
+        """Variables that differ and of which neither name nor sources say that they matter."""
+        named = [d for d in self.variables_read if d.reason.endswith(NAMED) or (d.reason == UNKNOWN and not self.related(d.key))]
+        return [*self.variables_unread, *named]
+
+    def related(self, name: str) -> bool:
+        """Whether the words in a name have to do with the stage of the first divergence, or with seeds."""
+        from reprodebug.diagnose.triggers import relates
+
+        return relates(self.stage, name)
+
+    @property
+    def launched(self) -> str:
+        """How far the two runs were launched alike, in words, where ``alike`` is true."""
+        idle = [d.key for d in self.idle]
+        return "the two runs were launched alike" + (f", but for {', '.join(idle[:3])}{' and more' if idle[3:] else ''}" if idle else "")
 
     # sources
 

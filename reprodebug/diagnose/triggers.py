@@ -27,6 +27,11 @@ _WORDS: dict[str, str] = {
 _PATTERNS = {stage: re.compile("|".join(words.split()), re.I) for stage, words in _WORDS.items()}
 
 
+def relates(stage: str, name: str) -> bool:
+    """Whether an option or variable of this name has to do with this stage (see ``Scene.stage``), or with seeds."""
+    return bool(_PATTERNS[stage].search(name) or re.search("seed", name, re.I))
+
+
 @dataclass(frozen=True, slots=True)
 class Trigger:
     """One difference in what the runs were given."""
@@ -63,7 +68,7 @@ def _weight(s: Scene, d: Difference) -> float:
             return 0.0
         if d.key in ("commit", "uncommitted changes", "branch") or d.reason.startswith("untracked"):
             return 0.25 if critical or d.severity == "notable" else 0.0
-        return 0.8 if critical else 0.35
+        return 0.8 if critical else 0.6 if "imported by one run only" in d.reason else 0.35
     return 0.0
 
 

@@ -74,6 +74,8 @@ class Divergence:
     numbers: Numbers = field(default_factory=Numbers)
     statistics: dict[str, tuple[float, float]] = field(default_factory=dict)
     """statistic -> (A, B), at level summary or full"""
+    root: str = ""
+    """the outermost module that it belongs to, where the program has several of them"""
 
 
 @dataclass(frozen=True, slots=True)

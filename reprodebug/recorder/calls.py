@@ -12,7 +12,8 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from reprodebug.model.events import Flag, Kind, Phase
-from reprodebug.recorder.modules import Info, Root, key_of
+from reprodebug.recorder.lately import WORTH_BYTES, Lately
+from reprodebug.recorder.modules import Info, Root, key_of, version_of
 
 if TYPE_CHECKING:
     from reprodebug.recorder.guest import Guest
@@ -26,15 +27,13 @@ _MAX_TENSORS = 256
 """nesting and number of tensors followed inside one module's inputs or outputs"""
 _QUIET = 3
 """a module before whose calls torch's generator never moved is not asked again"""
-_WORTH_BYTES = 256 << 10
-"""from this size on a tensor that goes unchanged from an output into the next input is not read again"""
 _THREADS = itertools.count()
 
 
 class ThreadState:
-    """What one thread is inside of, and the output that it recorded last."""
+    """What one thread is inside of, and what it read lately."""
 
-    __slots__ = ("last", "last_address", "last_head", "last_known", "last_version", "number", "rng", "stack")
+    __slots__ = ("last", "last_version", "lately", "number", "rng", "stack")
 
     def __init__(self, number: int) -> None:
         self.stack: list[Info] = []
@@ -42,11 +41,9 @@ class ThreadState:
         self.rng = 0
         """row of torch's generator when this thread last looked"""
         self.last: Any = None
-        """weak reference to the output; with it its version counter, fingerprint, address and first bytes"""
+        """weak reference to the output that was recorded last; with it its version counter"""
         self.last_version = -1
-        self.last_known: Any = None
-        self.last_address = 0
-        self.last_head = b""
+        self.lately = Lately()
 
 
 class PerThread(threading.local):
@@ -74,6 +71,7 @@ class Calls:
         self._tracing = torch._C._get_tracing_state
         self._tensor = torch.Tensor
         self._strided = torch.strided
+        self._plain = guest.fingerprint.plain
         self._output_digests: set[bytes] = set()
         """outputs of outermost modules in this step: what another one is given of them is no data"""
         self._gradient_sites: dict[int, int] = {}
@@ -204,7 +202,7 @@ class Calls:
         requires_grad = t.requires_grad
         if requires_grad:
             flags |= _F_REQUIRES_GRAD
-        same = thread.last is not None and thread.last() is t and thread.last_version == t._version
+        same = thread.last is not None and thread.last() is t and thread.last_version == version_of(t)
         known = self._again(t, site, thread)
         self._record(t, site, _ACTIVATION, _FORWARD, flags, call, 0, known, thread)
         if outermost:
@@ -217,36 +215,22 @@ class Calls:
         if same:
             return  # a container hands on its last child's output: one gradient, one record
         thread.last = weakref.ref(t)
-        thread.last_version = t._version
-        thread.last_known = known
-        thread.last_address = 0
-        if known[2] == 0 and t.layout is self._strided:  # a sparse one has no nbytes
-            if not t.is_cpu:
-                thread.last_address = -t.data_ptr()
-            elif t.nbytes >= _WORTH_BYTES:
-                thread.last_address = address = t.data_ptr()
-                thread.last_head = self._fingerprint.head(address)
+        thread.last_version = version_of(t)
         if requires_grad and flags & _F_GRAD:
             node = t.grad_fn
             if node is not None:  # a hook on the node sees what a hook on the tensor sees, for less
                 node.register_prehook(functools.partial(self._on_gradient, t.output_nr, site, call, flags))
 
     def _again(self, t: Any, site: int, thread: ThreadState) -> tuple[bytes, int, int]:
-        """The fingerprint of ``t``; not read again when it is the very output that this thread recorded last, unchanged.
-
-        Unchanged: the same object, version counter and address, and the same first bytes (writes through ``.data`` or
-        NumPy do not move the counter). Small tensors are always read. On an accelerator the first bytes are not at hand: a
-        kernel that writes to the very tensor between two modules without telling torch shows one record late.
-        """
-        last = thread.last
-        if last is not None and last() is t and thread.last_version == t._version:
-            address = thread.last_address
-            if address > 0:
-                if address == t.data_ptr() and self._fingerprint.head(address) == thread.last_head:
-                    return thread.last_known  # type: ignore[no-any-return]
-            elif address and address == -t.data_ptr():
-                return thread.last_known  # type: ignore[no-any-return]
-        return self._fingerprint.at(t, site)
+        """The fingerprint of ``t``; a big tensor that this thread read lately, and nothing wrote since, is not read again."""
+        if type(t) not in self._plain or t.layout is not self._strided or not t.is_cpu or t.nbytes < WORTH_BYTES:
+            return self._fingerprint.at(t, site)
+        known = thread.lately.known(t)
+        if known is None:
+            known = self._fingerprint.at(t, site)
+            if known[2] == 0 and not t.is_inference():
+                thread.lately.note(t, self._fingerprint.buffer(t), known)
+        return known
 
     def _flags(self, module: Any) -> int:
         flags = _F_TRAINING if module.training else 0
@@ -277,7 +261,9 @@ class Calls:
             grad = grads[number]
             if grad is None:
                 return
-            self._record(grad, self._gradient_site(site), _GRADIENT, _BACKWARD, flags & ~_F_REQUIRES_GRAD, call)
+            thread, site = self._guest.thread.state, self._gradient_site(site)
+            known = self._again(grad, site, thread)
+            self._record(grad, site, _GRADIENT, _BACKWARD, flags & ~_F_REQUIRES_GRAD, call, 0, known, thread)
         except Exception as error:
             self._guest.fault("gradient hook", error)
 

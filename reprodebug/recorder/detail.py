@@ -86,6 +86,8 @@ class Detail:
         self._left = options.budget
         self._matches: dict[int, bool] = {}
         self._headers: dict[Any, bytes] = {}
+        self._without_parts: set[str] = set()
+        self._transform = getattr(getattr(guest.torch._C, "_functorch", None), "peek_interpreter_stack", lambda: None)
 
     def keep(self, t: Any, seq: int, site: int, flags: int) -> None:
         """Keep what the level asks for of the tensor of event ``seq``. From an accelerator it is copied at once, and waited
@@ -94,6 +96,15 @@ class Detail:
             return
         if self._pattern and not self._match(site):
             return
+        if self._transform() is not None:  # what we compute would be wrapped by vmap or grad, too
+            from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+
+            with temporarily_clear_interpreter_stack():
+                self._keep(t, seq)
+        else:
+            self._keep(t, seq)
+
+    def _keep(self, t: Any, seq: int) -> None:
         torch = self.guest.torch
         if type(t) is not torch.Tensor:
             with torch._C.DisableTorchFunctionSubclass():
@@ -103,7 +114,13 @@ class Detail:
         dense = t.layout is torch.strided and not t.is_quantized
         if dense and (not self._full or t.numel() == 1):
             self.statistics(t, seq)
-        dtype, body = (str(t.dtype).removeprefix("torch."), None) if dense else self._packed(t)
+        layout = "strided" if dense else "quantized" if t.is_quantized else str(t.layout).removeprefix("torch.").lstrip("_")
+        if not dense and layout not in _PARTS:
+            if layout not in self._without_parts:
+                self._without_parts.add(layout)
+                self.guest.writer.meta_event({"type": "lost", "what": f"tensors of layout {layout} are fingerprinted, not kept"})
+            return
+        dtype, body = (str(t.dtype).removeprefix("torch."), None) if dense else (layout, self._packed(t, layout))
         nbytes = t.nbytes if body is None else len(body)
         if not self._full and nbytes > SMALL_BYTES:
             return
@@ -121,9 +138,8 @@ class Detail:
             header = self._headers[key] = json.dumps({"dtype": dtype, "shape": list(t.shape)}).encode()
         self.guest.writer.tensor(seq, header, bytes(self.guest.fingerprint.memory(t)) if body is None else body)
 
-    def _packed(self, t: Any) -> tuple[str, bytes]:
-        """(what stands for its dtype, its parts) of a sparse or quantised tensor. Raises Unreadable for a layout without parts."""
-        layout = "quantized" if t.is_quantized else str(t.layout).removeprefix("torch.").lstrip("_")
+    def _packed(self, t: Any, layout: str) -> bytes:
+        """The parts of a sparse or quantised tensor."""
         form: dict[str, Any] = {"layout": layout, "dtype": str(t.dtype).removeprefix("torch."), "parts": []}
         bodies = []
         with self.guest.torch.no_grad():
@@ -134,7 +150,7 @@ class Detail:
                 bodies.append(bytes(self.guest.fingerprint.memory(part)))
                 said = {"name": name, "dtype": str(part.dtype).removeprefix("torch."), "shape": list(part.shape)}
                 form["parts"].append({**said, "nbytes": len(bodies[-1])})
-        return layout, pack(form, bodies)
+        return pack(form, bodies)
 
     def value(self, t: Any, seq: int) -> None:
         """The value of a one-element CPU tensor, e.g. a loss."""

@@ -88,9 +88,9 @@ class FileWatch:
     """Reports each file once per content: ``report`` gets plain records, on the thread that opens the file.
 
     A record has ``path`` (absolute) and ``mode``. ``read``: ``size``, ``hash`` (``sampled: true`` for a large file),
-    ``written: true`` where the file was written since this process began, ``why`` instead of a hash that was not taken.
-    ``write``: ``existed``, whether there was such a file before; reported once per path. ``thread`` names the thread that
-    read or wrote, where it is not the main one.
+    ``modified`` (seconds since 1970), ``written: true`` where the file was written since this process began, ``why``
+    instead of a hash that was not taken. ``write``: ``existed``, whether there was such a file before; reported once per
+    path. ``thread`` names the thread that read or wrote, where it is not the main one.
 
     ``list``: a folder was listed: number of names, a hash of them as the file system gives them (``order``) and sorted
     (``names``), and the first few.
@@ -251,7 +251,7 @@ class FileWatch:
         self._versions[path] = versions + 1
         self._seen.add(key)
         self._names -= 1
-        record: dict[str, Any] = {"path": path, "mode": "read", "size": size, **_thread_name()}
+        record: dict[str, Any] = {"path": path, "mode": "read", "size": size, "modified": round(s.st_mtime, 3), **_thread_name()}
         if path in self._written or s.st_ctime_ns > self._started:  # libraries that write by themselves raise no event
             record["written"] = True
         cost = size if size <= WHOLE_BYTES else _BLOCKS * _BLOCK_BYTES

@@ -29,7 +29,6 @@ _CHUNK_BYTES = 64 << 20
 _MAX_BUFFERS = 8192
 _LOW_ADDRESS = 1 << 36
 """a tensor whose storage was freed has its offset for an address: below this the storage is looked at"""
-_LINE = ctypes.c_char * 64
 _NONCONTIGUOUS = int(Flag.NONCONTIGUOUS)
 _UNOBSERVED = int(Flag.UNOBSERVED)
 _REQUIRES_GRAD = int(Flag.REQUIRES_GRAD)
@@ -85,7 +84,7 @@ class Fingerprinter:
         self._torch = torch
         self._writer = writer
         self.algorithm, self._digest, self._new = hasher()
-        self._plain = frozenset({torch.Tensor, torch.nn.Parameter, getattr(torch.nn, "Buffer", torch.nn.Parameter)})
+        self.plain = frozenset({torch.Tensor, torch.nn.Parameter, getattr(torch.nn, "Buffer", torch.nn.Parameter)})
         self._strided = torch.strided
         self._metas: dict[Any, tuple[int, int, bool]] = {}
         self._reasons: dict[Any, int] = {}
@@ -113,7 +112,7 @@ class Fingerprinter:
     def __call__(self, t: Any) -> tuple[bytes, int, int]:
         """``(digest, meta id, flags)`` of a tensor of any shape, dtype, layout and device. Never raises."""
         try:
-            if type(t) not in self._plain:
+            if type(t) not in self.plain:
                 return self._unusual(t)
             key = (t.shape, t.dtype, t.device)
             known = self._metas.get(key)
@@ -132,7 +131,10 @@ class Fingerprinter:
                 return self._digest((ctypes.c_char * nbytes).from_address(address), seed), meta, 0
             return self._strided_digest(t, seed), meta, _NONCONTIGUOUS
         except Exception as error:
-            return NOTHING, self._reason(t, str(error) or type(error).__name__), _UNOBSERVED
+            wrapped = getattr(getattr(self._torch._C, "_functorch", None), "is_functorch_wrapped_tensor", None)
+            inside = wrapped is not None and wrapped(t)
+            reason = "inside a transform of torch.func (vmap, grad, ...)" if inside else str(error) or type(error).__name__
+            return NOTHING, self._reason(t, reason), _UNOBSERVED
 
     def at(self, t: Any, site: int) -> tuple[bytes, int, int]:
         """Like calling, faster where this place saw a tensor of the same shape and dtype before."""
@@ -141,7 +143,7 @@ class Fingerprinter:
             shape, dtype, meta, seed, nbytes, view, address, buffer = known
             try:
                 if (
-                    type(t) in self._plain and t.shape == shape and t.dtype is dtype and t.is_cpu and t.layout is self._strided
+                    type(t) in self.plain and t.shape == shape and t.dtype is dtype and t.is_cpu and t.layout is self._strided
                     and t.is_contiguous() and not t.is_neg()
                 ):  # fmt: skip
                     now = t.data_ptr()
@@ -158,10 +160,10 @@ class Fingerprinter:
                         return self._digest(buffer, seed), meta, 0
             except Exception:
                 return self(t)
-        if self.device is not None and type(t) in self._plain and not t.is_cpu:
+        if self.device is not None and type(t) in self.plain and not t.is_cpu:
             return self._device_at(t, site)
         found = self(t)
-        if found[2] == 0 and type(t) in self._plain and t.layout is self._strided:
+        if found[2] == 0 and type(t) in self.plain and t.layout is self._strided:
             row = self._metas.get((t.shape, t.dtype, t.device))
             if row is not None and row[2] and t.nbytes:
                 nbytes = t.nbytes
@@ -171,7 +173,7 @@ class Fingerprinter:
     def update(self, h: Any, t: Any) -> Any:
         """Feed a dense contiguous CPU tensor's bytes to ``h`` and return them as a buffer; None, and nothing fed, for any
         other tensor and for an empty one."""
-        if type(t) not in self._plain or t.layout is not self._strided or not t.is_cpu or not t.is_contiguous() or t.is_neg():
+        if type(t) not in self.plain or t.layout is not self._strided or not t.is_cpu or not t.is_contiguous() or t.is_neg():
             return None
         nbytes = t.nbytes
         address = t.data_ptr()
@@ -181,13 +183,11 @@ class Fingerprinter:
         h.update(buffer)
         return buffer
 
-    def head(self, address: int) -> bytes:
-        """The 64 bytes at an address that a fingerprint has just been made from."""
-        buffers = self._buffers
-        buffer = buffers.get((address, 64))
-        if buffer is None:
-            buffer = buffers[address, 64] = _LINE.from_address(address)
-        return buffer.raw  # type: ignore[no-any-return]
+    def buffer(self, t: Any) -> Any:
+        """A buffer over a dense contiguous CPU tensor that a fingerprint has just been made from, valid while ``t`` is."""
+        nbytes, address = t.nbytes, t.data_ptr()
+        found = self._buffers.get((address, nbytes))
+        return (ctypes.c_char * nbytes).from_address(address) if found is None else found
 
     def memory(self, t: Any) -> Any:
         """A buffer over the tensor's bytes in contiguous order, valid while ``t`` is: dense CPU tensors only.
@@ -232,7 +232,7 @@ class Fingerprinter:
             if known is not None and device is not None:
                 shape, dtype, meta, seed, index = known
                 if (
-                    type(t) in self._plain and t.shape == shape and t.dtype is dtype and t.layout is self._strided
+                    type(t) in self.plain and t.shape == shape and t.dtype is dtype and t.layout is self._strided
                     and t.is_contiguous() and not t.is_neg() and t.get_device() == index
                 ):  # fmt: skip
                     return device.hash(t, seed), meta, 0
@@ -246,7 +246,7 @@ class Fingerprinter:
 
     def _hashable(self, t: Any) -> tuple[int, int] | None:
         """(meta, seed) of a tensor on an accelerator whose memory can be hashed as it lies; None for any other."""
-        if type(t) not in self._plain or t.is_cpu or t.layout is not self._strided or t.is_complex() or t.is_quantized:
+        if type(t) not in self.plain or t.is_cpu or t.layout is not self._strided or t.is_complex() or t.is_quantized:
             return None
         if not t.is_contiguous() or t.is_neg() or not t.nbytes or not t.data_ptr() or t.device.type in self._unreachable:
             return None

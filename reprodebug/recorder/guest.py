@@ -369,7 +369,7 @@ class Guest:
         """The number in a tensor of one element, e.g. a loss; from an accelerator it comes with the fingerprints."""
         if t.is_cpu:
             self.detail.value(t, seq)
-        elif self.fingerprint.device is not None and type(t) in self.fingerprint._plain:
+        elif self.fingerprint.device is not None and type(t) in self.fingerprint.plain:
             dtype, stats, nan = str(t.dtype).removeprefix("torch."), self.writer.stats, float("nan")
 
             def arrived(raw: bytes | None) -> None:

@@ -27,6 +27,14 @@ key_of = object.__hash__
 _SMALL_BYTES = 64 << 10
 
 
+def version_of(t: Any) -> int:
+    """The version counter of a tensor; -1 for one made under ``torch.inference_mode``, which counts nothing."""
+    try:
+        return t._version  # type: ignore[no-any-return]
+    except RuntimeError:
+        return -1
+
+
 class Slot:
     """One parameter or buffer of one module: where it is, and what it was when last fingerprinted."""
 
@@ -58,7 +66,8 @@ class Slot:
         module = self.owner.ref()
         if module is None:
             return None
-        return (module._buffers if self.buffer else module._parameters).get(self.name)
+        tensors = module._buffers if self.buffer else module._parameters
+        return tensors[self.name] if self.name in tensors else None  # noqa: SIM401 - the tables of a scripted module have no `get`
 
 
 class Info:
@@ -135,7 +144,7 @@ class ModuleTable:
         self._roots: list[Root] = []
         self._dirty = False
         self.compiled: set[str] = set()
-        """labels and names of modules that run compiled: their insides are not called through Python"""
+        """labels and names of modules that run compiled or scripted: their insides are not called through Python"""
 
     def __getitem__(self, module: Any) -> Info:
         info = self.infos.get(key_of(module))
@@ -248,7 +257,8 @@ class ModuleTable:
         seen.add(key_of(module))
         kind = type(module).__name__
         wrapped = _WRAPPERS.get(kind)
-        if kind == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None:
+        scripted = any(c.__name__ == "ScriptModule" for c in type(module).__mro__)
+        if scripted or kind == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None:
             self.compiled.add(name or root.label)
         info = self.infos.get(key_of(module))
         if info is None or info.name != name or info.root is not root:
@@ -278,7 +288,7 @@ class ModuleTable:
         known = {s.name: s for s in info.slots if s.owner is info}
         info.slots = []
         for buffer, tensors in ((False, module._parameters), (True, module._buffers)):
-            for name in tensors:
+            for name in tensors.keys():  # noqa: SIM118 - the tables of a scripted module cannot be iterated
                 slot = known.get(name)
                 if slot is None or slot.buffer != buffer:
                     at = (info.root.label, info.name, info.type_name)

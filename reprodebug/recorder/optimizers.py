@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from reprodebug.model.events import Flag, Kind, Phase
 from reprodebug.recorder.fingerprint import NOTHING
-from reprodebug.recorder.modules import key_of
+from reprodebug.recorder.modules import key_of, version_of
 
 if TYPE_CHECKING:
     from reprodebug.recorder.guest import Guest
@@ -111,14 +111,14 @@ class Optimizers:
                 record(p, place[0], _PARAMETER, _OPTIMIZER, known=ahead.get(key_of(p)) if ahead else None)
             else:
                 place.owned = True
-                place.version = p._version
+                place.version = version_of(p)
                 place.digest, _ = record(p, place.site, _PARAMETER, _OPTIMIZER, known=ahead.get(key_of(p)) if ahead else None)
         for root in guest.modules.roots:
             for info in root.infos:
                 for slot in info.slots:
                     if slot.buffer:
                         t = slot.tensor()
-                        if t is not None and (slot.version != t._version or slot.silent(t)):
+                        if t is not None and (slot.version != version_of(t) or slot.silent(t)):
                             guest.parameters.record(slot, t, _OPTIMIZER, only_changed=True)
         for p, place in slots:
             state = optimizer.state.get(p)

@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from reprodebug.model.events import Flag, Kind, Phase
-from reprodebug.recorder.modules import Root, Slot, key_of
+from reprodebug.recorder.modules import Root, Slot, key_of, version_of
 
 if TYPE_CHECKING:
     from reprodebug.recorder.guest import Guest
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _PARAMETER, _GRADIENT = int(Kind.PARAMETER), int(Kind.GRADIENT)
 _INIT, _FORWARD, _BACKWARD = int(Phase.INIT), int(Phase.FORWARD), int(Phase.BACKWARD)
 _F_BUFFER = int(Flag.BUFFER)
+_LAZY = "UninitializedParameter"
+"""refuses every hook until its module has been called once"""
 _MAX_DESCRIBED = 20_000
 """modules of one outermost module whose settings are noted"""
 
@@ -68,14 +70,14 @@ class Parameters:
                 t = slot.tensor()
                 if t is None or slot.alias_of == key_of(t):
                     continue
-                if slot.version != t._version or (slot.silent(t) if slot.buffer else not slot.owned):
+                if slot.version != version_of(t) or (slot.silent(t) if slot.buffer else not slot.owned):
                     self.record(slot, t, _FORWARD if slot.buffer else phase, only_changed=True)
                 if not slot.buffer and slot.hooked != key_of(t):
                     self._hook(slot, t)
 
     def record(self, slot: Slot, t: Any, phase: int, only_changed: bool = False) -> None:
         """Record one parameter or buffer."""
-        slot.version = t._version
+        slot.version = version_of(t)
         known = None
         if only_changed:
             fingerprint = self._guest.fingerprint
@@ -88,7 +90,7 @@ class Parameters:
         slot.digest, _ = self._guest.record(t, slot.site, _PARAMETER, phase, flags, known=known)
 
     def _hook(self, slot: Slot, t: Any) -> None:
-        if slot.buffer or slot.hooked == key_of(t) or not t.requires_grad or not t.is_leaf:
+        if slot.buffer or slot.hooked == key_of(t) or not t.requires_grad or not t.is_leaf or type(t).__name__ == _LAZY:
             return
         register = getattr(t, "register_post_accumulate_grad_hook", None)
         if register is not None:

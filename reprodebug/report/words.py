@@ -16,8 +16,9 @@ SPARKS = "▁▂▃▄▅▆▇█"
 def place(d: Divergence) -> str:
     """Module and type, or the kind of thing where there is no module."""
     if not d.module and d.kind in ("data", "loss"):
-        return visible(d.module_type, 60) if d.module_type else "the program"
+        return visible(d.root or d.module_type, 60) or "the program"
     name = visible(d.module, 120) if d.module else "(outermost)"
+    name += f" of {visible(d.root, 60)}" if d.root else ""
     return f"{name} ({visible(d.module_type, 60)})" if d.module_type else name
 
 
@@ -64,7 +65,11 @@ def statistics(d: Divergence) -> list[tuple[str, str, str]]:
 def layer_row(x: LayerDifference) -> tuple[str, str, str, str, str]:
     """(step, phase, kind, module and tensor, share of records that differ)."""
     d = x.first
-    name = visible(d.module, 60) if d.module else f"({visible(x.root or d.module_type, 40)})"
+    name = (
+        visible(d.module, 60) + (f" of {visible(d.root, 40)}" if d.root else "")
+        if d.module
+        else f"({visible(x.root or d.module_type, 40)})"
+    )
     return str(d.step), d.phase, d.kind, f"{name} {visible(d.tensor, 40)}", f"{x.differing:,}/{x.compared:,}"
 
 

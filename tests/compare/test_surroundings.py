@@ -66,6 +66,12 @@ def test_options(left: str, right: str, key: str, severity: str) -> None:
     assert (found[key].section, found[key].severity) == ("config", severity)
 
 
+@pytest.mark.parametrize(("flags", "key"), [("-O", "python -O"), ("-X dev", "python -X dev"), ("-u", "python -u")])
+def test_options_of_the_interpreter_are_not_the_script_s(flags: str, key: str) -> None:
+    found = by_key(manifest(), manifest(f"python {flags} train.py"))
+    assert {k: d.severity for k, d in found.items()} == {key: "harmless"}
+
+
 def test_same_option_written_differently_is_no_difference() -> None:
     assert surroundings(manifest("python t.py --max_len=4 x=1"), manifest("python t.py --max-len 4 +x=1")) == ()
 
@@ -450,3 +456,32 @@ def test_large_records_are_fast() -> None:
 
 def test_every_pattern_of_the_table_compiles() -> None:
     assert importance.variable("anything at all")[0] == "notable"
+
+
+def test_a_file_written_while_the_other_run_ran_was_left_by_it() -> None:
+    def side(start: str, end: str, cwd: str, data: dict) -> Manifest:
+        return dataclasses.replace(manifest(cwd=cwd), started=f"2026-01-01T{start}+00:00", ended=f"2026-01-01T{end}+00:00", data=data)
+
+    at = 1767262205.0  # 10:10:05
+    read = {"mode": "read", "size": 9, "hash": HASH + "1", "modified": at}
+    a = side("10:10:00", "10:10:10", "/w", {})
+    b = side("10:11:00", "10:11:10", "/w", {"/w/cache.pt": read})
+    found = by_key(a, b)["cache.pt"]
+    assert found.severity == "critical"
+    assert found.a.startswith("written")
+    assert "one run made this file" in found.reason
+    for other in (
+        side("10:10:06", "10:10:10", "/w", {}),  # written before A began
+        side("10:10:00", "10:10:10", "/elsewhere", {}),  # a copy of the folder: A cannot have written there
+    ):
+        assert by_key(other, b)["cache.pt"].severity == "notable"
+    own = side("10:11:00", "10:11:10", "/w", {"/w/cache.pt": {**read, "written": True}})
+    assert by_key(a, own)["cache.pt"].severity == "notable"
+
+
+def test_a_variable_that_the_source_reads_is_not_harmless() -> None:
+    code = {"files": {"train.py": {"hash": HASH + "1", "text": "seed = int(os.environ['SLURM_ARRAY_TASK_ID'])"}}}
+    runs = [manifest(environment={"variables": {"SLURM_ARRAY_TASK_ID": v, "SLURM_JOB_ID": v}}, code=code) for v in "12"]
+    found = by_key(*runs)
+    assert found["SLURM_ARRAY_TASK_ID"].severity == "notable"
+    assert found["SLURM_JOB_ID"].severity == "harmless"

@@ -57,7 +57,7 @@ class FarFingerprinter(Fingerprinter):
         return backend
 
     def __call__(self, t: Any) -> tuple[bytes, int, int]:
-        if type(t) not in self._plain or t.layout is not torch.strided or t.is_quantized:
+        if type(t) not in self.plain or t.layout is not torch.strided or t.is_quantized:
             return super().__call__(t)
         self.far()
         try:

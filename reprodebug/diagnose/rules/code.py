@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from reprodebug.diagnose.rule import Draft, belongs, listed, named, rule, said
 from reprodebug.diagnose.scene import Scene
@@ -21,10 +21,11 @@ def mode(s: Scene) -> Iterator[Draft]:
     if a == b or s.first.kind not in ("activation", "data"):
         return
     words = ["train" if x else "eval" for x in (a, b)]
-    trigger = best(s, r"train|eval|valid|mode|\.py$")
+    trigger = s.find(r"^sys\.flags\.optimize$") or best(s, r"train|eval|valid|mode|\.py$")  # python -O leaves `assert model.train()` out
     evidence = [f"at {s.place} the module is in {words[0]} mode in A and in {words[1]} mode in B", *(said(d) for d in trigger)]
     evidence += [f"equal before: {row.removesuffix(': equal')}" for row in s.equal[-3:]]
-    summary = f"the training mode differs: from step {s.first.step} on the model is in {words[0]} mode in A and in {words[1]} mode in B (model.train() / model.eval())"
+    what = f"the module {s.first.module} ({s.first.module_type})" if s.first.module else "the model"
+    summary = f"the training mode differs: from step {s.first.step} on {what} is in {words[0]} mode in A and in {words[1]} mode in B (model.train() / model.eval())"
     if trigger:
         summary += f"; {listed(named(d) for d in trigger)} leads there"
     category = "configuration" if trigger and trigger[0].section == "config" else "code"
@@ -65,6 +66,8 @@ def changed_code(s: Scene) -> Iterator[Draft]:
     weaker = [t.difference for t in found if t.weight < 0.5]
     chosen = files or weaker
     strength = (0.85 if len(files) == 1 else 0.8) if files else 0.3
+    if files and not [d for d in files if d.severity == "critical"]:
+        strength = 0.75  # files that one run alone imports
     if other:
         strength *= 0.6
     if machine and s.numeric:
@@ -73,10 +76,12 @@ def changed_code(s: Scene) -> Iterator[Draft]:
         strength *= 0.6
     layers = s.find(r"^module ", "config", "code") + s.find(r"^optimizer#", "config")
     functions = _functions(chosen)
-    summary = f"the code differs: {listed((d.key for d in chosen), 3)}" + (f" ({functions})" if functions else "")
+    summary = f"the code differs: {listed((_file(s, d) for d in chosen), 3)}" + (f" ({functions})" if functions else "")
     effect = _effect(s, layers)
     summary += f"; first effect: {effect}" if effect else ""
-    evidence = [*(said(d) for d in chosen[:4]), *(said(d) for d in layers[:3]), f"first to differ: {s.place}"]
+    places = _other_places(s, chosen)
+    summary += f"; {named(places[0])} leads there" if places else ""
+    evidence = [*(said(d) for d in chosen[:4]), *(said(d) for d in places), *(said(d) for d in layers[:3]), f"first to differ: {s.place}"]
     lines = s.hint("clip") if s.stage == "optimizer" else []
     evidence += [f"changes gradients between backward and step: {h.place}" for h in lines[:2]]
     commits = s.find(r"^commit$", "code")
@@ -86,7 +91,23 @@ def changed_code(s: Scene) -> Iterator[Draft]:
         if commits
         else "Compare the changed functions, and run both with the same code."
     )
-    yield Draft("code", summary, tuple(evidence), remedy, strength, frozenset(d.key for d in [*chosen, *commits, *layers]))
+    category = "environment" if places else "code"
+    yield Draft(category, summary, tuple(evidence), remedy, strength, frozenset(d.key for d in [*chosen, *places, *commits, *layers]))
+
+
+def _other_places(s: Scene, files: list[Difference]) -> list[Difference]:
+    """``PYTHONPATH``, where each run imports a file of the same name from another folder."""
+    names = [{d.key.rpartition("/")[2] for d in files if (d.a, d.b)[n] == "(absent)"} for n in (0, 1)]
+    return s.find(r"^PYTHONPATH$", "environment") if names[0] & names[1] else []
+
+
+def _file(s: Scene, d: Difference) -> str:
+    """A file's name, and which run has it alone."""
+    if "(absent)" not in (d.a, d.b):
+        return d.key
+    run, side = (s.a, "A") if d.b == "(absent)" else (s.b, "B")
+    untracked = run.manifest.code.get("untracked")
+    return f"{d.key} ({'untracked, ' if isinstance(untracked, Mapping) and d.key in untracked else ''}in {side} only)"
 
 
 def _functions(found: list[Difference]) -> str:
@@ -94,7 +115,7 @@ def _functions(found: list[Difference]) -> str:
     for d in found:
         for text in (d.a, d.b):
             m = re.search(r"\((.+)\)", text)
-            if m and m[1] not in names:
+            if m and text != "(absent)" and m[1] not in names:
                 names.append(m[1])
     return listed(names, 3)
 

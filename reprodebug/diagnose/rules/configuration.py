@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from reprodebug.diagnose.rule import Draft, listed, named, rule, said
-from reprodebug.diagnose.scene import Scene, is_consequence
+from reprodebug.diagnose.scene import Scene
 from reprodebug.diagnose.triggers import best, triggers
 
 _IMPLEMENTATION = re.compile(r"\.(fused|foreach|capturable|differentiable)$")
@@ -20,12 +20,13 @@ def optimizer_settings(s: Scene) -> Iterator[Draft]:
         return
     now = [d for d in found if _by_now(s, d.a) and _by_now(s, d.b)]
     likely = {"optimizer": 0.95, "forward": 0.3, "loss": 0.2, "backward": 0.15, "data": 0.05, "init": 0.03, "loaded": 0.1}[s.stage]
+    if s.stage in ("forward", "loaded") and any("LBFGS" in str(n.get("class")) for n in s.notes("optimizer")[1]):
+        likely = 0.93  # it evaluates the model inside its step
     if not now:
         likely *= 0.2
     chosen = now or found
     words = r"lr|learning|optim|momentum|decay|beta|sched|warm|fused|foreach|wd|nesterov|gamma|batch"
-    variables = [d for d in s.find(r"^[A-Z_][A-Z0-9_]*$", "environment") if any(h.name == d.key for h in s.hint("variable"))]
-    trigger = (best(s, words) + variables)[:2]
+    trigger = (best(s, words) + s.variables_read)[:2]
     keys = [d.key.rpartition(".")[2] for d in chosen]
     what = "is computed by another implementation" if all(_IMPLEMENTATION.search(d.key) for d in chosen) else "has other hyper-parameters"
     summary = f"the optimizer {what}: {listed((named(d) for d in chosen), 3)}" + (
@@ -34,7 +35,31 @@ def optimizer_settings(s: Scene) -> Iterator[Draft]:
     evidence = [*(said(d) for d in [*chosen[:4], *trigger]), f"first to differ: {s.place}"]
     evidence += [f"equal before: {row.removesuffix(': equal')}" for row in s.equal[-4:]]
     remedy = f"Use the same {listed(dict.fromkeys(keys), 3)} in both runs."
+    if not s.given:
+        yield _computed(s, summary, evidence, likely, frozenset(d.key for d in found))
+        return
     yield Draft("configuration", summary, tuple(evidence), remedy, likely, frozenset(d.key for d in [*found, *trigger]))
+
+
+def _computed(s: Scene, summary: str, evidence: list[str], likely: float, uses: frozenset[str]) -> Draft:
+    """A hyper-parameter that differs between two launches of one command: the program computes it from what differs at each."""
+    evidence.append(f"{s.launched}: the value is computed while the program runs")
+    drawn = [
+        h
+        for name, kind in (("numpy.random", "numpy-global"), ("python.random", "python-global"))
+        if name in s.parted and not all(s.seeded(name))
+        for h in s.hint(kind)
+    ]
+    clock = s.hint("clock")
+    lines = drawn or clock
+    evidence += [f"differs at every launch: {h.place}" for h in lines[:3]]
+    if not lines:
+        return Draft("implicit-state", summary + "; where the value comes from is not known", tuple(evidence), "Print where the value comes from, and fix it.",
+                     0.5 * likely, uses, within=True)  # fmt: skip
+    how = "drawn from a generator that is not seeded" if drawn else "computed from the clock or another value made anew at each launch"
+    summary += f"; it is {how} ({lines[0].file}:{lines[0].line}: {lines[0].text})"
+    remedy = "Seed the generator." if drawn else "Let it depend on the step or the epoch, not on time."
+    return Draft("random-state" if drawn else "implicit-state", summary, tuple(evidence), remedy, 0.85 * likely, uses, within=True)
 
 
 def _by_now(s: Scene, value: str) -> bool:
@@ -81,8 +106,7 @@ def options(s: Scene) -> Iterator[Draft]:
     top = critical[0].weight
     chosen = [t.difference for t in critical if t.weight >= top - 0.05][:4]
     strength = top * (1.0 if len(critical) == 1 else 0.85)
-    given = {d.key for d in s.differences if not is_consequence(d) and d.section != "random-state"}
-    if given <= {t.difference.key for t in critical}:
+    if {d.key for d in s.given} <= {t.difference.key for t in critical}:
         strength = max(strength, 0.85)  # nothing else that the user gave differs
     if s.find(r".", "code"):
         strength *= 0.8

@@ -101,14 +101,14 @@ def one_sided_files(s: Scene) -> Iterator[Draft]:
     a, b = [d.key for d in found if d.b == "(absent)"], [d.key for d in found if d.a == "(absent)"]
     if not a and not b:
         return
-    variables = [d for d in s.find(r".", "environment") if any(h.name == d.key for h in s.hint("variable"))]
-    trigger = variables[:1] or best(s, r"data|path|file|folder|root|split|input|version")
+    variables = s.variables_read
+    trigger = s.leading_to(a, b) or variables[:1] or best(s, r"data|path|file|folder|root|split|input|version")
     both = bool(a and b)
     read = " and ".join(
         f"{listed(names, 2)} {'is' if len(names) == 1 else 'are'} read by {side} only" for names, side in ((a, "A"), (b, "B")) if names
     )
     summary = read + (f"; {listed(named(t) for t in trigger)} leads there" if trigger else "")
-    category = "environment" if variables else "data"
+    category = "environment" if trigger and trigger[0].section == "environment" else "data"
     evidence = [*(said(d) for d in found[:4]), *(said(t) for t in trigger), s.samples.text]
     strength = (0.88 if both else 0.55) if s.stage == "data" else 0.5
     yield Draft(
@@ -116,6 +116,31 @@ def one_sided_files(s: Scene) -> Iterator[Draft]:
         summary,
         tuple(evidence),
         "Point both runs at the same files.",
+        strength,
+        frozenset([d.key for d in found] + [t.key for t in trigger]),
+    )
+
+
+@rule("other checkpoint")
+def other_checkpoint(s: Scene) -> Iterator[Draft]:
+    """The runs load their weights from different files, or only one of them loads any."""
+    found = [d for d in s.find(r"read by one run only", "data", text="reason") if CHECKPOINT.search(d.key)]
+    if not found or s.stage not in ("init", "loaded", "forward"):
+        return
+    a, b = [d.key for d in found if d.b == "(absent)"], [d.key for d in found if d.a == "(absent)"]
+    leading = s.leading_to(a, b)
+    trigger = leading or [t for t in best(s, r"weight|pretrain|checkpoint|ckpt|resume|load|init|model|path") if t.section == "config"]
+    read = " and ".join(f"{listed(names, 2)} in {side}" for names, side in ((a, "A"), (b, "B")) if names)
+    what = "the weights are loaded from different files" if a and b else f"only {'A' if a else 'B'} loads weights from a file"
+    summary = f"{what}: {read}" + (f"; {listed(named(t) for t in trigger[:2])} leads there" if trigger else "")
+    strength = (0.9 if a and b else 0.65) * {"init": 1.0, "loaded": 1.0, "forward": 0.5}[s.stage]
+    if s.torch_parted and s.stage != "init":
+        strength *= 0.5
+    yield Draft(
+        "environment" if trigger and trigger[0].section == "environment" else "data",
+        summary,
+        (*(said(d) for d in found[:4]), *(said(t) for t in trigger[:2]), f"first to differ: {s.place}"),
+        "Load the same weights in both runs.",
         strength,
         frozenset([d.key for d in found] + [t.key for t in trigger]),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from reprodebug.compare.importance import NAMED
 from reprodebug.diagnose.rule import Draft, belongs, listed, named, rule, said
 from reprodebug.diagnose.scene import Scene
 from reprodebug.model.comparison import Difference
@@ -118,15 +119,22 @@ def libraries(s: Scene) -> Iterator[Draft]:
     else:
         strength = 0.15
     chosen = computing or critical or found
+    asserted = s.hint("assertion") if s.find(r"^sys\.flags\.optimize$") else []
+    if asserted and strength < 0.7:
+        strength, chosen = 0.7, s.find(r"^sys\.flags\.optimize$")
     summary = f"another interpreter or library: {listed((named(d) for d in chosen), 3)}"
     yield Draft(
         "environment",
-        summary,
-        tuple(said(d) for d in chosen[:5]),
-        "Use the same interpreter and libraries (a container image or a lock file).",
+        summary + (f": python -O leaves out what {asserted[0].file}:{asserted[0].line} asserts" if asserted else ""),
+        (*(said(d) for d in chosen[:5]), *(f"an assertion that does something: {h.place}" for h in asserted[:3])),
+        "Use the same interpreter, its options and libraries (a container image or a lock file).",
         strength,
         frozenset(d.key for d in found),
     )
+
+
+_THROUGH = ((r"TZ", "local-time"), (r"LC_\w+|LANG|LANGUAGE", "locale"), (r"HOME", "home"))
+"""variables that a library reads for the program: which, and the kind of line that makes it do so"""
 
 
 @rule("variables", "variables")
@@ -136,15 +144,26 @@ def variables(s: Scene) -> Iterator[Draft]:
     if not found:
         return
     read = {h.name: h for h in s.hint("variable")}
+    through = {d.key: lines[0] for d in found for pattern, kind in _THROUGH if re.fullmatch(pattern, d.key) and (lines := s.hint(kind))}
+    read |= {key: h for key, h in through.items() if key not in read}
     used = [d for d in found if d.key in read]
-    chosen = used or [d for d in found if d.severity == "critical"] or found
-    strength = 0.9 if used else 0.5 if chosen[0].severity == "critical" else 0.2 if not s.has_sources else 0.12
+    fits = [d for d in used if d.key in through or d.severity == "critical" or s.related(d.key)]
+    chosen = fits or used or [d for d in found if d.severity == "critical"] or found
+    names = bool(used) and all(d.reason.endswith(NAMED) for d in used)  # of a user, a job or a place: rarely computed with
+    strength = (
+        0.45 if names else 0.9 if fits else 0.7 if used else 0.5 if chosen[0].severity == "critical" else 0.2 if not s.has_sources else 0.12
+    )
     if len(used) > 1:
         strength *= 0.8
-    evidence = [*(said(d) for d in chosen[:4]), *(f"the program reads it: {read[d.key].place}" for d in used[:3])]
+    evidence = [
+        *(said(d) for d in chosen[:4]),
+        *(f"the program {'gets it through' if d.key in through else 'reads it:'} {read[d.key].place}" for d in used[:3]),
+    ]
     summary = f"the environment variable{'s' if len(chosen) > 1 else ''} {listed((named(d) for d in chosen), 3)} {'differ' if len(chosen) > 1 else 'differs'}"
     if used:
-        summary += f"; the program reads {'it' if len(used) == 1 else 'them'} at {read[used[0].key].file}:{read[used[0].key].line}"
+        line = read[(fits or used)[0].key]
+        how = "computes with it" if (fits or used)[0].key in through else "reads it" if len(used) == 1 else "reads them"
+        summary += f"; the program {how} at {line.file}:{line.line}"
     yield Draft(
         "environment",
         summary,

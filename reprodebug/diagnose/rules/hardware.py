@@ -102,7 +102,7 @@ def kernel_settings(s: Scene) -> Iterator[Draft]:
         for d in s.find(r".", "config", "environment")
         if re.search(r"mkldnn|onednn|determin|compile|sdp|backend|cudnn|nnpack", d.key, re.I) and d not in found
     ]
-    trigger += [d for d in s.find(r"^[A-Z_]+$", "environment") if any(h.name == d.key for h in s.hint("variable")) and d not in trigger]
+    trigger += [d for d in s.variables_read if d not in trigger]
     summary = f"torch chooses other kernels: {listed((named(d) for d in found), 3)}" + (
         f"; {listed(named(d) for d in trigger[:2])} leads there" if trigger else ""
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from reprodebug.diagnose.rule import Draft, listed, named, rule, said
@@ -45,7 +46,7 @@ def uninitialised(s: Scene) -> Iterator[Draft]:
         summary = f"uninitialised memory is used: {lines[0].file}:{lines[0].line} allocates without filling ({lines[0].text}), so it holds whatever lay there"
         strength = (0.85 if s.stage in ("init", "loaded") else 0.7) if s.alike else 0.3
     elif s.stage == "init" and s.has_sources:
-        evidence = ["the two runs were launched alike, and the states of torch's generators were equal"]
+        evidence = [s.launched, "the states of torch's generators were equal"]
         summary = f"{s.place} differs although all generators agree: it may be uninitialised memory"
         strength = 0.3
     else:
@@ -96,9 +97,47 @@ def clock(s: Scene) -> Iterator[Draft]:
     lines = s.hint("clock")
     if not lines:
         return
+    seeding = [h for h in lines if re.search(r"seed|rng|RandomState|Generator", h.text)]
+    if seeding:
+        h = seeding[0]
+        yield Draft(
+            "random-state",
+            f"a generator is seeded with a value made anew at each launch (clock, process id, system randomness): {h.file}:{h.line} ({h.text})",
+            (*(f"differs at every launch: {x.place}" for x in seeding[:3]), s.launched, *([s.samples.text] if s.stage == "data" else [])),
+            "Seed it with a constant, or with an option of the command.",
+            0.8 if s.stage in ("data", "init") else 0.6,
+            within=True,
+        )
+        return
     evidence = [f"differs at every launch: {h.place}" for h in lines[:4]]
     summary = f"a value made anew at each launch (clock, process id, system randomness) may reach the computation: {lines[0].file}:{lines[0].line}"
     others = s.hint("set-order", "hash", "arrival", "uninitialised")
     likely = 0.6 if s.stage == "data" and not others and not s.pools else 0.4
     remedy = "Pass the value as an argument, or keep it out of what is computed."
     yield Draft("implicit-state", summary, tuple(evidence), remedy, likely, within=True)
+
+
+@rule("order of addresses", "sources")
+def addresses(s: Scene) -> Iterator[Draft]:
+    """Sets of objects without a hash of their own, and ``id()``, follow memory addresses, which differ at every launch."""
+    if s.stage not in ("data", "init", "loaded", "forward") or not s.alike or s.torch_parted or s.find(r"^PYTHONHASHSEED$", "environment"):
+        return  # where strings hash otherwise too, that is the likelier reason
+    lines = [*s.hint("address"), *s.hint("set-order")]
+    if not lines:
+        return
+    evidence = [f"depends on the order of a set or on id(): {h.place}" for h in lines[:3]]
+    evidence += ["PYTHONHASHSEED was fixed alike: strings hash alike in both runs", s.launched, s.samples.text]
+    summary = (
+        f"the order of memory addresses decides what the model sees, at {lines[0].file}:{lines[0].line} ({lines[0].text}): the iteration order"
+        " of a set of objects without __hash__ of their own, and id(), differ at every launch, whatever PYTHONHASHSEED is"
+    )
+    reordered = s.samples.relation in ("same samples, other order", "other batches")
+    strength = 0.8 if reordered and s.stage == "data" else 0.5
+    yield Draft(
+        "implicit-state",
+        summary,
+        tuple(evidence),
+        "Keep such objects in a list or a dict, or sort them by a key of their own.",
+        strength,
+        within=True,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from reprodebug.diagnose.hints import Hint
 from reprodebug.diagnose.rule import Draft, listed, rule, said
 from reprodebug.diagnose.scene import Scene
 
@@ -21,13 +22,17 @@ _NONDETERMINISTIC = {
 
 @rule("order of arrival", "sources")
 def arrival(s: Scene) -> Iterator[Draft]:
-    """Batches or samples are taken in the order in which threads deliver them."""
-    if s.stage not in ("data", "init", "loaded"):
+    """Batches, samples or parts of a sum are taken in the order in which threads or processes deliver them."""
+    if s.numeric:
+        yield from _sums(s)
         return
     order = [d for d in s.find(r"^order of files read$") if "several threads" in d.reason]
     lines = s.hint("arrival")
+    taken = [h for h in lines if _AS_THEY_COME.search(h.text)]
+    if any("Queue(" in h.text for h in lines) and any("Process(" in h.text for h in lines):
+        taken = taken or [h for h in lines if "Queue(" in h.text or "Process(" in h.text]
     loose = s.find(r"^DataLoader#\d+\.in_order$") or [d for d in s.comparison.differences if d.key.endswith(".in_order")]
-    if not (s.pools or order):
+    if not (s.pools or order or taken):
         return
     reordered = s.samples.relation in ("same samples, other order", "other batches")
     strength = 0.9 if reordered or order else 0.75 if s.samples.relation == "unknown" else 0.45
@@ -38,18 +43,47 @@ def arrival(s: Scene) -> Iterator[Draft]:
     if s.torch_parted and s.stage == "data":
         strength *= 0.3
     evidence = [f"the program starts threads that run {listed(s.pools, 3)}"] if s.pools else []
-    evidence += [s.samples.text, *(said(d) for d in [*order, *loose][:2]), *(f"in the source: {h.place}" for h in lines[:3])]
+    evidence += [s.samples.text, *(said(d) for d in [*order, *loose][:2]), *(f"in the source: {h.place}" for h in (taken or lines)[:3])]
     if s.alike:
-        evidence.append("the two runs were launched alike")
+        evidence.append(s.launched)
     if not s.torch_parted:
         evidence.append("seeds and states of torch's generators were equal")
+    shown = (taken or lines)[-1:]
+    who = _workers(s, taken or lines)
     summary = (
-        "a race between threads: data comes in the order of arrival"
-        + (f" ({lines[-1].file}:{lines[-1].line})" if lines else "")
+        f"a race between {who}: data comes in the order of arrival"
+        + "".join(f" ({h.file}:{h.line}: {h.text})" for h in shown)
         + ", so the batches come in another order in each run"
     )
-    remedy = "Take the results in the order in which they were asked for (executor.map, a list of futures), or sort them by key before use."
-    yield Draft("race", summary, tuple(evidence), remedy, strength, within=True)
+    yield Draft("race", summary, tuple(evidence), _IN_ORDER, strength, within=True)
+
+
+_AS_THEY_COME = re.compile(r"as_completed|imap_unordered|FIRST_COMPLETED|asyncio\.wait\b")
+_IN_ORDER = "Take the results in the order in which they were asked for (executor.map, pool.imap, asyncio.gather, a list of futures), or sort them by key before use."
+
+
+def _workers(s: Scene, lines: list[Hint]) -> str:
+    text = " ".join(h.text for h in lines)
+    if "imap_unordered" in text or "Process(" in text or any("multiprocessing" in p or "process" in p for p in s.pools):
+        return "processes"
+    return "tasks" if "asyncio" in text and not s.pools else "threads"
+
+
+def _sums(s: Scene) -> Iterator[Draft]:
+    """Threads of the program compute parts of it, and the parts are put together as they come."""
+    lines = s.hint("arrival")
+    taken = [h for h in lines if _AS_THEY_COME.search(h.text)]
+    if not lines or not s.pools or not s.alike or (s.torch_parted and s.stage in ("forward", "loss")):
+        return
+    evidence = [f"the program starts threads that run {listed(s.pools, 3)}", f"first to differ: {s.place}"]
+    evidence += [f"in the source: {h.place}" for h in (taken or lines)[:3]]
+    evidence.append(s.launched)
+    shown = (taken or lines)[-1]
+    summary = (
+        f"a race between {_workers(s, taken or lines)}: parts of {s.place} are computed beside each other and put together in the order of"
+        f" arrival ({shown.file}:{shown.line}: {shown.text}); a sum of floating-point numbers depends on the order of its terms"
+    )
+    yield Draft("race", summary, tuple(evidence), _IN_ORDER, 0.8 if taken else 0.6, within=True)
 
 
 @rule("nondeterministic kernel", "settings")
@@ -69,7 +103,7 @@ def kernel(s: Scene) -> Iterator[Draft]:
         strength *= 0.6
     where = f"module {s.first.module} ({s.first.module_type})" if s.first.module else s.first.module_type or "the program"
     evidence = [
-        "the two runs were launched alike: nothing that was recorded around the tensors differs",
+        f"{s.launched}: nothing else that was recorded around the tensors differs",
         f"first to differ: {s.place}, on {device}",
     ]
     evidence += [f"equal before: {row.removesuffix(': equal')}" for row in s.equal[-4:]]

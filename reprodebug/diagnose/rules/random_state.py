@@ -18,6 +18,13 @@ _OWN = {
 }
 
 
+_KEEP_APART = {
+    "torch": "Give whatever draws in between a generator of its own (`torch.Generator().manual_seed(...)`), or save and restore the state around it (`torch.random.fork_rng()`).",
+    "numpy": "Give whatever draws in between a generator of its own (`numpy.random.default_rng(SEED)`).",
+    "python": "Give whatever draws in between a generator of its own (`random.Random(SEED)`).",
+}
+
+
 def _family(name: str) -> str:
     return "torch" if name.startswith("torch") else name.partition("#")[0]
 
@@ -26,6 +33,9 @@ def other_seed(s: Scene, story: Story) -> str | None:
     """How the two runs seeded this generator otherwise, in words; None where they seeded it alike (or that is not known)."""
     rows_a, rows_b = s.seeded(story.name)
     seeds = s.torch_seeds(story) if story.name.startswith("torch") else (None, None)
+    if story.name.startswith("torch.Generator"):  # one that the program made itself: never without a seed
+        alike = None in seeds or seeds[0] == seeds[1]
+        return None if alike else f"the {story.name} is seeded with {seeds[0]} in A and {seeds[1]} in B"
     own = _OWN.get(_family(story.name), story.name)
     if rows_a and rows_b:
         for x, y in zip(rows_a, rows_b, strict=False):
@@ -67,13 +77,20 @@ def missing_seed(s: Scene) -> Iterator[Draft]:
     found.sort(key=lambda x: (-x[0], not x[1].name.startswith("torch")))
     weight, first, how = found[0]
     derived = s.hint("clock")
+    hashed = s.hint("hash") if s.find(r"^PYTHONHASHSEED$", "environment") else []
+    hashed = hashed if not derived else [h for h in hashed if "seed" in h.text]
     given = s.find(r"seed", "config", "environment")
     given = [d for d in given if d.key != "PYTHONHASHSEED" and not d.key.startswith("DataLoader#")]
+    if "seeded with" in how:
+        given += [d for d in s.variables_read if d not in given]
     summary = how
     evidence = [h for _, _, h in found]
     if given:
         summary += f"; {listed(named(d) for d in given[:2])}"
         evidence += [said(d) for d in given[:3]]
+    elif "seeded with" in how and hashed:
+        summary += f"; the seed is made by hash(), which differs at every launch while PYTHONHASHSEED is not fixed ({hashed[0].file}:{hashed[0].line})"
+        evidence += [f"the source hashes: {h.place}" for h in hashed[:2]]
     elif "seeded with" in how and derived:
         summary += f"; the seed is not fixed but made anew at each launch ({derived[0].file}:{derived[0].line})"
         evidence += [f"the source takes a value that differs at every launch: {h.place}" for h in derived[:2]]
@@ -98,7 +115,7 @@ def missing_seed(s: Scene) -> Iterator[Draft]:
         remedy,
         weight,
         frozenset(d.key for d in given) | {x.name for _, x, _ in found},
-        within=bool(derived) or "not seeded" in how or "operating system" in how,
+        within=bool(derived or hashed) or "not seeded" in how or "operating system" in how,
     )
 
 
@@ -133,7 +150,7 @@ def extra_draws(s: Scene) -> Iterator[Draft]:
     """One run draws from a generator where the other does not."""
     if s.stage in ("backward", "optimizer"):
         return
-    for story in s.torch_parted:
+    for story in [*s.torch_parted, *_drawn_from(s)]:
         if other_seed(s, story) is not None:
             continue
         n, between = s.apart(story)
@@ -165,14 +182,31 @@ def extra_draws(s: Scene) -> Iterator[Draft]:
         if trigger:
             summary += f"; {listed(named(d) for d in trigger)} leads there"
             evidence += [said(d) for d in trigger]
-        remedy = "Give whatever draws in between a generator of its own (`torch.Generator().manual_seed(...)`), or save and restore the state around it (`torch.random.fork_rng()`)."
+        remedy = _KEEP_APART["torch" if story.name.startswith("torch") else "numpy" if story.name.startswith("numpy") else "python"]
         strength = 0.8 + 0.06 * (n is not None) + 0.07 * bool(names or trigger)
+        if not story.name.startswith("torch") and s.stage != "data":
+            strength *= 0.7
         if s.find(r"^DataLoader#\d+\.(sampler|batch_sampler|batch_size|drop_last|size|generator)$"):
             strength *= 0.6  # another number of batches: the loader's draws follow from that
         if s.stage == "forward" and not RANDOM_MODULES.search(s.first.module_type) and s.first.module and s.inputs_equal:
             strength *= 0.6
-        yield Draft("random-state", summary, tuple(evidence), remedy, strength, frozenset({story.name} | {d.key for d in trigger}))
+        category = "random-state"
+        if trigger and trigger[0].section == "config" and s.lengths[0] != s.lengths[1]:  # it trains otherwise, not only draws
+            category = "configuration"
+            evidence.append(f"the optimizers step {s.lengths[0]} times in A and {s.lengths[1]} times in B")
+        yield Draft(category, summary, tuple(evidence), remedy, strength, frozenset({story.name} | {d.key for d in trigger}))
         return
+
+
+def _drawn_from(s: Scene) -> list[Story]:
+    """Generators of Python and NumPy that both runs seeded and drew from, and whose states part before the first divergence."""
+    found = []
+    for name, story in s.parted.items():
+        if not name.startswith("torch") and story.used_a and story.used_b and all(s.seeded(name)):
+            kind = {"numpy.random": "numpy-global", "python.random": "python-global"}.get(name)
+            if kind is None or s.hint(kind) or not s.has_sources:
+                found.append(story)
+    return found
 
 
 def _span(s: Scene, story: Story) -> str:
@@ -188,32 +222,77 @@ def _span(s: Scene, story: Story) -> str:
     return f"the states of {story.name} were equal at {name(story.last_equal)} and differ at {name(story.at)}"
 
 
+@rule("generator made without a seed", "sources")
+def made_without_seed(s: Scene) -> Iterator[Draft]:
+    """A generator object of the program's own, that is not recorded, is made without a seed."""
+    if s.stage not in ("data", "init", "loaded", "forward") or not s.alike or s.torch_parted:
+        return
+    lines = [h for h in s.hint("unseeded") if "default_rng" not in h.text or not any("default_rng" in n for n in s.parted)]
+    if not lines:
+        return
+    evidence = [f"made without a seed: {h.place}" for h in lines[:3]]
+    evidence += [s.launched, "torch's generators were equal"]
+    evidence += [s.samples.text] if s.stage == "data" else []
+    summary = f"a random generator is made without a seed, so each launch draws other numbers from it: {lines[0].file}:{lines[0].line} ({lines[0].text})"
+    strength = {"data": 0.85, "init": 0.7, "loaded": 0.6, "forward": 0.6}[s.stage]
+    yield Draft(
+        "random-state",
+        summary,
+        tuple(evidence),
+        "Give it a seed: random.Random(SEED), numpy.random.default_rng(SEED).",
+        strength,
+        within=True,
+    )
+
+
 @rule("construction order", "code")
 def construction(s: Scene) -> Iterator[Draft]:
     """A module that only one model has, or another order of building, shifts the initial weights of those built after it."""
-    if s.stage not in ("init", "data", "forward", "loaded") or not s.torch_parted:
-        return
-    if any(other_seed(s, x) is not None for x in s.torch_parted[:1]):
+    if s.stage != "init" or any(other_seed(s, x) is not None for x in s.torch_parted[:1]):
         return
     extra = s.one_sided_modules
+    if not extra:
+        yield from _built_in_another_order(s)
+    if not extra or not s.torch_parted:
+        return
     trigger = best(s, r"head|layer|aux|extra|arch|model|depth|block|init")
     keys = frozenset({d.key for d in trigger} | {x.name for x in s.torch_parted} | {f"module {n}" for _, n, _ in extra})
     category = "configuration" if trigger and trigger[0].section == "config" else "code"
-    if extra and s.stage == "init":
-        side = "A" if extra[0][0] == "a" else "B"
-        what = listed([f"{name} ({kind})" for _, name, kind in extra], 3)
-        n, between = s.apart(s.torch_parted[0])
-        evidence = [f"module {what} stands in {side} only", _span(s, s.torch_parted[0])]
-        if n:
-            evidence.append(
-                f"{'B' if n > 0 else 'A'} has drawn {abs(n):,} more {between.unit if between else 'draws'} when the first parameters are seen"
-            )
-        evidence += [said(d) for d in trigger]
-        summary = f"the extra layer {what} is built in {side} only and draws its initial weights from torch's generator: every layer built after it starts from other weights"
-        if trigger:
-            summary += f"; {listed(named(d) for d in trigger)} leads there"
-        remedy = "Build what is added last, or initialise it from a generator of its own, so that the layers that both models share draw the same numbers."
-        yield Draft(category, summary, tuple(evidence), remedy, 0.94, keys)
+    side = "A" if extra[0][0] == "a" else "B"
+    what = listed([f"{name} ({kind})" for _, name, kind in extra], 3)
+    n, between = s.apart(s.torch_parted[0])
+    evidence = [f"module {what} stands in {side} only", _span(s, s.torch_parted[0])]
+    if n:
+        evidence.append(
+            f"{'B' if n > 0 else 'A'} has drawn {abs(n):,} more {between.unit if between else 'draws'} when the first parameters are seen"
+        )
+    evidence += [said(d) for d in trigger]
+    summary = f"the extra layer {what} is built in {side} only and draws its initial weights from torch's generator: every layer built after it starts from other weights"
+    if trigger:
+        summary += f"; {listed(named(d) for d in trigger)} leads there"
+    remedy = "Build what is added last, or initialise it from a generator of its own, so that the layers that both models share draw the same numbers."
+    yield Draft(category, summary, tuple(evidence), remedy, 0.94, keys)
+
+
+def _built_in_another_order(s: Scene) -> Iterator[Draft]:
+    """Both models have the same layers, registered in another order."""
+    orders = s.module_orders
+    if orders is None:
+        return
+    trigger = best(s, r"first|order|build|arch|model|init|layer")
+    evidence = [f"order of the layers in {side}: {listed(names, 8)}" for side, names in zip("AB", orders, strict=True)]
+    if not s.torch_parted:
+        evidence.append("the state of torch's generator is the same once all are built: as many numbers were drawn, by others")
+    evidence += [said(d) for d in trigger]
+    summary = (
+        f"the layers are built in another order ({listed(orders[0], 4)} in A, {listed(orders[1], 4)} in B): each draws its initial weights"
+        " from torch's generator in its turn, so they start from other weights"
+    )
+    if trigger:
+        summary += f"; {listed(named(d) for d in trigger)} leads there"
+    keys = frozenset({d.key for d in trigger} | {x.name for x in s.torch_parted})
+    category = "configuration" if trigger and trigger[0].section == "config" else "code"
+    yield Draft(category, summary, tuple(evidence), "Construct the layers in the same order in both runs.", 0.93, keys)
 
 
 @rule("resume without random state", "code")

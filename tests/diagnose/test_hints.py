@@ -1,0 +1,68 @@
+"""Lines of a source that can make a program irreproducible are found, and their harmless likes are not."""
+
+from __future__ import annotations
+
+import pytest
+
+from reprodebug.diagnose.hints import hints
+
+
+def kinds(source: str) -> set[str]:
+    return {h.kind for h in hints({"files": {"train.py": {"text": source}}})}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "for w in {'a', 'b'}: print(w)",
+        "def words(t):\n    return {w for w in t}\nfor w in words('ab'): print(w)",
+        "def use(s: set[str]):\n    return [*s]",
+        "s = set('ab')\nx = s.pop()",
+        "common = a.keys() & b.keys()\nfor k in common: print(k)",
+        "text = ' '.join(set(a))",
+        "for w in set(a).union(b): print(w)",
+        "class V:\n    def __init__(self, t):\n        self.w = set(t)\n    def ids(self):\n        return {w: i for i, w in enumerate(self.w)}",
+    ],
+)
+def test_orders_of_sets(source: str) -> None:
+    assert "set-order" in kinds(source)
+
+
+@pytest.mark.parametrize(
+    "source", ["for w in sorted({'a', 'b'}): print(w)", "s = set(a)\nif 'x' in s: print(len(s))", "d = {}\nd.pop('x')"]
+)
+def test_sets_that_are_not_walked(source: str) -> None:
+    assert "set-order" not in kinds(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("a, b = train_test_split(x, y, test_size=0.2)", "numpy-global"),
+        ("folds = KFold(5, shuffle=True)", "numpy-global"),
+        ("part = frame.sample(frac=0.5)", "numpy-global"),
+        ("r = random.Random()", "unseeded"),
+        ("r = np.random.default_rng()", "unseeded"),
+        ("hour = time.localtime(t).tm_hour", "local-time"),
+        ("assert model.train()", "assertion"),
+        ("path = os.path.expanduser('~/w.pt')", "home"),
+        ("items.sort(key=id)\nk = id(x)", "address"),
+    ],
+)
+def test_other_lines(source: str, kind: str) -> None:
+    assert kind in kinds(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("a, b = train_test_split(x, y, random_state=0)", "numpy-global"),
+        ("folds = KFold(5)", "numpy-global"),
+        ("r = random.Random(3)", "unseeded"),
+        ("r = np.random.default_rng(seed)", "unseeded"),
+        ("assert x is not None", "assertion"),
+        ("name = time.strftime('%Y')", "local-time"),
+    ],
+)
+def test_their_harmless_likes(source: str, kind: str) -> None:
+    assert kind not in kinds(source)
