@@ -333,7 +333,7 @@ class Fingerprinter:
                     digest = repr(part).encode()
                 digests.append(digest)
                 h.update(digest)
-        if kind != "cpu" and self.device is not None:
+        if self.device is not None and any(map(self.device.is_token, digests)):
             return self.device.combined([seed.to_bytes(8, "little"), *digests]), meta, 0
         return h.digest(), meta, 0
 

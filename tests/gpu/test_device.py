@@ -299,7 +299,9 @@ def test_no_step_synchronises(tmp_path: Path) -> None:
 
 def test_a_program_with_a_graph(tmp_path: Path) -> None:
     assert run("graph", tmp_path / "run").stdout == run("graph", None).stdout
-    assert unobserved(journal(tmp_path / "run")) == {device.CAPTURED}
+    trace = journal(tmp_path / "run")
+    assert unobserved(trace) == {device.CAPTURED}
+    assert [n["replays"] for n in trace.notes_meta if n.get("type") == "graphs"] == [1]
 
 
 def test_a_program_that_breaks_the_device_breaks_as_before(tmp_path: Path) -> None:

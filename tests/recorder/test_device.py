@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,10 @@ def test_layouts_dtypes_and_lazy_bits(far: FarFingerprinter) -> None:
     assert settled(far, torch.empty(0)) != settled(far, torch.empty(0, 3))
     assert settled(far, torch.arange(8)) != settled(far, torch.arange(8).view(2, 4))
     assert settled(far, t[1:]) == settled(far, t[1:].clone())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for sparse in (torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr):
+            assert settled(far, sparse(torch.eye(4))) == settled(far, sparse(torch.eye(4))) != settled(far, sparse(2 * torch.eye(4)))
 
 
 # while answers are on their way
