@@ -120,6 +120,48 @@ def test_tables_of_tensors(far: Any) -> None:
     assert back(far, found[0]) == seeded(far, tensors[0])
 
 
+def test_a_big_tensor_is_read_again_only_if_it_was_written(far: Any) -> None:
+    t = torch.randn(100_000)
+    seed = far._intern(t, (t.shape, t.dtype, t.device))[1]
+    threads = library(far).threads_that_read
+
+    def read() -> tuple[bool, bool]:
+        """(the fingerprint is right, the memory was read)"""
+        before = threads()
+        token = far.device.hash_again(t, seed)
+        far.device.finish()
+        return far.device._result(token) == seeded(far, t), threads() > before
+
+    assert read() == (True, True)
+    assert read() == (True, False)
+    assert read() == (True, False)
+    t.numpy()[:] += 1  # moves no version counter
+    assert read() == (True, True)
+    t.add_(1)
+    assert read() == (True, True)
+    assert read() == (True, False)
+    others = [torch.full((70_000,), float(n)) for n in range(30)]
+    for other in others:  # more than are remembered
+        far.device.hash_again(other, seed)
+    far.device.finish()
+    assert read() == (True, True)
+
+
+def test_what_is_remembered_ends_with_its_block(far: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reprodebug.recorder.device.SLOTS", 4)
+    monkeypatch.setattr(device_cuda, "SLOTS", 4)
+    t = torch.randn(100_000)
+    seed = far._intern(t, (t.shape, t.dtype, t.device))[1]
+    for n in range(12):
+        token = far.device.hash_again(t, seed)
+        for _ in range(n % 5):
+            far(torch.randn(3))
+        if n % 3 == 0:
+            far.device.finish()
+        far.device.finish()
+        assert far.device._result(token) == seeded(far, t), n
+
+
 def test_rows_and_values(far: Any) -> None:
     t, found = torch.randn(70, 9), []
     far.device.rows(t, 70, found.append)
