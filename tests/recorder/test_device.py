@@ -451,9 +451,12 @@ PROGRAM = """
 import os, sys
 import torch
 import reprodebug.recorder.guest as guest
-from tests.recorder.far import FarBackend, FarFingerprinter
+from tests.recorder.far import DriverFingerprinter, FarFingerprinter
 if sys.argv[1] != "near":
-    guest.Fingerprinter = FarFingerprinter
+    guest.Fingerprinter = DriverFingerprinter if sys.argv[1] == "driver" else FarFingerprinter
+if sys.argv[1] == "driver":
+    from reprodebug.recorder.optimizers import Optimizers
+    Optimizers._state = lambda self, state, site, buffers: self._device_state(state, site, {})
 import reprodebug
 recording = reprodebug.record(sys.argv[2]) if sys.argv[1] != "plain" else None
 torch.manual_seed(0)
