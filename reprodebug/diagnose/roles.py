@@ -7,6 +7,9 @@ differed already, *unexplained* where something that went in was not observed.
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_left
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 from reprodebug.diagnose.scene import RANDOM_MODULES, Scene
@@ -57,6 +60,18 @@ class _Judge:
         self._parameters_from = int(changed[0]) if len(changed) else len(self._events)
         """from this record on parameters differ"""
 
+    @cached_property
+    def _gradients(self) -> dict[tuple[str, str, str], list[int]]:
+        """(root, module, tensor) -> positions of its records among A's, in order."""
+        import numpy as np
+
+        found: dict[tuple[str, str, str], list[int]] = {}
+        where = np.flatnonzero(self._events["kind"] == Kind.GRADIENT)
+        for k, number in zip(where.tolist(), self._events["site"][where].tolist(), strict=True):
+            root, module, _, tensor = self._sites[number]
+            found.setdefault((root, module, tensor), []).append(k)
+        return found
+
     def __call__(self, row: LayerDifference) -> str:
         index = row.first.index_a
         e = self._events[index]
@@ -97,36 +112,45 @@ class _Judge:
         if self._parameters_from < index or (RANDOM_MODULES.search(kind) and self._parted(index, "torch")):
             return "carrier"
         seen = False
-        for k in range(index - 1, max(index - 2000, -1), -1):
-            other = self._events[k]
-            if other["step"] != e["step"]:
+        step, call = int(e["step"]), int(e["call"])
+        for k, at, number, flags, which in self._back(index, 2000):
+            if at != step:
                 break
-            site = self._sites[other["site"]]
+            site = self._sites[number]
             if site[0] != root:
                 continue
-            if site[1] == module and other["flags"] & Flag.INPUT and other["call"] == e["call"]:
+            if site[1] == module and flags & Flag.INPUT and which == call:
                 seen = seen or bool(self._partnered[k])
                 if k in self._wrong:
                     return "carrier"
                 break
-            if site[1] != module and site[1].startswith(prefix) and k in self._wrong:
+            if k in self._wrong and site[1] != module and site[1].startswith(prefix):
                 return "carrier"
         return "source" if seen else "carrier" if carried else "unexplained"
+
+    def _back(self, index: int, most: int) -> Iterator[tuple[int, int, int, int, int]]:
+        """(position, step, site, flags, call) of the records before one, the nearest first; read in pieces that grow."""
+        end, size = index, 32
+        while end > max(index - most, 0):
+            start = max(end - size, index - most, 0)
+            piece = self._events[start:end]
+            columns = [piece[name].tolist()[::-1] for name in ("step", "site", "flags", "call")]
+            yield from zip(range(end - 1, start - 1, -1), *columns, strict=True)
+            end, size = start, size * 4
 
     def _update(self, index: int, e: Any) -> str:
         """A parameter after a step, or an optimizer's state: its gradient in this step, and what it was before."""
         root, module, _, tensor = self._sites[e["site"]]
         name = tensor.removesuffix(".state")
         seen = False
-        for k in range(index - 1, max(index - 20000, -1), -1):
-            other = self._events[k]
-            site = self._sites[other["site"]]
-            if site[:2] == (root, module) and site[3] == f"{name}.grad":
-                seen = bool(self._partnered[k])
-                if k in self._wrong:
-                    return "carrier"
-            if int(other["step"]) < int(e["step"]):
+        step = int(e["step"])
+        gradients = self._gradients.get((root, module, f"{name}.grad"), [])
+        for k in reversed(gradients[: bisect_left(gradients, index)]):
+            if int(self._events[k]["step"]) < step:
                 break
+            seen = bool(self._partnered[k])
+            if k in self._wrong:
+                return "carrier"
         if self._parameters_from < index and self._first_by_step.get(int(self._step[index]), index) < index and not seen:
             return "carrier"
         return "source" if seen else "unexplained"
