@@ -62,6 +62,8 @@ class Horizon:
 
     steps: int = 0
     turns: int = 0
+    least_s: float = 0.0
+    """but not before so many seconds since its first step or call"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,9 @@ def execute(
         environment = launch.child_environment(run, request)
     except ReprodebugError as error:
         return Executed(run, log, -1, 0.0, None, error.message)
-    environment[Options.VARIABLE] = Options(until=horizon.steps, turns=horizon.turns, watched=bool(against)).to_json()
+    environment[Options.VARIABLE] = Options(
+        until=horizon.steps, turns=horizon.turns, watched=bool(against), least_ms=int(horizon.least_s * 1000)
+    ).to_json()
     if candidate.impose:
         import json
 
