@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,8 @@ _SINGLE = 1e-6
 """relative tolerance where one side keeps 32-bit numbers"""
 _ORDER = {"critical": 0, "notable": 1, "harmless": 2}
 _PRESENT = re.compile(r"^(package|env|metrics)/")
-_ASPECT = re.compile(r"^package-(build|commit|origin|hash|edited|channel|extras)/(.*)$", re.S)
+_OPERATION = re.compile(r"(.*)@(\d+) operation$", re.S)
+_ASPECT = re.compile(r"^package-(build|commit|origin|hash|files|edited|channel|extras)/(.*)$", re.S)
 
 
 @dataclass(slots=True)
@@ -37,13 +38,16 @@ class Joined:
     """(section, key) -> (fact, rank of its record, system)"""
     aspects: dict[str, dict[str, tuple[Fact, str, Any]]] = field(default_factory=dict)
     """package -> aspect (``build``, ``commit``, ``origin``, ``hash``, ``edited`` ...) -> (fact, system, version in that record)"""
-    series: dict[str, dict[int, float]] = field(default_factory=dict)
+    series: dict[str, dict[float, float]] = field(default_factory=dict)
     single: set[str] = field(default_factory=set)
     summary: set[str] = field(default_factory=set)
     ranks: dict[tuple[str, str], int] = field(default_factory=dict)
     """(section, group) -> the most complete rank that speaks of it"""
     systems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    complete: bool = True
+    unknown: set[tuple[str, str]] = field(default_factory=set)
+    """(section or beginning of a key, system) of what a cut record does not say"""
 
 
 def join(path: str, records: Sequence[Record], *, prefixed: bool = False) -> Joined:
@@ -54,6 +58,8 @@ def join(path: str, records: Sequence[Record], *, prefixed: bool = False) -> Joi
         if (record.facts or record.series) and record.system not in found.systems:
             found.systems.append(record.system)
         found.notes += [n for n in record.notes if n not in found.notes]
+        found.complete &= record.complete
+        found.unknown |= {(part, record.system) for part in record.unknown}
         for (section, key), fact in record.facts.items():
             if prefixed and record.prefix and section == "config":
                 key = f"{record.prefix}:{key}"
@@ -95,7 +101,7 @@ def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> C
     differences = sorted([*extra, *facts, *metrics], key=_place)
     real = [d for d in differences if d.severity != "harmless"]
     total = compared + points
-    sides = [RunSide(j.path, j.path, True, notes=tuple(j.notes[:20]), level="foreign") for j in (a, b)]
+    sides = [RunSide(j.path, j.path, j.complete, notes=tuple(j.notes[:20]), level="foreign") for j in (a, b)]
     if not total and not extra:
         verdict = "incomparable"
         held = [f"{x} holds {listed_words(j.systems) or 'nothing that is read'}" for x, j in (("A", a), ("B", b))]
@@ -114,6 +120,8 @@ def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> C
         said = [plural(compared, "recorded fact")] if compared else []
         said += [plural(points, "metric value")] if points else []
         reason = f"{listed_words(said)} are equal ({listed_words(dict.fromkeys(a.systems + b.systems))}); no tensor was recorded by them"
+        cut = [x for x, j in (("A", a), ("B", b)) if not j.complete]
+        reason += f"; {' and '.join(cut)} did not end or was cut: compared as far as the records go" if cut else ""
     return Comparison(
         verdict, reason, sides[0], sides[1], None, differences=tuple(differences), counts=Counts(compared=total, differing=len(real)),
         coverage=Coverage(0.0), not_recorded=_not_recorded(a, b),
@@ -144,7 +152,12 @@ def _not_recorded(a: Joined, b: Joined) -> tuple[str, ...]:
 def _facts(a: Joined, b: Joined) -> tuple[list[Difference], int]:
     found: list[Difference] = []
     compared = 0
-    for name in dict.fromkeys([*a.aspects, *b.aspects, *(k[8:] for j in (a, b) for s, k in j.facts if k.startswith("package/"))]):
+    names = dict.fromkeys([*a.aspects, *b.aspects, *(k[8:] for j in (a, b) for s, k in j.facts if k.startswith("package/"))])
+    told, branched = _branches(names, a, b)
+    found += branched
+    for name in names:
+        if name in told:
+            continue
         difference, count = _package(name, a, b)
         compared += count
         if difference is not None:
@@ -184,7 +197,7 @@ def _package(name: str, a: Joined, b: Joined) -> tuple[Difference | None, int]:
         severity, reason = _rated(*key, left, right, a, b)
         x, y = shown(versions[0]), shown(versions[1])
         return Difference(*key, x, y, severity, reason), 1
-    for aspect in ("commit", "build", "hash", "edited", "origin", "extras", "channel"):
+    for aspect in ("commit", "build", "hash", "edited", "files", "origin", "extras", "channel"):
         p, q = here.get(aspect), there.get(aspect)
         if p is None or q is None:
             known, other = (q, a) if p is None else (p, b)
@@ -200,6 +213,44 @@ def _package(name: str, a: Joined, b: Joined) -> tuple[Difference | None, int]:
     return None, 1
 
 
+def _branches(names: Iterable[str], a: Joined, b: Joined) -> tuple[set[str], list[Difference]]:
+    """Packages of which a side knows several versions and not which one is used: (names that are settled here, what differs).
+
+    What one side installed equals the other where it is one of its branches; branches are told apart by their versions, not by
+    how a tool writes their markers.
+    """
+    settled: set[str] = set()
+    found: list[Difference] = []
+    branches: dict[str, list[str]] = {}
+    for name in names:
+        if " (" in name:
+            branches.setdefault(name.partition(" (")[0], []).append(name)
+    for base, several in branches.items():
+        p, q = ({n: f for n in (base, *several) if (f := j.facts.get(("environment", f"package/{n}")))} for j in (a, b))
+        p, q = ({n: f for n, f in side.items() if f[0].note != NOT_SELECTED} for side in (p, q))
+        if not p or not q or max(len(p), len(q)) < 2:
+            continue
+
+        def has(side: dict[str, tuple[Fact, int, str]], version: Any) -> bool:
+            return any(same("environment", "package/", f[0].value, version) for f in side.values())
+
+        left, right = {n for n, f in p.items() if not has(q, f[0].value)}, {n for n, f in q.items() if not has(p, f[0].value)}
+        if base in left and base in right:
+            continue  # the versions that are selected differ: said by themselves
+        lone = min(len(p), len(q)) == 1 and not (left if len(p) == 1 else right)
+        settled |= p.keys() | q.keys()
+        if lone or not (left or right):
+            if base in p and base in q and has({base: p[base]}, q[base][0].value):
+                settled.discard(base)  # one version: what else is known of it is compared
+            continue
+        x, y = (" or ".join(sorted({shown(side[n][0].value) for n in own})) or ABSENT for side, own in ((p, left), (q, right)))
+        markers = dict.fromkeys(n.partition(" (")[2].rstrip(")") for n in (*left, *right) if " (" in n)
+        rated = importance.package(base, None)[0]
+        reason = f"one of several branches{f' ({listed_words(markers)})' if any(markers) else ''}: which one is used is not recorded"
+        found.append(Difference("environment", f"package/{base}", x, y, rated if rated != "harmless" else "notable", reason))
+    return settled, found
+
+
 def _aspects(name: str, joined: Joined) -> dict[str, tuple[Fact, str, Any]]:
     """What a side knows of the package that counts: not of another version that a weaker record names."""
     version = joined.facts.get(("environment", f"package/{name}"))
@@ -212,6 +263,8 @@ def _aspects(name: str, joined: Joined) -> dict[str, tuple[Fact, str, Any]]:
 def _same_aspect(aspect: str, x: Any, y: Any) -> bool:
     if aspect == "hash":
         return bool({str(v).lower() for v in x} & {str(v).lower() for v in y}) if x and y else True
+    if aspect == "files":  # of wheels for another interpreter or machine more differs than the version says
+        return bool(x["files"] == y["files"] or x["tags"] != y["tags"])
     if aspect == "commit":
         return same("code", "git_commit", x, y)
     return bool(x == y)
@@ -226,6 +279,8 @@ def _told(version: Any, aspect: str, value: Any) -> str:
         return f"{start}={value}"
     if aspect == "hash":
         return f"{start} ({shown(value[0])}{f' and {len(value) - 1} more' if len(value) > 1 else ''})"
+    if aspect == "files":
+        return f"{start} (files {value['files']})"
     if aspect in ("commit", "origin", "channel"):
         return f"{start} @ {value}".lstrip(" @") if start else str(value)
     return f"{start} ({aspect}: {shown(value) if not isinstance(value, list) else ', '.join(map(str, value))})"
@@ -241,7 +296,7 @@ def _rated_package(name: str, aspect: str, x: Any, y: Any) -> tuple[str, str]:
             ("harmless", "the same version from another place of its machine") if local else ("notable", "the same version from elsewhere")
         )
     text = {
-        "build": "the same version, built otherwise", "hash": "the same version, other bytes", "commit": "another commit of the package",
+        "build": "the same version, built otherwise", "hash": "the same version, other bytes", "files": "the same version, other files", "commit": "another commit of the package",
         "edited": "installed files were edited in place", "extras": "asked for with other extras",
     }[aspect]  # fmt: skip
     return "critical" if critical or aspect in ("commit", "edited") else "notable", text
@@ -263,7 +318,11 @@ def _known_to_be_absent(section: str, key: str, left: Any, right: Any, a: Joined
         if here[0].note == NOT_SELECTED and here[2] not in other.systems:
             return False
         return bool(other.ranks[group] >= here[1])
-    return here[2] in other.systems
+    operation = _OPERATION.match(key)
+    if operation:  # of a table that has the version the log may have been cleaned
+        version = other.facts.get(("data", operation[1]))
+        return version is not None and isinstance(version[0].value, int) and int(operation[2]) > version[0].value
+    return here[2] in other.systems and not any(s == here[2] and (p == section or key.startswith(p)) for p, s in other.unknown)
 
 
 def same(section: str, key: str, x: Any, y: Any, rank: int = 2) -> bool:
@@ -273,6 +332,8 @@ def same(section: str, key: str, x: Any, y: Any, rank: int = 2) -> bool:
     if section == "code" and key == "git_commit":
         p, q = str(x).lower(), str(y).lower()
         return min(len(p), len(q)) >= 7 and (p.startswith(q) or q.startswith(p))
+    if key == "requires-python":
+        return {w.strip() for w in str(x).split(",")} == {w.strip() for w in str(y).split(",")}
     if key.startswith("package/") or key in ("python", "cuda", "cudnn", "driver"):
         return _same_version(str(x), str(y), prefix=key == "python" or rank < 2)
     return _same_value(x, y, 0)
@@ -389,6 +450,8 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
         return "notable", f"the command line ({sources})"
     if section == "data" and re.search(r"/import\.\w+$", key):
         return "harmless", f"another revision with the same data ({sources})"
+    if section == "data" and "/source." in key:
+        return "harmless", f"the same data from another place ({sources})"
     if section == "data" and left is not None and right is not None and left[0].derived and right[0].derived:
         return "critical", f"made otherwise of the same inputs ({sources})"
     if section in ("data", "random-state"):
@@ -414,14 +477,15 @@ def _differs(section: str, target: str, a: Joined, b: Joined) -> bool:
 # metrics
 
 
-def _metrics(a: Joined, b: Joined) -> tuple[list[Difference], int, tuple[str, int] | None]:
+def _metrics(a: Joined, b: Joined) -> tuple[list[Difference], int, tuple[str, float] | None]:
     found: list[Difference] = []
     points = 0
-    first: tuple[str, int] | None = None
+    first: tuple[str, float] | None = None
     for name in dict.fromkeys([*a.series, *b.series]):
         x, y = a.series.get(name), b.series.get(name)
         if x is None or y is None:
-            if a.series and b.series and set(a.systems) & set(b.systems):
+            lacking = a if x is None else b
+            if a.series and b.series and set(a.systems) & set(b.systems) and lacking.complete:
                 left, right = (ABSENT if s is None else repr(s[max(s)]) for s in (x, y))
                 found.append(Difference("metrics", name, left, right, "notable", "logged by one run alone"))
             continue
@@ -435,17 +499,21 @@ def _metrics(a: Joined, b: Joined) -> tuple[list[Difference], int, tuple[str, in
         if at is None and (name in a.summary | b.summary or max(x) == max(y)):
             continue
         last = repr(x[max(x)]), repr(y[max(y)])
+        severity = "notable"
         if at is None:
+            shorter = a if max(x) < max(y) else b
             reason = f"equal as far as both go; A ends at step {max(x)}, B at step {max(y)}"
+            if not shorter.complete:
+                severity, reason = "harmless", f"{reason}: it was cut or did not end"
         else:
             reason = f"first differs at step {at}" if name not in a.summary | b.summary else "the last value differs"
             if name not in a.summary | b.summary and (first is None or at < first[1]):
                 first = (name, at)
-        found.append(Difference("metrics", name, last[0], last[1], "notable", reason))
+        found.append(Difference("metrics", name, last[0], last[1], severity, reason))
     return found, points, first
 
 
-def _unequal(x: Mapping[int, float], y: Mapping[int, float], tolerance: float) -> int | None:
+def _unequal(x: Mapping[float, float], y: Mapping[float, float], tolerance: float) -> float | None:
     """The first common step at which two series differ; None where none does."""
     if x == y:
         return None
@@ -453,21 +521,25 @@ def _unequal(x: Mapping[int, float], y: Mapping[int, float], tolerance: float) -
         import numpy as np
 
         if list(x) == list(y):
-            steps = np.fromiter(x, np.int64, len(x))
+            steps = np.fromiter(x, float, len(x))
             p, q = (np.fromiter(s.values(), float, len(s)) for s in (x, y))
         else:
-            steps = np.intersect1d(np.fromiter(x, np.int64, len(x)), np.fromiter(y, np.int64, len(y)), assume_unique=True)
+            steps = np.intersect1d(np.fromiter(x, float, len(x)), np.fromiter(y, float, len(y)), assume_unique=True)
             p, q = (np.fromiter(map(s.__getitem__, steps.tolist()), float, len(steps)) for s in (x, y))
         with np.errstate(invalid="ignore"):
             equal = (p == q) | (np.isnan(p) & np.isnan(q)) | (np.abs(p - q) <= tolerance * np.maximum(np.abs(p), np.abs(q)))
         wrong = steps[~equal]
-        return int(wrong.min()) if len(wrong) else None
+        return _step(float(wrong.min())) if len(wrong) else None
     for step in sorted(x.keys() & y.keys()):
         left, right = x[step], y[step]
         both_nan = math.isnan(left) and math.isnan(right)
         if left != right and not both_nan and not abs(left - right) <= tolerance * max(abs(left), abs(right)):
             return step
     return None
+
+
+def _step(step: float) -> float:
+    return int(step) if step == int(step) else step
 
 
 def _losses(a: Joined, b: Joined) -> tuple[tuple[int, float | None, float | None], ...]:
@@ -477,5 +549,5 @@ def _losses(a: Joined, b: Joined) -> tuple[tuple[int, float | None, float | None
         return ()
     name = min(common, key=lambda n: (("train" not in n.lower()), len(n)))
     x, y = a.series[name], b.series[name]
-    steps = sorted({*x, *y})[:10_000]
+    steps = [int(s) for s in sorted({*x, *y})[:10_000] if s == int(s)]
     return tuple((s, x.get(s), y.get(s)) for s in steps)
