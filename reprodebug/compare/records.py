@@ -16,7 +16,7 @@ from typing import Any
 
 from reprodebug._base.text import listed_words, plural, visible
 from reprodebug.compare import importance
-from reprodebug.foreign.protocol import NOT_SELECTED, Fact, Record
+from reprodebug.foreign.protocol import CONDA_ALONE, NOT_SELECTED, PIP_ALONE, Fact, Record
 from reprodebug.model.comparison import Comparison, Counts, Coverage, Difference, RunSide
 
 ABSENT = "(absent)"
@@ -25,6 +25,7 @@ _SINGLE = 1e-6
 """relative tolerance where one side keeps 32-bit numbers"""
 _ORDER = {"critical": 0, "notable": 1, "harmless": 2}
 _PRESENT = re.compile(r"^(package|env|metrics)/")
+_GROUPED = re.compile(r"(?:.*/)?(image|HostConfig|driver|cdi|partition|mount)/")
 _OPERATION = re.compile(r"(.*)@(\d+) operation$", re.S)
 _ASPECT = re.compile(r"^package-(build|commit|origin|hash|files|edited|channel|extras)/(.*)$", re.S)
 
@@ -96,6 +97,7 @@ def _contradiction(found: Joined, key: str, known: tuple[Fact, int, str], fact: 
 
 def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> Comparison:
     """The comparison of two sides. ``extra``: differences found elsewhere (tensors)."""
+    _one_name(a, b)
     facts, compared = _facts(a, b)
     metrics, points, first = _metrics(a, b)
     differences = sorted([*extra, *facts, *metrics], key=_place)
@@ -119,7 +121,9 @@ def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> C
         verdict = "identical"
         said = [plural(compared, "recorded fact")] if compared else []
         said += [plural(points, "metric value")] if points else []
-        reason = f"{listed_words(said)} are equal ({listed_words(dict.fromkeys(a.systems + b.systems))}); no tensor was recorded by them"
+        one = compared + points == 1
+        verb, systems = "is" if compared + points == 1 else "are", listed_words(dict.fromkeys(a.systems + b.systems))
+        reason = f"{listed_words(said)} {verb} equal ({systems}); no tensor was recorded by them"
         cut = [x for x, j in (("A", a), ("B", b)) if not j.complete]
         reason += f"; {' and '.join(cut)} did not end or was cut: compared as far as the records go" if cut else ""
     return Comparison(
@@ -127,6 +131,25 @@ def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> C
         coverage=Coverage(0.0), not_recorded=_not_recorded(a, b),
         losses=_losses(a, b),
     )  # fmt: skip
+
+
+_PYPI = {
+    "pytorch": "torch", "pytorch-cpu": "torch", "pytorch-gpu": "torch",
+    "matplotlib-base": "matplotlib", "py-opencv": "opencv-python", "tensorflow-base": "tensorflow",
+    "msgpack-python": "msgpack", "brotli-python": "brotli", "pytables": "tables", "dask-core": "dask", "python-tzdata": "tzdata",
+}  # fmt: skip
+"""conda's name of a package -> its name on PyPI, where they differ"""
+
+
+def _one_name(a: Joined, b: Joined) -> None:
+    """Call a package of conda by its name on PyPI where the other side does."""
+    for here, there in ((a, b), (b, a)):
+        for conda, pypi in _PYPI.items():
+            old, new = ("environment", f"package/{conda}"), ("environment", f"package/{pypi}")
+            if old in here.facts and new not in here.facts and new in there.facts and old not in there.facts:
+                here.facts[new] = here.facts.pop(old)
+                if conda in here.aspects:
+                    here.aspects[pypi] = here.aspects.pop(conda)
 
 
 def _place(d: Difference) -> tuple[int, bool, bool]:
@@ -296,7 +319,8 @@ def _rated_package(name: str, aspect: str, x: Any, y: Any) -> tuple[str, str]:
             ("harmless", "the same version from another place of its machine") if local else ("notable", "the same version from elsewhere")
         )
     text = {
-        "build": "the same version, built otherwise", "hash": "the same version, other bytes", "files": "the same version, other files", "commit": "another commit of the package",
+        "build": "the same version, built otherwise", "hash": "the same version, other bytes", "files": "the same version, other files",
+        "commit": "another commit of the package",
         "edited": "installed files were edited in place", "extras": "asked for with other extras",
     }[aspect]  # fmt: skip
     return "critical" if critical or aspect in ("commit", "edited") else "notable", text
@@ -306,23 +330,42 @@ _FIRST = re.compile(r"blas|mkl|lapack|cuda|cudnn|nccl|torch|numpy")
 """packages whose variants are named first"""
 
 
+_OF_SOME_SOURCES = frozenset(
+    {"python", "executable", "requires-python", "git_branch", "git_remote", "program", "image", "architecture", "conda/channels"}
+)
+"""what one source of a system says and another does not"""
+
+
 def _known_to_be_absent(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) -> bool:
     """Whether a fact that one side has alone is a difference: the other side's systems would have recorded it."""
     here, other = (left, b) if left is not None else (right, a)
-    if section in ("hardware",) or key in ("python", "executable", "requires-python", "git_branch", "git_remote", "program", "image"):
+    if section == "hardware" or key in _OF_SOME_SOURCES:
         return False
     group = (section, key.partition("/")[0] if _PRESENT.match(key) else "")
     if group not in other.ranks:
         return section == "code" and key in ("git_diff", "untracked") and ("code", "git_commit") in other.facts and here[2] in other.systems
     if key.startswith("package/"):
-        if here[0].note == NOT_SELECTED and here[2] not in other.systems:
+        if here[0].note in (NOT_SELECTED, CONDA_ALONE) and here[2] not in other.systems:
+            return False
+        if any(p == PIP_ALONE for p, _ in other.unknown) and (
+            here[2] not in other.systems or (here[0].note == "" and not _built(key, here, a, b))
+        ):
             return False
         return bool(other.ranks[group] >= here[1])
+    grouped = _GROUPED.match(key)
+    if grouped:  # an image, a container, a driver, a definition: one system's sources do not say the same
+        start = key[: grouped.end(1)].replace("mount", "HostConfig") + "/"
+        return here[2] in other.systems and any(s == section and k.startswith(start) for s, k in other.facts)
     operation = _OPERATION.match(key)
     if operation:  # of a table that has the version the log may have been cleaned
         version = other.facts.get(("data", operation[1]))
         return version is not None and isinstance(version[0].value, int) and int(operation[2]) > version[0].value
     return here[2] in other.systems and not any(s == here[2] and (p == section or key.startswith(p)) for p, s in other.unknown)
+
+
+def _built(key: str, here: Any, a: Joined, b: Joined) -> bool:
+    """Whether a package has a build: then conda installed it."""
+    return any("build" in j.aspects.get(key[8:], {}) for j in (a, b))
 
 
 def same(section: str, key: str, x: Any, y: Any, rank: int = 2) -> bool:
@@ -424,7 +467,7 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
             for target in (derived,) if isinstance(derived, str) else derived:
                 if target and _differs(section, target, a, b):
                     return "notable", f"follows from {visible(target, 100)}"
-    said = [side[0].note for side in (left, right) if side is not None and side[0].note]
+    said = [side[0].note for side in (left, right) if side is not None and side[0].note not in ("", CONDA_ALONE)]
     if said:
         sources = "; ".join(dict.fromkeys([*said, sources]))
     if section == "environment" and key.startswith("package/"):
@@ -456,6 +499,8 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
         return "critical", f"made otherwise of the same inputs ({sources})"
     if section in ("data", "random-state"):
         return "critical", f"an input of the computation ({sources})"
+    if section == "container" and re.search(r"(^|/)mount/", key) and left is not None and right is not None:
+        return "harmless", f"where the host keeps it ({sources})"
     if section == "code":
         return ("critical" if key.startswith(("git_", "untracked", "file/")) else "notable"), f"what ran ({sources})"
     return "notable", f"recorded by {sources}"
@@ -465,7 +510,7 @@ def _differs(section: str, target: str, a: Joined, b: Joined) -> bool:
     """Whether what a fact follows from differs: a fact by its key, or a stage by any of the data before it."""
     if target.startswith("package/"):
         return _package(target[8:], a, b)[0] is not None
-    for own in {section, "config", "data", "code"}:
+    for own in {section, "config", "data", "code", "container"}:
         left, right = a.facts.get((own, target)), b.facts.get((own, target))
         if left is not None and right is not None and not same(own, target, left[0].value, right[0].value, min(left[1], right[1])):
             return True

@@ -35,6 +35,10 @@ NOT_SELECTED = "not what the project's Python selects"
 """note of a package that a lock file fixes for another machine or interpreter"""
 POSSIBLE = "what another Python that the project allows selects"
 """note of a package of a lock file whose project does not say which Python it uses"""
+CONDA_ALONE = "may be no Python package"
+"""note of a package of conda that pip and others may not list"""
+PIP_ALONE = "package of pip"
+"""in ``Record.unknown``: packages that pip installed are not listed"""
 
 
 class Unreadable(ReprodebugError):
