@@ -121,7 +121,6 @@ def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> C
         verdict = "identical"
         said = [plural(compared, "recorded fact")] if compared else []
         said += [plural(points, "metric value")] if points else []
-        one = compared + points == 1
         verb, systems = "is" if compared + points == 1 else "are", listed_words(dict.fromkeys(a.systems + b.systems))
         reason = f"{listed_words(said)} {verb} equal ({systems}); no tensor was recorded by them"
         cut = [x for x, j in (("A", a), ("B", b)) if not j.complete]
