@@ -37,6 +37,8 @@ class Joined:
     path: str
     facts: dict[tuple[str, str], tuple[Fact, int, str]] = field(default_factory=dict)
     """(section, key) -> (fact, rank of its record, system)"""
+    shadowed: dict[tuple[str, str], dict[str, tuple[Fact, int, str]]] = field(default_factory=dict)
+    """(section, key) -> system -> what else was said of it, by systems that do not count or by one that said it before"""
     aspects: dict[str, dict[str, tuple[Fact, str, Any]]] = field(default_factory=dict)
     """package -> aspect (``build``, ``commit``, ``origin``, ``hash``, ``edited`` ...) -> (fact, system, version in that record)"""
     series: dict[str, dict[float, float]] = field(default_factory=dict)
@@ -74,8 +76,11 @@ def join(path: str, records: Sequence[Record], *, prefixed: bool = False) -> Joi
             known = found.facts.get((section, key))
             if known is not None and key.startswith("package/"):
                 _contradiction(found, key, known, fact, record)
+            own = (fact, record.rank, record.system)
             if known is None or known[1] <= record.rank:
-                found.facts[section, key] = (fact, record.rank, record.system)
+                found.facts[section, key], own = own, known or own
+            if known is not None and own[2] != found.facts[section, key][2]:
+                found.shadowed.setdefault((section, key), {})[own[2]] = own
         for name, points in record.series.items():
             if name not in found.series or len(points) > len(found.series[name]):
                 found.series[name] = points
@@ -184,6 +189,7 @@ def _facts(a: Joined, b: Joined) -> tuple[list[Difference], int]:
         compared += count
         if difference is not None:
             found.append(difference)
+    found += _behind(a, b, {(d.section, d.key) for d in found})
     for section, key in dict.fromkeys([*a.facts, *b.facts]):
         if key.startswith("package/") and section == "environment":
             continue
@@ -198,6 +204,30 @@ def _facts(a: Joined, b: Joined) -> tuple[list[Difference], int]:
         x, y = (ABSENT if side is None else shown(side[0].value) for side in (left, right))
         found.append(Difference(section, key, x, y, severity, reason))
     return found, compared
+
+
+def _behind(a: Joined, b: Joined, told: set[tuple[str, str]]) -> list[Difference]:
+    """What a system says otherwise of the two sides while a system that counts more says the same of both: a lock that was changed, and an
+    installation that was not."""
+    found: list[Difference] = []
+    for section, key in a.shadowed.keys() | b.shadowed.keys():
+        left, right = a.facts.get((section, key)), b.facts.get((section, key))
+        if (section, key) in told or left is None or right is None:
+            continue
+        rank = min(left[1], right[1])
+        if not same(section, key, left[0].value, right[0].value, rank):
+            continue
+        sides = [{side[2]: side, **j.shadowed.get((section, key), {})} for j, side in ((a, left), (b, right))]
+        for system in sorted(sides[0].keys() & sides[1].keys(), key=lambda s: (-sides[0][s][1], s)):
+            x, y = sides[0][system], sides[1][system]
+            if same(section, key, x[0].value, y[0].value, min(x[1], y[1])):
+                continue
+            severity, reason = _rated(section, key, x, y, a, b)
+            if key.startswith("package/") and rank > min(x[1], y[1]):
+                severity, reason = "harmless", f"{system} asks for another version; what {left[2]} recorded is the same on both sides"
+            found.append(Difference(section, key, shown(x[0].value), shown(y[0].value), severity, reason))
+            break
+    return sorted(found, key=lambda d: d.key)
 
 
 def _package(name: str, a: Joined, b: Joined) -> tuple[Difference | None, int]:
@@ -257,7 +287,7 @@ def _branches(names: Iterable[str], a: Joined, b: Joined) -> tuple[set[str], lis
             return any(same("environment", "package/", f[0].value, version) for f in side.values())
 
         left, right = {n for n, f in p.items() if not has(q, f[0].value)}, {n for n, f in q.items() if not has(p, f[0].value)}
-        if base in left and base in right:
+        if base in left and base in right and min(len(p), len(q)) > 1:
             continue  # the versions that are selected differ: said by themselves
         lone = min(len(p), len(q)) == 1 and not (left if len(p) == 1 else right)
         settled |= p.keys() | q.keys()
@@ -389,12 +419,12 @@ def _same_version(x: str, y: str, *, prefix: bool) -> bool:
         p, q = Version(x), Version(y)
     except InvalidVersion:
         for spec, version in ((x, y), (y, x)):
-            if prefix and re.match(r"^[<>=!~]", spec):
+            if re.match(r"^[<>=!~]", spec):  # what is asked for, and what was installed or locked
                 try:
                     return SpecifierSet(spec).contains(Version(version), prereleases=True)
                 except (InvalidSpecifier, InvalidVersion):
                     continue
-        return x == y or (prefix and "any" in (x, y))
+        return x == y or "any" in (x, y)
     if p == q:
         return True
     short, long = sorted((p, q), key=lambda v: len(v.release))
@@ -529,7 +559,8 @@ def _metrics(a: Joined, b: Joined) -> tuple[list[Difference], int, tuple[str, fl
         x, y = a.series.get(name), b.series.get(name)
         if x is None or y is None:
             lacking = a if x is None else b
-            if a.series and b.series and set(a.systems) & set(b.systems) and lacking.complete:
+            known = lacking.complete and not any(part == "metrics" for part, _ in lacking.unknown)
+            if a.series and b.series and set(a.systems) & set(b.systems) and known:
                 left, right = (ABSENT if s is None else repr(s[max(s)]) for s in (x, y))
                 found.append(Difference("metrics", name, left, right, "notable", "logged by one run alone"))
             continue
