@@ -84,8 +84,8 @@ def _made(trace: Trace, last: int, stop: int) -> Bounds:
     if last < 0:
         return Bounds(0, 0, *ends)
     arm = last
-    phases = events["phase"]
-    backward = phases[stop] == Phase.BACKWARD or phases[last] == Phase.BACKWARD
+    phases, recomputed = events["phase"], events["flags"] & Flag.RECOMPUTE
+    backward = bool(Phase.BACKWARD in (phases[stop], phases[last]) or recomputed[stop] or recomputed[last])
     while arm >= 0 and (phases[arm] == Phase.BACKWARD or (backward and phases[arm] == Phase.FORWARD)):
         arm -= 1
     return Bounds(int(events["seq"][arm]) + 1 if arm >= 0 else 0, int(events["seq"][last]) + 1, *ends)
