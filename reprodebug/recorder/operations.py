@@ -266,7 +266,7 @@ class Watch:
     def _begin(self) -> None:
         self._log = open(os.path.join(self._folder, f"{os.getpid()}.jsonl"), "w")  # noqa: SIM115
         self._bytes = open(os.path.join(self._folder, f"{os.getpid()}.bin"), "wb")  # noqa: SIM115
-        self.write({"kind": "head", "pid": os.getpid(), "events": self.guest.writer.seq_seen, "names": self._names(), "cwd": os.getcwd()})
+        self.write({"kind": "head", "pid": os.getpid(), "events": self.guest.writer.seq_seen, "names": self.names(), "cwd": os.getcwd()})
         self.active = True
 
     def _finish(self) -> None:
@@ -278,7 +278,7 @@ class Watch:
         else:
             self.write(
                 {
-                    "kind": "end", "operations": self.count, "target": self._target, "names": self._names(), "dropped": self.dropped,
+                    "kind": "end", "operations": self.count, "target": self._target, "names": self.names(), "dropped": self.dropped,
                     "full": self.full, "armed": self.armed,
                 }
             )  # fmt: skip
@@ -324,7 +324,7 @@ class Watch:
         with open(os.path.join(self._folder, "put.json"), "w") as f:
             json.dump({"why": why}, f)
 
-    def _names(self) -> dict[int, str]:
+    def names(self) -> dict[int, str]:
         """Storage number -> name of the parameter or buffer that lies in it."""
         found: dict[int, str] = {}
         for root in self.guest.modules.roots:

@@ -87,7 +87,7 @@ class Backend:
         compiled = self._inner(gm, example_inputs, **kwargs)
         if kept is None or not callable(compiled):
             return compiled
-        lazy = compiled if isinstance(compiled, torch.nn.Module) else getattr(compiled, "__self__", None)
+        lazy: Any = compiled if isinstance(compiled, torch.nn.Module) else getattr(compiled, "__self__", None)
         if hasattr(lazy, "real_recompile"):  # as Dynamo does it: a graph that is built when first called would be called as a module
             lazy.real_recompile()
             compiled = lazy.forward
@@ -107,6 +107,7 @@ class Graph:
         self._again = compile_again
         self._compiled = compiled
         self._calls = 0
+        self._named = False
         self._names = [_plain(n.target) for n in graph.graph.nodes if n.op == "placeholder"]
 
     def called(self, args: Any) -> Any:
@@ -117,6 +118,7 @@ class Graph:
             return self._compiled(*args)
         opening = row = None
         try:
+            self._name(args)
             opening = self._opening(args, call)
             row = self._before(args, FORWARD, call) if watch.active else None
         except Exception as error:
@@ -137,6 +139,14 @@ class Graph:
         except Exception as error:
             watch.guest.fault("a compiled region", error)
         return result
+
+    def _name(self, args: Any) -> None:
+        """Parameters and buffers are called as their modules call them."""
+        if not self._named:
+            self._named = True
+            known = self.watch.names()
+            storages = [self.watch._storage(t) if isinstance(t, self.watch.guest._tensor) else -1 for t in args]
+            self._names = [known.get(s, n) for n, s in zip(self._names, storages)]
 
     # one call as one operation
 

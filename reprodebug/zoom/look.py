@@ -94,7 +94,7 @@ def region(looked: tuple[Repeat, Repeat], origin: Origin, first: tuple[Side, Sid
         assert o is not None
         found = _one(looked[n].log, o, n, first[1 - n])
         if (node := found[1]) is not None:
-            partner = next((op for op in first[1 - n].ops if not op.view and any(v.digest == node.eager.digest for v in op.outputs)), None)
+            partner = _maker(first[1 - n], node.eager)
             if partner is not None and n == 0:
                 origin.b = partner
             elif partner is not None:
@@ -105,6 +105,15 @@ def region(looked: tuple[Repeat, Repeat], origin: Origin, first: tuple[Side, Sid
         reason, graphs, node.code or node.name if node else "", _relative(node, roots) if node else "", node.operations if node else (), size,
         between, same, tuple(notes),
     )  # fmt: skip
+
+
+def _maker(side: Side, value: Value) -> Op | None:
+    """The first operation that gave a value, by itself or seen through a view."""
+    for op in side.ops:
+        for v in op.outputs:
+            if v.digest == value.digest:
+                return side.maker(v, op.n) if op.view else op
+    return None
 
 
 def _alike(opened: list[Opened | None]) -> bool:

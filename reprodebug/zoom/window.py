@@ -46,6 +46,8 @@ def bounds(pair: Pair, at: int) -> tuple[Bounds, Bounds]:
     own = _output if kind == Kind.ACTIVATION and not flags & Flag.INPUT else _gradient if kind == Kind.GRADIENT else None
     if own is not None:
         ja, jb = own(pair.a, ia), own(pair.b, ib)
+        if ja is not None and jb is not None and _place(pair.a, ja) != _place(pair.b, jb):  # one side shows less of its backward pass
+            ja, jb = _before_backward(pair.a, ia), _before_backward(pair.b, ib)
         if ja is not None and jb is not None:
             return _made(pair.a, ja, ia), _made(pair.b, jb, ib)
     if kind in (Kind.PARAMETER, Kind.OPTIMIZER) and phase == Phase.OPTIMIZER:
@@ -121,6 +123,15 @@ def _gradient(trace: Trace, i: int) -> int | None:
             own = j
         j -= 1
     return own if own is not None else (j if j >= 0 else None)
+
+
+def _before_backward(trace: Trace, i: int) -> int | None:
+    """The last event before the backward pass in which event ``i`` stands; None for none, and outside of one."""
+    phases = trace.events["phase"]
+    j = i
+    while j >= 0 and phases[j] == Phase.BACKWARD:
+        j -= 1
+    return j if 0 <= j < i else None
 
 
 def _before_phase(trace: Trace, i: int) -> int:
