@@ -14,7 +14,7 @@ PIP_INSTALL = PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.tx
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-gpu lint cases fuzz samples screenshots bench clean
+.PHONY: help demo test test-all test-gpu lint cases fuzz samples samples-gpu screenshots bench bench-gpu clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -48,7 +48,7 @@ test-all: $(VENV)/test.stamp lint ## the slow tests too: kills at random moments
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m 'not gpu'
 
 test-gpu: $(VENV)/test.stamp ## tests that need a CUDA device
-	$(BIN)/python -m pytest -q -m gpu || { test $$? -eq 5 && echo 'no test is marked gpu yet'; }
+	$(BIN)/python -m pytest -q -m gpu
 
 lint: $(VENV)/test.stamp ## style, types, floors
 	$(BIN)/ruff check .
@@ -65,6 +65,9 @@ fuzz: $(VENV)/test.stamp ## 10,000 mutated inputs for each reader of a binary fo
 samples: $(VENV)/test.stamp ## record sample_runs/ again
 	$(BIN)/python sample_runs/make.py
 
+samples-gpu: $(VENV)/test.stamp ## record sample_runs/gpu on an NVIDIA GPU
+	$(BIN)/python sample_runs/make.py --gpu
+
 screenshots: $(VENV)/test.stamp ## the pictures in the README
 	$(BIN)/python sample_runs/screenshots.py
 
@@ -75,6 +78,9 @@ bench: $(VENV)/bench.stamp ## overhead of recording, and comparing a million eve
 	$(BIN)/python -m tests.benchmarks.screen
 	$(BIN)/python -m tests.benchmarks.experiments
 	$(BIN)/python -m tests.benchmarks.foreign
+
+bench-gpu: $(VENV)/bench.stamp ## overhead and throughput of recording on an NVIDIA GPU
+	$(BIN)/python -W ignore -m tests.benchmarks.gpu
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

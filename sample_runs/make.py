@@ -1,10 +1,11 @@
-"""Record every sample pair again: ``python sample_runs/make.py [PAIR...]``.
+"""Record every sample pair again: ``python sample_runs/make.py [--gpu] [PAIR...]``. With ``--gpu`` those in ``gpu``, on an NVIDIA GPU.
 
 Each folder with a ``pair.toml`` is a pair: the script, the two ways of running it, and the expected answer. Each side runs
 in a folder of its own with a minimal environment, so that the records hold nothing of the machine's owner.
 """
 
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -47,6 +48,11 @@ def record(pair: pathlib.Path, side: str, out: pathlib.Path, root: pathlib.Path)
         "OMP_NUM_THREADS": "1",
         "PYTHONHASHSEED": "0",
     }
+    environment |= (
+        {k: os.environ[k] for k in ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "PYTHONPATH") if k in os.environ}
+        if "gpu" in pair.parts
+        else {}
+    )
     environment |= run.get("env", {})
     if "package" in run:
         site = root / f"site-{side}"
@@ -90,13 +96,14 @@ def make(pair: pathlib.Path, into: pathlib.Path) -> None:
     shutil.rmtree(root, ignore_errors=True)
 
 
-def pairs() -> list[pathlib.Path]:
-    return sorted(p.parent for p in HERE.glob("*/pair.toml"))
+def pairs(gpu: bool = False) -> list[pathlib.Path]:
+    return sorted(p.parent for p in HERE.glob("gpu/*/pair.toml" if gpu else "*/pair.toml"))
 
 
 if __name__ == "__main__":
-    for found in pairs():
-        if len(sys.argv) == 1 or found.name in sys.argv[1:]:
+    names = [word for word in sys.argv[1:] if word != "--gpu"]
+    for found in pairs("--gpu" in sys.argv[1:]):
+        if not names or found.name in names:
             make(found, found)
             size = sum(f.stat().st_size for f in found.rglob("*") if f.is_file())
             print(f"{found.name:24} {size / 1024:7.0f} KiB", flush=True)

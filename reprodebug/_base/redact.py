@@ -70,6 +70,12 @@ def mask(value: str, key: bytes) -> str:
     return f"<redacted {hashlib.blake2b(value.encode('utf-8', 'surrogateescape'), key=key[:64], digest_size=4).hexdigest()}>"
 
 
+def mask_device(identifier: str, key: bytes) -> str:
+    """A device's identifier as it may be written down: equal for the same card on one machine, meaningless elsewhere."""
+    plain = identifier.removeprefix("GPU-").lower()
+    return hashlib.blake2b(plain.encode(), key=key[:64], digest_size=6).hexdigest()
+
+
 def is_secret_name(name: str) -> bool:
     """Whether a variable or configuration key of this name holds a secret."""
     name = name[:200]

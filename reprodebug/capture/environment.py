@@ -21,6 +21,7 @@ from functools import lru_cache
 from typing import Any
 
 from reprodebug._base import redact
+from reprodebug.capture import gpus
 from reprodebug.recorder import facts as guest_facts
 
 _FLAGS = re.compile(r"^(avx2|avx512\w*|avx_vnni|avx_ne_convert|amx\w*|fma|f16c|sse4_2|neon|asimd\w*|sve\w*|bf16|i8mm|fphp|vsx|zvfh|v)$")
@@ -56,7 +57,7 @@ def describe(facts: Mapping[str, Any], *, environ: Mapping[str, str] | None = No
         record["imported"] = sorted({d.name for d in imported})
         record["edited"] = _edited(imported)
     record["libraries"] = _libraries(facts.get("libraries") or ())
-    record["hardware"] = _hardware(facts)
+    record["hardware"] = _hardware(facts, key)
     record["system"] = _system()
     found = _strings(facts.get("variables")) or dict(os.environ if environ is None else environ)
     record["container"] = _container(found)
@@ -224,7 +225,7 @@ def _libraries(mapped: Any) -> dict[str, object]:
 # machine
 
 
-def _hardware(facts: Mapping[str, Any]) -> dict[str, object]:
+def _hardware(facts: Mapping[str, Any], key: bytes) -> dict[str, object]:
     record: dict[str, object] = {"machine": facts.get("machine") or os.uname().machine}
     info = _read("/proc/cpuinfo", 1 << 22)
     if info:
@@ -244,14 +245,14 @@ def _hardware(facts: Mapping[str, Any]) -> dict[str, object]:
     except (ValueError, OSError):
         record["ram_gib"] = None
     torch = facts.get("torch")
-    gpus = torch.get("cuda_devices") if isinstance(torch, Mapping) else None
-    if not gpus:
+    found = gpus.described(torch.get("cuda_devices") if isinstance(torch, Mapping) else None, key)
+    if not found.get("gpus"):
         cards = (_read(path, 4096) for path in sorted(glob.glob("/proc/driver/nvidia/gpus/*/information")))
-        gpus = [{"name": m[1].strip()} for m in (re.search(r"^Model:\s*(.+)$", card, re.M) for card in cards) if m]
-    record["gpus"] = gpus
+        found["gpus"] = [{"name": m[1].strip()} for m in (re.search(r"^Model:\s*(.+)$", card, re.M) for card in cards) if m]
     driver = re.search(r"Kernel Module.*?\s(\d[\d.]+)\s", _read("/proc/driver/nvidia/version", 4096))
     if driver:
-        record["nvidia_driver"] = driver[1]
+        found.setdefault("nvidia_driver", driver[1])
+    record.update(found)
     return record
 
 

@@ -324,9 +324,20 @@ def hardware(key: str) -> Rated:
         return CRITICAL, "libraries choose kernels and block sizes by the processor"
     if key in ("cores", "logical_cpus", "cpus_allowed"):
         return NOTABLE, "the number of threads follows it where none is set"
-    if key == "nvidia_driver":
+    if key in ("nvidia_driver", "cuda_driver"):
         return NOTABLE, "the driver compiles some kernels"
     return HARMLESS, "no input of the computation"
+
+
+def gpu(fact: str) -> Rated:
+    """A fact in which two cards of the same name differ."""
+    if fact in ("capability", "multi_processors", "mig"):
+        return CRITICAL, "libraries choose kernels and split work by it"
+    if fact == "memory_gib":
+        return NOTABLE, "libraries choose algorithms by the memory that is free"
+    if fact == "id":
+        return HARMLESS, "another card of the same kind"
+    return HARMLESS, "it changes how fast the card computes, not what"
 
 
 def system(key: str) -> Rated:

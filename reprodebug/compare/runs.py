@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import heapq
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from reprodebug._base.errors import NothingComparable
 from reprodebug._base.text import plural
 from reprodebug.compare import align as alignment
 from reprodebug.compare import coverage as seen
+from reprodebug.compare import devices
 from reprodebug.compare.before import equal_before
 from reprodebug.compare.generators import random_state_differences
 from reprodebug.compare.history import history_differences, module_table
@@ -56,6 +58,8 @@ class Pair:
     mismatch: Any
     """int64[m]: positions in the alignment whose two records differ"""
     unobserved: int
+    unlike: int = 0
+    """of these: records whose fingerprints were made by different algorithms, on another kind of device"""
     several: bool = False
     """the program has several outermost modules: a generator and a critic, a student and a teacher"""
 
@@ -122,7 +126,7 @@ def examine(a: StoredRun, b: StoredRun, tolerance: Tolerance | None = None) -> E
     located = sorted(
         ((_divergence(p, at, tolerance), p, at) for p, at in firsts), key=lambda x: (x[0].step, _PHASES[x[0].phase], x[0].rank)
     )
-    layers = tuple(x for p in pairs for x in _layers(p, tolerance))
+    layers = tuple(heapq.merge(*(_layers(p, tolerance) for p in pairs), key=lambda x: (x.first.step, _PHASES[x.first.phase], x.first.rank)))
     coverage = seen.coverage([p.a for p in pairs], [p.b for p in pairs])
     counts = Counts(
         compared=sum(len(p.align.a) - p.unobserved for p in pairs),
@@ -192,6 +196,7 @@ def _pair(rank: int, ordinal: int, a: Trace, b: Trace) -> Pair:
     import numpy as np
 
     found = alignment.align(a, b)
+    a, b, unlike = devices.apart(a, b, found)
 
     def both(name: str) -> tuple[Any, Any]:
         if len(found.a) == len(a.events) == len(b.events):  # every record has its partner at its own place
@@ -203,7 +208,7 @@ def _pair(rank: int, ordinal: int, a: Trace, b: Trace) -> Pair:
     (lo_a, lo_b), (hi_a, hi_b) = both("lo"), both("hi")
     different = ((lo_a != lo_b) | (hi_a != hi_b)) & ~blind
     several = len({root for root, _ in module_table(a.notes_meta)}) > 1
-    return Pair(rank, ordinal, a, b, found, np.flatnonzero(different), int(blind.sum()), several)
+    return Pair(rank, ordinal, a, b, found, np.flatnonzero(different), int(blind.sum()), unlike, several)
 
 
 def _divergence(pair: Pair, at: int, tolerance: Tolerance, with_numbers: bool = True) -> Divergence:
@@ -369,6 +374,12 @@ def _verdict(
             if not any(state is False for state in states):
                 return "divergent", f"{where}; the tolerance cannot be judged: tensors were not kept (record with --level full)"
         return "divergent", where
+    unlike = sum(p.unlike for p in pairs)
+    if unlike > counts.compared:
+        return "incomparable", (
+            f"{unlike:,} of {counts.compared + counts.unobserved:,} records lay on an accelerator in one run only: their fingerprints are made"
+            " by different algorithms and cannot be compared; what could be compared is equal"
+        )
     beyond = sum(int((p.a.events["phase"][p.align.a] != Phase.INIT).sum()) for p in pairs)
     if counts.compared == 0 or beyond == 0:
         only = "nothing but the initial parameters" if counts.compared else "no record"

@@ -278,8 +278,20 @@ def _hardware(a: Side, b: Side) -> Iterator[Difference]:
             names = [", ".join(str(g.get("name")) for g in gpus or ()) or "none" for gpus in (x, y)]
             if names[0] != names[1]:
                 yield _difference("hardware", "GPUs", names[0], names[1], rate.hardware(key))
+            else:
+                yield from _gpus(x, y)
         elif x is not None and y is not None:
             yield _difference("hardware", key, x, y, rate.hardware(key))
+
+
+def _gpus(x: Any, y: Any) -> Iterator[Difference]:
+    """Facts about cards of the same names, in their order."""
+    for n, (one, other) in enumerate(zip(x or (), y or (), strict=False)):
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            for fact in sorted({*one} & {*other}, key=str):
+                if one[fact] != other[fact]:
+                    key = f"GPU {n}: {str(fact).replace('_', ' ')}"
+                    yield _difference("hardware", key, str(one[fact]), str(other[fact]), rate.gpu(str(fact)))
 
 
 def _system(a: Side, b: Side) -> Iterator[Difference]:

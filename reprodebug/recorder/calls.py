@@ -209,6 +209,9 @@ class Calls:
             if len(self._output_digests) > 256:
                 self._output_digests.clear()
             self._output_digests.add(known[0])
+            device = self._fingerprint.device
+            if device is not None and device.is_token(known[0]):
+                device.outermost.add(known[0])
         if same:
             return  # a container hands on its last child's output: one gradient, one record
         thread.last = weakref.ref(t)
@@ -219,14 +222,18 @@ class Calls:
                 node.register_prehook(functools.partial(self._on_gradient, t.output_nr, site, call, flags))
 
     def _again(self, t: Any, site: int, thread: ThreadState) -> tuple[bytes, int, int]:
-        """The fingerprint of ``t``; a big tensor that this thread read lately, and nothing wrote since, is not read again."""
-        if type(t) not in self._plain or t.layout is not self._strided or not t.is_cpu or t.nbytes < WORTH_BYTES:
+        """The fingerprint of ``t``; a big tensor that this thread read lately, and nothing wrote since, is not read again.
+
+        On an accelerator every dense tensor counts as big, and its bytes are not at hand: a kernel that writes to the very
+        tensor between two modules without telling torch shows one record late.
+        """
+        if type(t) not in self._plain or t.layout is not self._strided or (t.is_cpu and t.nbytes < WORTH_BYTES):
             return self._fingerprint.at(t, site)
         known = thread.lately.known(t)
         if known is None:
             known = self._fingerprint.at(t, site)
             if known[2] == 0 and not t.is_inference():
-                thread.lately.note(t, self._fingerprint.buffer(t), known)
+                thread.lately.note(t, self._fingerprint.buffer(t) if t.is_cpu else None, known)
         return known
 
     def _flags(self, module: Any) -> int:
@@ -281,8 +288,8 @@ class Calls:
                 continue
             scalar = t.numel() == 1
             _, seq = self._record(t, self._writer.site("loss", "", "", f"loss.{n}"), _LOSS, _FORWARD, _F_SCALAR if scalar else 0)
-            if scalar and t.device.type == "cpu" and not self._guest.detail.wanted:
-                self._guest.detail.value(t, seq)
+            if scalar and not self._guest.detail.wanted:
+                self._guest.value(t, seq)
         self._guest.boundary()
 
 

@@ -93,7 +93,8 @@ class Detail:
         self._transform = getattr(getattr(guest.torch._C, "_functorch", None), "peek_interpreter_stack", lambda: None)
 
     def keep(self, t: Any, seq: int, site: int, flags: int) -> None:
-        """Keep what the level asks for of the tensor of event ``seq``."""
+        """Keep what the level asks for of the tensor of event ``seq``. From an accelerator it is copied at once, and waited
+        for: the levels above ``fingerprint`` change no bit of the program, but its timing."""
         if flags & _UNOBSERVED or not self._first <= self.guest.step < self._end:
             return
         if self._pattern and not self._match(site):
@@ -108,11 +109,11 @@ class Detail:
 
     def _keep(self, t: Any, seq: int) -> None:
         torch = self.guest.torch
-        if t.device.type != "cpu":
-            return
         if type(t) is not torch.Tensor:
             with torch._C.DisableTorchFunctionSubclass():
                 t = getattr(t, "_local_tensor", t).detach()
+        if t.device.type != "cpu":
+            t = self.guest.fingerprint.on_host(t)
         dense = t.layout is torch.strided and not t.is_quantized
         if dense and (not self._full or t.numel() == 1):
             self.statistics(t, seq)

@@ -180,10 +180,14 @@ def _cuda_devices(torch: Any) -> list[dict[str, Any]]:
     """The visible GPUs, only where the program has initialised CUDA itself."""
     if not torch.cuda.is_initialized():
         return []
+    from reprodebug._base import redact
+
     devices = []
     for n in range(torch.cuda.device_count()):
         p = torch.cuda.get_device_properties(n)
+        uuid = getattr(p, "uuid", None)
         devices.append({
+            **({"id": redact.mask_device(str(uuid), redact.machine_key())} if uuid is not None else {}),
             "name": p.name, "capability": f"{p.major}.{p.minor}", "memory_gib": round(p.total_memory / 2**30),
             "multi_processors": p.multi_processor_count,
         })  # fmt: skip

@@ -1,6 +1,7 @@
 """The fingerprint of a tensor: 128-bit xxh3 over its bytes in contiguous order, seeded by dtype and shape.
 
-The only place that reads tensor memory. Nothing is cast, summed or rounded first, so every changed bit, swap and
+The only place that reads tensor memory. On an accelerator the bytes are hashed where they lie, by another algorithm
+(``device_kernel``), and what stands here meanwhile is a token (``device``). Nothing is cast, summed or rounded first, so every changed bit, swap and
 sign shows. What cannot be read is returned as unobserved with the reason, never as an empty fingerprint that
 would compare equal.
 
@@ -18,6 +19,8 @@ from collections.abc import Callable
 from typing import Any
 
 from reprodebug.model.events import Flag
+from reprodebug.recorder import device_kernel
+from reprodebug.recorder.device import DeviceFingerprints, Plan, Unreadable
 from reprodebug.recorder.writer import Writer
 
 NOTHING = bytes(16)
@@ -74,10 +77,6 @@ def _xxhash() -> Any:
         return None
 
 
-class Unreadable(Exception):
-    """This tensor's bytes cannot be had; the message is the reason."""
-
-
 class Fingerprinter:
     """Fingerprints tensors and interns their shape, dtype and device."""
 
@@ -92,6 +91,12 @@ class Fingerprinter:
         self._sites: dict[int, list[Any]] = {}
         self._buffers: dict[tuple[int, int], Any] = {}
         """(address, bytes) -> buffer: allocators hand out the same places again, and making one is audited by Python"""
+        self.device: DeviceFingerprints | None = None
+        """of tensors on an accelerator; None until the first is met"""
+        self._device_sites: dict[int, tuple[Any, Any, int, int, int]] = {}
+        self._unreachable: dict[str, str] = {}
+        """type of a device -> why its values cannot be had"""
+        self._described: dict[int, Any] = {}
         self._modes = getattr(torch._C, "_len_torch_dispatch_stack", None) or (lambda: 0)
 
     def reset(self) -> None:
@@ -99,6 +104,10 @@ class Fingerprinter:
         self._metas.clear()
         self._reasons.clear()
         self._sites.clear()
+        self._device_sites.clear()
+        self._unreachable.clear()
+        self._described.clear()
+        self.device = None  # a forked child cannot use the device: nothing is asked of it
 
     def __call__(self, t: Any) -> tuple[bytes, int, int]:
         """``(digest, meta id, flags)`` of a tensor of any shape, dtype, layout and device. Never raises."""
@@ -151,6 +160,8 @@ class Fingerprinter:
                         return self._digest(buffer, seed), meta, 0
             except Exception:
                 return self(t)
+        if self.device is not None and type(t) in self.plain and not t.is_cpu:
+            return self._device_at(t, site)
         found = self(t)
         if found[2] == 0 and type(t) in self.plain and t.layout is self._strided:
             row = self._metas.get((t.shape, t.dtype, t.device))
@@ -198,6 +209,84 @@ class Fingerprinter:
         buffer._keep = t
         return buffer
 
+    # tensors on an accelerator
+
+    def _reach(self, kind: str) -> str:
+        """Find a way to devices of this type; the reason why there is none."""
+        if self.device is not None and self.device.backend.kind != kind:
+            self._unreachable[kind] = f"values on {kind} are not fingerprinted beside those on {self.device.backend.kind}"
+        elif self.device is None and kind not in self._unreachable:
+            from reprodebug.recorder.device_torch import reach
+
+            try:
+                self.device = DeviceFingerprints(self._torch, self._writer, reach(self._torch, kind), self._digest, self._described)
+            except Exception as error:
+                self._unreachable[kind] = f"values on {kind} are not fingerprinted: {error}"[:200]
+        return self._unreachable.get(kind, "")
+
+    def _device_at(self, t: Any, site: int) -> tuple[bytes, int, int]:
+        """``at`` for a tensor on an accelerator: a kernel is queued, the fingerprint is a token."""
+        known = self._device_sites.get(site)
+        device = self.device
+        try:
+            if known is not None and device is not None:
+                shape, dtype, meta, seed, index = known
+                if (
+                    type(t) in self.plain and t.shape == shape and t.dtype is dtype and t.layout is self._strided
+                    and t.is_contiguous() and not t.is_neg() and t.get_device() == index
+                ):  # fmt: skip
+                    return device.hash(t, seed), meta, 0
+            found = self(t)
+            row = self._hashable(t) if found[2] == 0 else None
+            if row is not None:
+                self._device_sites[site] = (t.shape, t.dtype, row[0], row[1], t.get_device())
+            return found
+        except Exception as error:
+            return NOTHING, self._reason(t, str(error) or type(error).__name__), _UNOBSERVED
+
+    def _hashable(self, t: Any) -> tuple[int, int] | None:
+        """(meta, seed) of a tensor on an accelerator whose memory can be hashed as it lies; None for any other."""
+        if type(t) not in self.plain or t.is_cpu or t.layout is not self._strided or t.is_complex() or t.is_quantized:
+            return None
+        if not t.is_contiguous() or t.is_neg() or not t.nbytes or not t.data_ptr() or t.device.type in self._unreachable:
+            return None
+        key = (t.shape, t.dtype, t.device)
+        meta, seed, _ = self._metas.get(key) or self._intern(t, key)
+        return (meta, seed) if self.device is not None else None
+
+    def _device_strided(self, t: Any, meta: int, seed: int) -> tuple[bytes, int, int]:
+        device = self.device
+        assert device is not None
+        if t.nbytes == 0:
+            return device_kernel.empty(seed), meta, 0
+        if t.is_contiguous() and not t.is_neg() and not t.is_conj():
+            return device.hash(t, seed), meta, 0
+        device.check(t)
+        return device.hash(self._gathered(t), seed), meta, 0 if t.is_contiguous() else _NONCONTIGUOUS
+
+    def _gathered(self, t: Any) -> Any:
+        """A contiguous copy on the same device, made on the program's stream, unseen by its modes."""
+        from torch.utils._python_dispatch import _disable_current_modes
+
+        with self._torch.no_grad(), _disable_current_modes():
+            return t.detach().resolve_conj().resolve_neg().contiguous()
+
+    def together(self, plan: Plan | None, tensors: list[Any]) -> tuple[Plan | None, list[Any]]:
+        """Fingerprints of many tensors by few launches: ``DeviceFingerprints.together``; all None where there is no device."""
+        if self.device is None or not self.device.backend.many:
+            return None, [None] * len(tensors)
+        try:
+            return self.device.together(plan, tensors, self._hashable)
+        except Exception:  # each then goes alone, and says why it cannot
+            return None, [None] * len(tensors)
+
+    def on_host(self, t: Any) -> Any:
+        """A dense copy of the values in main memory: waits for the device. Levels above ``fingerprint`` only."""
+        from torch.utils._python_dispatch import _disable_current_modes
+
+        with self._torch.no_grad(), _disable_current_modes():
+            return t.detach().cpu()
+
     # unusual tensors
 
     def _intern(self, t: Any, key: Any) -> tuple[int, int, bool]:
@@ -206,11 +295,14 @@ class Fingerprinter:
         if device.type == "meta":
             reason, simple = "a meta tensor has no values", False
         elif device.type != "cpu":
-            reason, simple = f"values on {device.type} are not fingerprinted", False
+            reason, simple = self._reach(device.type), False
         elif t.is_complex() or t.is_quantized:
             simple = False
         shape = [int(n) for n in t.shape]
-        meta = self._writer.meta(shape, dtype, str(device), str(t.layout).removeprefix("torch."), reason)
+        layout = str(t.layout).removeprefix("torch.")
+        meta = self._writer.meta(shape, dtype, str(device), layout, reason)
+        if device.type != "cpu":
+            self._described[meta] = (shape, dtype, str(device), layout)
         seed = int.from_bytes(hashlib.blake2b(f"{dtype}{shape}".encode(), digest_size=8).digest(), "little")
         known = (meta, seed, simple)
         self._metas[key] = known
@@ -218,8 +310,11 @@ class Fingerprinter:
 
     def _special(self, t: Any, meta: int, seed: int) -> tuple[bytes, int, int]:
         torch = self._torch
-        if t.device.type != "cpu":
+        kind = t.device.type
+        if kind != "cpu" and (self.device is None or kind in self._unreachable or kind == "meta"):
             return NOTHING, meta, _UNOBSERVED
+        if kind != "cpu" and t.layout is self._strided and not t.is_quantized:
+            return self._device_strided(t, meta, seed)
         if t.layout is self._strided and not t.is_quantized:  # complex: the conjugate bit is lazy
             with torch.no_grad():
                 resolved = t.detach().resolve_conj().resolve_neg()
@@ -228,14 +323,18 @@ class Fingerprinter:
             return self._strided_digest(resolved, seed), meta, 0 if t.is_contiguous() else _NONCONTIGUOUS
         with torch.no_grad():
             h = self._new(seed)
+            digests = []
             for part in self._parts(t.detach()):
                 if isinstance(part, torch.Tensor):
                     digest, _, flags = self(part)
                     if flags & _UNOBSERVED:
                         raise Unreadable(f"part of a {t.layout} tensor could not be read")
-                    h.update(digest)
                 else:
-                    h.update(repr(part).encode())
+                    digest = repr(part).encode()
+                digests.append(digest)
+                h.update(digest)
+        if kind != "cpu" and self.device is not None:
+            return self.device.combined([seed.to_bytes(8, "little"), *digests]), meta, 0
         return h.digest(), meta, 0
 
     def _parts(self, t: Any) -> tuple[Any, ...]:
@@ -276,7 +375,8 @@ class Fingerprinter:
         if name == "NestedTensor" and hasattr(t, "_values") and hasattr(t, "_offsets"):
             values, meta, flags = self(t._values)
             offsets, _, more = self(t._offsets)
-            return self._digest(values + offsets), meta, flags | (more & _UNOBSERVED)
+            joined = self._digest(values + offsets) if self.device is None else self.device.combined([values, offsets])
+            return joined, meta, flags | (more & _UNOBSERVED)
         return NOTHING, self._reason(t, f"tensor subclass {name} hides its values"), _UNOBSERVED
 
     def _reason(self, t: Any, reason: str) -> int:

@@ -25,6 +25,7 @@ from reprodebug.model.events import EVENT
 from reprodebug.recorder import imposed, operations
 from reprodebug.recorder.calls import Calls, PerThread, ThreadState
 from reprodebug.recorder.detail import Detail, Options
+from reprodebug.recorder.device import Unreadable, decoded
 from reprodebug.recorder.fingerprint import Fingerprinter
 from reprodebug.recorder.loading import Loading
 from reprodebug.recorder.modules import ModuleTable
@@ -305,6 +306,8 @@ class Guest:
             return
         try:
             self._facts_again()
+            if self.fingerprint.device is not None:
+                self.fingerprint.device.finish()
             self.writer.meta_event({"type": "end", "steps": self.step})
             self.writer.flush()
         except Exception as error:
@@ -363,9 +366,28 @@ class Guest:
             self.detail.keep(t, seq, site, flags)
         return digest, seq
 
+    def value(self, t: Any, seq: int) -> None:
+        """The number in a tensor of one element, e.g. a loss; from an accelerator it comes with the fingerprints."""
+        if t.is_cpu:
+            self.detail.value(t, seq)
+        elif self.fingerprint.device is not None and type(t) in self.fingerprint.plain:
+            dtype, stats, nan = str(t.dtype).removeprefix("torch."), self.writer.stats, float("nan")
+
+            def arrived(raw: bytes | None) -> None:
+                number = None if raw is None else decoded(raw, dtype)
+                if number is not None:
+                    stats(seq, number, nan, nan, nan, nan, nan, nan, nan, nan)
+
+            try:
+                self.fingerprint.device.value(t, arrived)
+            except Unreadable:  # its event says so already
+                pass
+
     def boundary(self) -> None:
         """A step, a batch or a root call begins or ends: look at the clock and flush when it is time."""
         self.time_ms = int((time.monotonic() - self.started) * 1000) & 0xFFFFFFFF
+        if self.fingerprint.device is not None:
+            self.fingerprint.device.tick()
         self.writer.tick()
         if self.watch is not None:
             self.watch.reached(self.writer.seq_seen)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from reprodebug.model.events import Kind, Phase
 from reprodebug.recorder.calls import leaves
+from reprodebug.recorder.device import Unreadable
 
 if TYPE_CHECKING:
     from reprodebug.recorder.guest import Guest
@@ -153,7 +154,13 @@ class Loading:
         """A 64-bit fingerprint of each sample: of its rows in every tensor whose first axis is the batch."""
         guest = self.guest
         dense = guest.torch.strided
-        rows = [t for t in tensors if t.dim() > 0 and t.shape[0] > 0 and t.layout is dense and t.device.type == "cpu"]
+        rows = [t for t in tensors if t.dim() > 0 and t.shape[0] > 0 and t.layout is dense]
+        if not rows:
+            return
+        if guest.fingerprint.device is not None and not rows[0].is_cpu:
+            self._samples_elsewhere(rows, seq, indices)
+            return
+        rows = [t for t in rows if t.is_cpu]
         if not rows:
             return
         n = int(rows[0].shape[0])
@@ -180,3 +187,33 @@ class Loading:
                 parts = b"".join([digest(view[i * size : (i + 1) * size]) for view, size in views])
                 prints.append(int.from_bytes(digest(parts)[:8], "little"))
         guest.writer.samples(seq, prints, indices)
+
+    def _samples_elsewhere(self, tensors: list[Any], seq: int, indices: list[int]) -> None:
+        """``samples_of`` for a batch on an accelerator; where a DataLoader gave this step's batch in main memory, it is known."""
+        guest = self.guest
+        device, n = guest.fingerprint.device, int(tensors[0].shape[0])
+        rows = [t for t in tensors if int(t.shape[0]) == n and guest.fingerprint._hashable(t) is not None]
+        if device is None or not rows or n > _MAX_SAMPLES or (not indices and self.batches and self._step == guest.step):
+            if indices:
+                guest.writer.samples(seq, [], indices)
+            return
+        parts: list[bytes | None] = []
+
+        def arrived(raw: bytes | None) -> None:
+            parts.append(raw)
+            if len(parts) < len(rows):
+                return
+            found = [p for p in parts if p is not None]
+            prints = []
+            if len(found) == len(rows):
+                for i in range(n):
+                    row = b"".join([p[16 * i : 16 * i + 16] for p in found])
+                    prints.append(int.from_bytes((row if len(found) == 1 else guest.fingerprint._digest(row))[:8], "little"))
+            guest.writer.samples(seq, prints, indices)
+
+        try:
+            for t in rows:
+                device.rows(t, n, arrived)
+        except Unreadable:  # the batch's event says why
+            if indices:
+                guest.writer.samples(seq, [], indices)

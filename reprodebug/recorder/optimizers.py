@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 _PARAMETER, _OPTIMIZER_KIND = int(Kind.PARAMETER), int(Kind.OPTIMIZER)
 _OPTIMIZER = int(Phase.OPTIMIZER)
-_UNOBSERVED = int(Flag.UNOBSERVED)
+_UNOBSERVED, _SCALAR = int(Flag.UNOBSERVED), int(Flag.SCALAR)
 
 
 class _Known:
     """One optimizer: its number, the places of its parameters, the hyper-parameters last written."""
 
-    __slots__ = ("buffers", "hyper", "number", "places")
+    __slots__ = ("buffers", "hyper", "number", "places", "plan")
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -29,6 +29,8 @@ class _Known:
         self.places: dict[int, Slot | tuple[int, int]] = {}
         self.buffers: dict[tuple[int, str], tuple[int, int, Any]] = {}
         """(state site, key) -> (address, bytes, buffer): a state tensor stays where it is from step to step"""
+        self.plan: Any = None
+        """of the tensors on an accelerator"""
 
 
 class Optimizers:
@@ -38,7 +40,7 @@ class Optimizers:
         self.guest = guest
         self._known: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
         self._count = 0
-        self._meta = -1
+        self._meta = self._device_meta = -1
 
     @property
     def known(self) -> bool:
@@ -103,13 +105,14 @@ class Optimizers:
                 if place is None:
                     place = self._find(known, p, len(places))
                 slots.append((p, place))
+        ahead = self._ahead(known, optimizer, slots) if guest.fingerprint.device is not None else {}
         for p, place in slots:
             if isinstance(place, tuple):
-                record(p, place[0], _PARAMETER, _OPTIMIZER)
+                record(p, place[0], _PARAMETER, _OPTIMIZER, known=ahead.get(key_of(p)) if ahead else None)
             else:
                 place.owned = True
                 place.version = version_of(p)
-                place.digest, _ = record(p, place.site, _PARAMETER, _OPTIMIZER)
+                place.digest, _ = record(p, place.site, _PARAMETER, _OPTIMIZER, known=ahead.get(key_of(p)) if ahead else None)
         for root in guest.modules.roots:
             for info in root.infos:
                 for slot in info.slots:
@@ -120,7 +123,39 @@ class Optimizers:
         for p, place in slots:
             state = optimizer.state.get(p)
             if state:
-                self._state(state, place[1] if isinstance(place, tuple) else place.state_site, known.buffers)
+                site = place[1] if isinstance(place, tuple) else place.state_site
+                if guest.fingerprint.device is None or p.is_cpu:
+                    self._state(state, site, known.buffers)
+                else:
+                    self._device_state(state, site, ahead)
+
+    def _ahead(self, known: _Known, optimizer: Any, slots: list[tuple[Any, Any]]) -> dict[int, tuple[bytes, int, int]]:
+        """Fingerprints of all parameters and state tensors on an accelerator, by few launches: key of the tensor -> fingerprint."""
+        tensor, find = self.guest._tensor, optimizer.state.get
+        every = [p for p, _ in slots]
+        for p, _ in slots:
+            every += [v for v in (find(p) or {}).values() if isinstance(v, tensor)]
+        known.plan, found = self.guest.fingerprint.together(known.plan, every)
+        return {key_of(t): row for t, row in zip(every, found) if row is not None}
+
+    def _device_state(self, state: Any, site: int, ahead: dict[int, tuple[bytes, int, int]]) -> None:
+        """``_state`` for a parameter on an accelerator: one fingerprint of fingerprints, made when they are all back."""
+        guest = self.guest
+        fingerprint, tensor = guest.fingerprint, guest._tensor
+        parts: list[bytes] = []
+        flags = 0
+        for key, value in state.items():
+            if isinstance(value, tensor):
+                digest, _, more = ahead.get(key_of(value)) or fingerprint(value)
+                flags |= more & _UNOBSERVED
+                parts.append(digest)
+            elif value is not None:
+                parts.append(f"{key}={value!r}".encode()[:4096])
+        device = fingerprint.device
+        digest = NOTHING if flags else device.combined(parts) if device is not None else fingerprint._digest(b"".join(parts))
+        if self._device_meta < 0:  # says that this fingerprint was made in another way than one of bytes in main memory
+            self._device_meta = guest.writer.meta([], "state", "" if device is None else device.backend.kind, "", "")
+        self._event(site, self._device_meta, flags, digest)
 
     def _state(self, state: Any, site: int, buffers: dict[tuple[int, str], tuple[int, int, Any]]) -> None:
         """One event for all tensors and numbers that the optimizer keeps for a parameter, in their own order."""
@@ -139,15 +174,21 @@ class Optimizers:
                     buffers[site, key] = (value.data_ptr(), value.nbytes, buffer)
                 else:
                     digest, _, more = fingerprint(value)
+                    if fingerprint.device is not None and fingerprint.device.is_token(digest):
+                        self._device_state(state, site, {})
+                        return
                     flags |= more & _UNOBSERVED
                     h.update(digest)
             elif value is not None:
                 h.update(f"{key}={value!r}".encode()[:4096])
         if self._meta < 0:
             self._meta = guest.writer.meta([], "state", "", "", "")
-        digest = NOTHING if flags else h.digest()
+        self._event(site, self._meta, flags, NOTHING if flags else h.digest())
+
+    def _event(self, site: int, meta: int, flags: int, digest: bytes) -> None:
+        guest = self.guest
         guest.writer.event(
-            site, self._meta, guest.step, 0, 0, flags, _OPTIMIZER_KIND, _OPTIMIZER, 0, guest.turn, guest.time_ms, digest
+            site, meta, guest.step, 0, 0, flags, _OPTIMIZER_KIND, _OPTIMIZER, 0, guest.turn, guest.time_ms, digest
         )  # fmt: skip
 
     def _find(self, known: _Known, p: Any, position: int) -> Slot | tuple[int, int]:
@@ -170,7 +211,9 @@ class Optimizers:
         scale = getattr(scaler, "_scale", None)
         if isinstance(scale, self.guest._tensor):
             site = self.guest.writer.site("GradScaler", "", type(scaler).__name__, "scale")
-            self.guest.record(scale, site, _OPTIMIZER_KIND, _OPTIMIZER)
+            _, seq = self.guest.record(scale, site, _OPTIMIZER_KIND, _OPTIMIZER, _SCALAR)
+            if not self.guest.detail.wanted:
+                self.guest.value(scale, seq)
 
 
 def _plain(value: Any) -> Any:

@@ -78,10 +78,16 @@ class Parameters:
     def record(self, slot: Slot, t: Any, phase: int, only_changed: bool = False) -> None:
         """Record one parameter or buffer."""
         slot.version = version_of(t)
-        if only_changed and self._guest.fingerprint(t)[0] == slot.digest:
-            return
+        known = None
+        if only_changed:
+            fingerprint = self._guest.fingerprint
+            known = fingerprint(t)
+            if known[0] == slot.digest:
+                return
+            if fingerprint.device is not None and fingerprint.device.is_token(known[0]):
+                fingerprint.device.conditional.add(known[0])  # whether it changed is known when it is back
         flags = _F_BUFFER if slot.buffer else 0
-        slot.digest, _ = self._guest.record(t, slot.site, _PARAMETER, phase, flags)
+        slot.digest, _ = self._guest.record(t, slot.site, _PARAMETER, phase, flags, known=known)
 
     def _hook(self, slot: Slot, t: Any) -> None:
         if slot.buffer or slot.hooked == key_of(t) or not t.requires_grad or not t.is_leaf or type(t).__name__ == _LAZY:

@@ -92,6 +92,8 @@ class Randomness:
             return
         algorithm = "mt19937" if len(body) > 4096 else "philox" if body else "unknown"
         position = _torch_position(body) if algorithm == "mt19937" else UNKNOWN
+        if algorithm == "philox" and len(body) == 16:  # seed and offset, as of the default generators
+            position = struct.unpack("<qq", body)[1]
         self._seen(name, algorithm, position, body, _packed(body))
 
     def numpy_generator(self, generator: Any) -> None:
@@ -148,7 +150,7 @@ class Randomness:
 
     def _cuda(self) -> None:
         cuda = self._torch.cuda
-        if not cuda.is_initialized():
+        if not cuda.is_initialized() or cuda.is_current_stream_capturing():  # their state may not be asked for inside a capture
             return
         for n, generator in enumerate(cuda.default_generators):
             seed, offset = generator.initial_seed(), generator.get_offset()

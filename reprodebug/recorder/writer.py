@@ -53,6 +53,8 @@ class Writer:
         self._n_metas = 0
         self.next_seq = itertools.count().__next__
         self.seq_seen = 0
+        self.late: Any = None
+        """``DeviceFingerprints``: knows which records wait for a fingerprint that is still on a device"""
         self.last_flush = time.monotonic()
 
     # interning
@@ -132,6 +134,7 @@ class Writer:
         try:
             self.last_flush = time.monotonic()
             n_events = len(self.records)  # counted before the names are taken: every name they use is then among those
+            events = None if self.late is None else self.late.take(self.records, n_events)
             n_rng, n_stats, n_others = len(self.rng_rows), len(self.stats_rows), len(self.others)
             out: list[bytes] = []
             names: dict[str, list[list[Any]]] = {}
@@ -140,13 +143,14 @@ class Writer:
                     names[key] = [queue.popleft() for _ in range(len(queue))]
             if names:
                 out.append(journal.json_frame(journal.NAMES, names))
-            for kind, records, n in (
-                (journal.RNG, self.rng_rows, n_rng),
-                (journal.EVENTS, self.records, n_events),
-                (journal.STATS, self.stats_rows, n_stats),
-            ):
-                if n:
-                    out.append(journal.frame(kind, b"".join([records.popleft() for _ in range(n)])))
+            if n_rng:
+                out.append(journal.frame(journal.RNG, b"".join([self.rng_rows.popleft() for _ in range(n_rng)])))
+            if events is None:
+                events = [self.records.popleft() for _ in range(n_events)]
+            if events:
+                out.append(journal.frame(journal.EVENTS, b"".join(events)))
+            if n_stats:
+                out.append(journal.frame(journal.STATS, b"".join([self.stats_rows.popleft() for _ in range(n_stats)])))
             out.extend(self.others.popleft() for _ in range(n_others))
             if out:
                 self._write(b"".join(out))

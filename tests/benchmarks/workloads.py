@@ -43,7 +43,7 @@ def gpt() -> Callable[[], Any]:
             self.head = nn.Linear(128, 256, bias=False)
 
         def forward(self, idx: Any) -> Any:
-            x = self.tok(idx) + self.pos(torch.arange(idx.shape[1]))
+            x = self.tok(idx) + self.pos(torch.arange(idx.shape[1], device=idx.device))
             return self.head(self.ln(self.blocks(x)))
 
     torch.manual_seed(0)

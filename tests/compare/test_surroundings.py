@@ -237,6 +237,19 @@ def test_machine() -> None:
     assert (found["CPU instructions"].a, found["CPU instructions"].b) == ("has fma", "has avx512f")
 
 
+def test_two_cards_of_one_name() -> None:
+    def machine(driver: str, **facts: object) -> Manifest:
+        return manifest(environment={"hardware": {"gpus": [{"name": "H100", "capability": "9.0", **facts}], "nvidia_driver": driver}})
+
+    found = by_key(machine("580", id="aa", mig=False, sm_clock_max=1980, ecc=True), machine("590", id="bb", mig=True, sm_clock_max=1755))
+    assert {k: (d.section, d.severity) for k, d in found.items()} == {
+        "GPU 0: mig": ("hardware", "critical"),
+        "nvidia_driver": ("hardware", "notable"),
+        "GPU 0: id": ("hardware", "harmless"),
+        "GPU 0: sm clock max": ("hardware", "harmless"),
+    }
+
+
 def test_libraries_of_a_changed_package_are_not_said_twice() -> None:
     def with_(version: str, identity: str, blas: str) -> Manifest:
         site = "/v/lib/python3.11/site-packages"

@@ -1,0 +1,432 @@
+"""Fingerprints of tensors on an accelerator: queued on the program's own stream, read back late, never waited for.
+
+Owns what is on its way. A tensor is hashed where it lies by one kernel on the stream that is current, so the memory is
+read after what the program queued before and before what it queues next; no tensor is kept. The result goes into a slot of a block;
+a block is copied to pinned memory on the same stream and asked about now and then. Until it is back, a ``token`` of 16
+bytes stands in the event's record in the place of the fingerprint: equal only to itself, never written to the disk.
+
+Only the end of the recording waits, and not for long. Nothing is queued while a stream is captured into a CUDA graph: what would
+have to be is unobserved, as is the inside of the graph.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from reprodebug.model.events import EVENT, Flag, Kind, Phase
+from reprodebug.recorder import device_kernel as kernel
+from reprodebug.recorder.writer import Writer
+
+TOKEN = b"\xf1reprodb"
+"""first half of every token; a fingerprint that begins like this has a chance of 2**-64"""
+SLOTS = 4096
+"""results of 16 bytes in one block"""
+BLOCKS = 4
+"""blocks made at a time"""
+SEND_AFTER_S = 0.05
+"""a block with results in it is sent back after this long, or when it is half full"""
+WAIT_S = 30.0
+"""the end of the recording waits this long for the device"""
+CAPTURED = "a CUDA graph was being captured on its stream: nothing may be added to it"
+LOST = "its fingerprint was asked for again too late"
+_KEEP_SPENT = 8192
+_NOTHING = bytes(16)
+_DATA, _ACTIVATION, _PARAMETER = int(Kind.DATA), int(Kind.ACTIVATION), int(Kind.PARAMETER)
+_FORWARD = int(Phase.FORWARD)
+_UNOBSERVED = int(Flag.UNOBSERVED)
+_token = struct.Struct("<8sQ").pack
+_AT_SITE, _AT_META, _AT_STEP, _AT_FLAGS, _AT_KIND, _AT_PHASE = 8, 12, 16, 28, 30, 31
+"""positions inside an EVENT record"""
+_AT_DIGEST = EVENT.size - 16
+_AT_END = _AT_DIGEST + 8
+assert EVENT.format == "<QIIiIIHBBHHI16s"
+
+
+class Unreadable(Exception):
+    """This tensor's bytes cannot be had; the message is the reason."""
+
+
+class Block:
+    """Results of one stream that travel together."""
+
+    __slots__ = ("address", "event", "host", "late", "memory", "tokens", "used")
+
+    def __init__(self, memory: Any, address: int, host: Any, event: Any) -> None:
+        self.memory = memory
+        self.address = address
+        """of the slots on the device"""
+        self.host = host
+        self.event = event
+        self.used = 0
+        self.tokens: list[tuple[int, bytes]] = []
+        """(slot, token) of single fingerprints"""
+        self.late: list[tuple[int, int, Callable[[bytes | None], None]]] = []
+        """(slot, slots, who is given their bytes, or None when they are lost)"""
+
+
+class Lane:
+    """One stream of one device."""
+
+    __slots__ = ("away", "block", "free", "index", "sent", "stream")
+
+    def __init__(self, index: int, stream: int) -> None:
+        self.index = index
+        self.stream = stream
+        self.block: Block | None = None
+        self.free: list[Block] = []
+        self.away: deque[Block] = deque()
+        self.sent = time.monotonic()
+
+    def due(self, now: float) -> bool:
+        """Whether what it has gathered should be sent back."""
+        block = self.block
+        return block is not None and block.used > 0 and (block.used * 2 > SLOTS or now - self.sent > SEND_AFTER_S)
+
+
+class Plan:
+    """Tensors that are hashed together after every step, as long as they stay where they are."""
+
+    __slots__ = ("rows", "tables")
+
+    def __init__(self, rows: list[tuple[int, Any, Any, int]], tables: Any) -> None:
+        self.rows = rows
+        """(address, shape, dtype, meta) of each"""
+        self.tables = tables
+        """what the back end made of them"""
+
+
+class DeviceFingerprints:
+    """Fingerprints of one process that are on their way, and those that came back."""
+
+    def __init__(self, torch: Any, writer: Writer, backend: Any, digest: Callable[..., bytes], described: dict[int, Any]) -> None:
+        """``backend`` reaches the device (``device_cuda``); ``digest`` hashes bytes on the host; ``described``: meta -> (shape,
+        dtype, device, layout)."""
+        self.backend = backend
+        self._torch = torch
+        self._writer = writer
+        self._digest = digest
+        self._described = described
+        self._lanes: dict[tuple[int, int], Lane] = {}
+        self._lock = threading.RLock()
+        self._busy = False
+        self._count = itertools.count(1).__next__
+        self._found: dict[bytes, Any] = {}
+        """token -> None while it is away, then the fingerprint, or a reason (str), or parts (list) to be made one of"""
+        self._spent: deque[bytes] = deque()
+        self.conditional: set[bytes] = set()
+        """tokens of records that only count where they differ from the last of their place"""
+        self.outermost: set[bytes] = set()
+        """tokens of outputs of outermost modules: what another one is given of them is no data"""
+        self._last: dict[bytes, bytes] = {}
+        """site -> last fingerprint of the parameter or buffer there"""
+        self._step = b""
+        self._outputs: set[bytes] = set()
+        self._metas: dict[tuple[int, str], int] = {}
+        writer.late = self
+        writer.meta_event({"type": "device-fingerprint", "algorithm": kernel.ALGORITHM, "by": backend.name})
+
+    # what is queued
+
+    def hash(self, t: Any, seed: int) -> bytes:
+        """Queue the fingerprint of a dense contiguous tensor with elements; its token. Raises Unreadable."""
+        address = t.data_ptr()
+        if address < 1 << 36 and address == t.storage_offset() * t.itemsize:
+            raise Unreadable("its storage has been freed")
+        with self._lock:
+            block, slot, lane = self._slots(t.get_device(), 1)
+            token = _token(TOKEN, self._count())
+            try:
+                self.backend.hash(block, slot, lane, t, address, t.nbytes, seed, 1)
+            finally:
+                self._busy = False
+            self._found[token] = None
+            block.tokens.append((slot, token))
+        return token
+
+    def check(self, t: Any) -> None:
+        """Raises Unreadable where nothing may be queued for this tensor now."""
+        index = t.get_device()
+        if self.backend.capturing(index, self.backend.stream(index)):
+            raise Unreadable(CAPTURED)
+
+    def rows(self, t: Any, n: int, then: Callable[[bytes | None], None]) -> None:
+        """Queue a fingerprint of each of the ``n`` rows of a dense contiguous tensor; ``then`` is given 16 bytes for each."""
+        self._later(t, n, lambda block, slot, lane: self.backend.hash(block, slot, lane, t, t.data_ptr(), t.nbytes // n, 0, n), then)
+
+    def value(self, t: Any, then: Callable[[bytes | None], None]) -> None:
+        """Queue a copy of the bytes of a tensor of one element."""
+        nbytes = t.itemsize
+        self._later(
+            t, 1, lambda block, slot, lane: self.backend.copy(block, slot, lane, t, t.data_ptr(), nbytes),
+            lambda raw: then(None if raw is None else raw[:nbytes]),
+        )  # fmt: skip
+
+    def _later(self, t: Any, n: int, queue: Callable[[Block, int, Lane], None], then: Callable[[bytes | None], None]) -> None:
+        with self._lock:
+            block, slot, lane = self._slots(t.get_device(), n)
+            try:
+                queue(block, slot, lane)
+            finally:
+                self._busy = False
+            block.late.append((slot, n, then))
+
+    def together(self, plan: Plan | None, tensors: list[Any], look_up: Callable[[Any], Any]) -> tuple[Plan | None, list[Any]]:
+        """Queue the fingerprints of many tensors at once: (plan for the next time, (token, meta, flags) of each, or None where
+        it has to go alone). ``look_up(t)``: (meta, seed) of a tensor that can be hashed as it lies, else None."""
+        if plan is None or not self._fits(plan, tensors):
+            plan = self._planned(tensors, look_up)
+        found: list[Any] = [None] * len(tensors)
+        for index, positions, table in plan.tables:
+            with self._lock:
+                block, slot, lane = self._slots(index, len(positions))
+                try:
+                    self.backend.launch(block, slot, lane, table)
+                finally:
+                    self._busy = False
+                for n, at in enumerate(positions):
+                    token = _token(TOKEN, self._count())
+                    self._found[token] = None
+                    block.tokens.append((slot + n, token))
+                    found[at] = (token, plan.rows[at][3], 0)
+        return plan, found
+
+    @staticmethod
+    def _fits(plan: Plan, tensors: list[Any]) -> bool:
+        rows = plan.rows
+        if len(rows) != len(tensors):
+            return False
+        for (address, shape, dtype, _), t in zip(rows, tensors):
+            if address and (t.data_ptr() != address or t.shape != shape or t.dtype is not dtype or not t.is_contiguous()):
+                return False
+        return True
+
+    def _planned(self, tensors: list[Any], look_up: Callable[[Any], Any]) -> Plan:
+        rows, by_device = [], {}  # type: ignore[var-annotated]
+        for at, t in enumerate(tensors):
+            known = look_up(t)
+            if known is None:
+                rows.append((0, None, None, 0))
+                continue
+            rows.append((t.data_ptr(), t.shape, t.dtype, known[0]))
+            by_device.setdefault(t.get_device(), []).append((at, t.data_ptr(), t.nbytes, known[1]))
+        tables = []
+        for index, found in by_device.items():
+            for start in range(0, len(found), kernel.TABLE):
+                part = found[start : start + kernel.TABLE]
+                tables.append((index, [at for at, _, _, _ in part], self.backend.table(index, [row[1:] for row in part])))
+        return Plan(rows, tables)
+
+    def combined(self, parts: list[bytes]) -> bytes:
+        """One fingerprint of several and of text; a token where one of them is a token."""
+        if not any(self.is_token(p) for p in parts):
+            return self._digest(b"".join(parts))
+        token = _token(TOKEN, self._count())
+        self._found[token] = list(parts)
+        return token
+
+    @staticmethod
+    def is_token(digest: bytes) -> bool:
+        """Whether this stands for a fingerprint that may still be away."""
+        return digest[:8] == TOKEN and len(digest) == 16
+
+    def _slots(self, index: int, n: int) -> tuple[Block, int, Lane]:
+        """``n`` slots of the current stream's block. Leaves ``_busy`` set: the caller queues, then clears it."""
+        if self._busy:
+            raise Unreadable("it was used in the middle of another record (a signal handler?)")
+        self._busy = True
+        try:
+            stream = self.backend.stream(index)
+            if self.backend.capturing(index, stream):
+                raise Unreadable(CAPTURED)
+            lane = self._lanes.get((index, stream))
+            if lane is None:
+                lane = self._lanes[index, stream] = Lane(index, stream)
+            block = lane.block
+            if block is not None and block.used + n > SLOTS:
+                self._send(lane)
+                block = None
+            if block is None:
+                if not lane.free:
+                    lane.free += self.backend.blocks(lane, BLOCKS, SLOTS)
+                block = lane.block = lane.free.pop()
+                self.backend.clear(block, lane)
+            slot = block.used
+            block.used = slot + n
+            return block, slot, lane
+        except BaseException:
+            self._busy = False
+            raise
+
+    # what comes back
+
+    def tick(self) -> None:
+        """Send what has waited long enough, take what has come. Never waits."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            now = time.monotonic()
+            lanes = [lane for lane in self._lanes.values() if lane.away or lane.due(now)]
+            if not lanes or self._busy or self.backend.any_capture():
+                return
+            with self.backend.relaxed():
+                for lane in lanes:
+                    if lane.due(now):
+                        lane.sent = now
+                        self._send(lane)
+                    self._receive(lane)
+        finally:
+            self._lock.release()
+
+    def finish(self) -> None:
+        """The recording ends: send everything, and wait for it, but not for ever."""
+        with self._lock:
+            end = time.monotonic() + WAIT_S
+            with self.backend.relaxed():
+                for lane in self._lanes.values():
+                    if lane.block is not None and lane.block.used:
+                        self._send(lane)
+                for lane in self._lanes.values():
+                    self._receive(lane)
+                    while lane.away and time.monotonic() < end:
+                        time.sleep(0.0005)
+                        self._receive(lane)
+                    while lane.away:
+                        self._lose(lane.away.popleft(), "the device had not finished when the recording ended")
+
+    def _send(self, lane: Lane) -> None:
+        block = lane.block
+        assert block is not None
+        lane.block = None
+        try:
+            self.backend.send(block, lane)
+            lane.away.append(block)
+        except Exception as error:
+            self._lose(block, f"the device reports: {error}"[:200])
+
+    def _receive(self, lane: Lane) -> None:
+        while lane.away:
+            block = lane.away[0]
+            try:
+                if not self.backend.done(block):
+                    return
+                raw = self.backend.bytes_of(block, block.used)
+            except Exception as error:
+                lane.away.popleft()
+                self._lose(block, f"the device reports: {error}"[:200])
+                continue
+            lane.away.popleft()
+            found = self._found
+            for slot, token in block.tokens:
+                found[token] = raw[16 * slot : 16 * slot + 16]
+            for slot, n, then in block.late:
+                then(raw[16 * slot : 16 * (slot + n)])
+            self._reuse(block)
+            lane.free.append(block)
+
+    def _lose(self, block: Block, why: str) -> None:
+        """Its results will not come; the memory is not used again, something may still write to it."""
+        for _, token in block.tokens:
+            self._found[token] = why
+        for _, _, then in block.late:
+            then(None)
+        self._reuse(block)
+
+    @staticmethod
+    def _reuse(block: Block) -> None:
+        block.tokens, block.late, block.used = [], [], 0
+
+    # what is written
+
+    def take(self, records: deque[bytes], n: int) -> list[bytes]:
+        """Of the first ``n`` records those before the first whose fingerprint is still away, with the fingerprints put in."""
+        out: list[bytes] = []
+        for _ in range(n):
+            row = records[0]
+            if row[_AT_DIGEST:_AT_END] == TOKEN:
+                settled = self._settled(row)
+                if settled is None:
+                    break
+                row = settled
+            records.popleft()
+            if row:
+                out.append(row)
+        return out
+
+    def _settled(self, row: bytes) -> bytes | None:
+        """The record with its fingerprint; None: not yet; empty: it is left out."""
+        token = row[_AT_DIGEST:]
+        found = self._result(token)
+        if found is None:
+            return None
+        self._spent.append(token)
+        if len(self._spent) > _KEEP_SPENT:
+            self._forget(self._spent.popleft())
+        if not isinstance(found, bytes):
+            return self._unobserved(row, str(found))
+        kind = row[_AT_KIND]
+        if kind == _PARAMETER:
+            site = row[_AT_SITE:_AT_META]
+            same = self._last.get(site) == found
+            self._last[site] = found
+            if token in self.conditional:
+                self.conditional.discard(token)
+                if same:
+                    return b""
+        elif kind == _DATA or token in self.outermost:
+            if row[_AT_STEP : _AT_STEP + 4] != self._step:
+                self._step = row[_AT_STEP : _AT_STEP + 4]
+                self._outputs.clear()
+            if token in self.outermost:
+                self.outermost.discard(token)
+                self._outputs.add(found)
+            elif row[_AT_PHASE] == _FORWARD and found in self._outputs:  # what another root computed is no data
+                row = row[:_AT_KIND] + bytes((_ACTIVATION,)) + row[_AT_PHASE:]
+        return row[:_AT_DIGEST] + found
+
+    def _result(self, token: bytes) -> Any:
+        found = self._found.get(token, LOST)
+        if isinstance(found, list):
+            parts = [self._result(p) if self.is_token(p) else p for p in found]
+            if any(p is None for p in parts):
+                return None
+            why = next((p for p in parts if isinstance(p, str)), "")
+            self._spent.extend(p for p in found if self.is_token(p))
+            found = self._found[token] = why or self._digest(b"".join(parts))
+        return found
+
+    def _forget(self, token: bytes) -> None:
+        if self._found.get(token, 0) is not None:
+            self._found.pop(token, None)
+            self.conditional.discard(token)
+            self.outermost.discard(token)
+
+    def _unobserved(self, row: bytes, why: str) -> bytes:
+        meta = int.from_bytes(row[_AT_META:_AT_STEP], "little")
+        known = self._metas.get((meta, why))
+        if known is None:
+            shape, dtype, device, layout = self._described.get(meta, ([], "state", "", ""))
+            known = self._metas[meta, why] = self._writer.meta(shape, dtype, device, layout, why)
+        flags = int.from_bytes(row[_AT_FLAGS:_AT_KIND], "little") | _UNOBSERVED
+        return (
+            row[:_AT_META]
+            + known.to_bytes(4, "little")
+            + row[_AT_STEP:_AT_FLAGS]
+            + flags.to_bytes(2, "little")
+            + row[_AT_KIND:_AT_DIGEST]
+            + _NOTHING
+        )
+
+
+def decoded(raw: bytes, dtype: str) -> float | None:
+    """The number in the bytes of one element; None for a dtype that is no real number. ``dtype`` as in ``float32``."""
+    form = {"float64": "<d", "float32": "<f", "float16": "<e", "int64": "<q", "int32": "<i", "int16": "<h", "int8": "<b", "uint8": "<B",
+            "bool": "<?"}.get(dtype)  # fmt: skip
+    if dtype == "bfloat16":
+        raw, form = b"\0\0" + raw, "<f"
+    return None if form is None else float(struct.unpack(form, raw)[0])

@@ -1,0 +1,341 @@
+"""The way to an NVIDIA GPU: the kernel compiled by NVRTC, queued and read back through the driver's own interface.
+
+Calls the driver by ctypes and torch only for the current device and stream: no torch operation, nothing from its
+allocators, nothing that its profiler, its dispatch modes or its autograd could see. Needs no compiler and no package
+beyond what a CUDA build of torch brings.
+
+CUDA Driver API and NVRTC: NVIDIA, CUDA Toolkit Documentation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import glob
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from reprodebug.recorder import device_kernel as kernel
+from reprodebug.recorder.device import SLOTS, Block, Lane
+
+DRIVER = "libcuda.so.1"
+_INVALID_CONTEXT = 201
+_NOT_READY = 600
+_NO_TIMING = 2
+_PORTABLE = 1
+_RELAXED = 2
+_BLOCKS_PER_PROCESSOR = 8
+_P, _N, _U, _L = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_uint64
+_SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "cuLaunchKernel": (_P, _U, _U, _U, _U, _U, _U, _U, _P, _P, _P),
+    "cuMemAlloc_v2": (_P, _N),
+    "cuMemHostAlloc": (_P, _N, _U),
+    "cuMemsetD8Async": (_L, ctypes.c_ubyte, _N, _P),
+    "cuMemcpyDtoHAsync_v2": (_P, _L, _N, _P),
+    "cuMemcpyDtoDAsync_v2": (_L, _L, _N, _P),
+    "cuEventCreate": (_P, _U),
+    "cuEventRecord": (_P, _P),
+    "cuEventQuery": (_P,),
+    "cuModuleLoadData": (_P, _P),
+    "cuModuleGetFunction": (_P, _P, ctypes.c_char_p),
+    "cuCtxGetCurrent": (_P,),
+    "cuCtxSetCurrent": (_P,),
+    "cuStreamIsCapturing": (_P, _P),
+    "cuThreadExchangeStreamCaptureMode": (_P,),
+    "cuGetErrorString": (ctypes.c_int, _P),
+}
+
+
+class DeviceError(Exception):
+    """The driver refused; the message is its own."""
+
+
+class _Table(ctypes.Structure):
+    """``Table`` of the kernel's source."""
+
+    _fields_ = [
+        ("out", _L), ("n", _L), ("address", _L * kernel.TABLE), ("nbytes", _L * kernel.TABLE), ("seed", _L * kernel.TABLE),
+        ("first", ctypes.c_uint32 * (kernel.TABLE + 1)),
+    ]  # fmt: skip
+
+
+class _Loaded:
+    """The kernel on one device."""
+
+    __slots__ = ("context", "many", "most", "one")
+
+    def __init__(self, context: int, one: Any, many: Any, most: int) -> None:
+        self.context = context
+        self.one = one
+        self.many = many
+        self.most = most
+        """blocks of one launch"""
+
+
+class CudaBackend:
+    """Kernels, copies and events on the GPUs that torch uses in this process."""
+
+    name = "cuda"
+    kind = "cuda"
+    many = True
+
+    def __init__(self, torch: Any) -> None:
+        """Raises OSError where the driver or NVRTC is not there, DeviceError where it cannot compile."""
+        self._torch = torch
+        self._driver = ctypes.CDLL(DRIVER)
+        for name, signature in _SIGNATURES.items():
+            getattr(self._driver, name).argtypes = signature
+        self._compiler = find_nvrtc(torch)
+        c = torch._C
+        self._current_stream = c._cuda_getCurrentRawStream
+        self._current_device = c._cuda_getDevice
+        self._capturing = c._cuda_isCurrentStreamCapturing
+        self._launch = self._driver.cuLaunchKernel
+        self._loaded: dict[int, _Loaded] = {}
+        self._images: dict[tuple[int, int], bytes] = {}
+        # the four arguments of the kernel for one tensor, and where they lie
+        self._values = (_L * 4)()
+        at = ctypes.addressof(self._values)
+        self._arguments = (_P * 4)(*(at + 8 * n for n in range(4)))
+        self._load(self._current_device())
+
+    # where
+
+    def stream(self, index: int) -> int:
+        """The handle of the stream that is current in this thread for a device."""
+        return int(self._current_stream(index))
+
+    def capturing(self, index: int, stream: int) -> bool:
+        """Whether that stream is being captured into a graph."""
+        if index == self._current_device():
+            return bool(self._capturing())
+        state = ctypes.c_int(0)
+        self._check(self._driver.cuStreamIsCapturing(stream, ctypes.byref(state)))
+        return state.value != 0
+
+    def any_capture(self) -> bool:
+        return bool(self._capturing())
+
+    @contextlib.contextmanager
+    def relaxed(self) -> Iterator[None]:
+        """What is asked inside does not spoil a capture that another thread has under way."""
+        mode = ctypes.c_int(_RELAXED)
+        self._driver.cuThreadExchangeStreamCaptureMode(ctypes.byref(mode))
+        try:
+            yield
+        finally:
+            self._driver.cuThreadExchangeStreamCaptureMode(ctypes.byref(mode))
+
+    @contextlib.contextmanager
+    def _on(self, index: int) -> Iterator[None]:
+        before = self._current_device()
+        if before == index:
+            yield
+            return
+        self._torch._C._cuda_setDevice(index)
+        try:
+            yield
+        finally:
+            self._torch._C._cuda_setDevice(before)
+
+    # memory
+
+    def blocks(self, lane: Lane, n: int, slots: int) -> list[Block]:
+        """New blocks on the lane's device."""
+        nbytes = 16 * slots
+        with self._on(lane.index), self.relaxed():
+            self._load(lane.index)
+            memory, host = _L(0), _P()
+            self._do(lane.index, self._driver.cuMemAlloc_v2, ctypes.byref(memory), n * nbytes)
+            self._do(lane.index, self._driver.cuMemHostAlloc, ctypes.byref(host), n * nbytes, _PORTABLE)
+            made = []
+            for k in range(n):
+                event = _P()
+                self._do(lane.index, self._driver.cuEventCreate, ctypes.byref(event), _NO_TIMING)
+                made.append(Block(None, memory.value + k * nbytes, (host.value or 0) + k * nbytes, event))
+        return made
+
+    def clear(self, block: Block, lane: Lane) -> None:
+        """Queue zeros for all of its slots."""
+        with self._on(lane.index):
+            self._do(lane.index, self._driver.cuMemsetD8Async, block.address, 0, 16 * SLOTS, lane.stream)
+
+    # work
+
+    def hash(self, block: Block, slot: int, lane: Lane, t: Any, address: int, nbytes: int, seed: int, rows: int) -> None:
+        """Queue the fingerprints of ``rows`` stretches of ``nbytes`` from ``address`` on."""
+        if self._current_device() != lane.index:
+            with self._on(lane.index):
+                self.hash(block, slot, lane, t, address, nbytes, seed, rows)
+            return
+        loaded = self._loaded[lane.index]
+        blocks = -(-nbytes // kernel.BLOCK_BYTES)
+        most = loaded.most if rows == 1 else max(1, loaded.most // rows)
+        values = self._values
+        values[0] = address
+        values[1] = nbytes
+        values[2] = seed
+        values[3] = block.address + 16 * slot
+        wide = most if blocks > most else blocks or 1
+        code = self._launch(loaded.one, wide, rows, 1, kernel.THREADS, 1, 1, 0, lane.stream, self._arguments, None)
+        if code:
+            self._again(
+                code, lane.index, self._launch, loaded.one, wide, rows, 1, kernel.THREADS, 1, 1, 0, lane.stream, self._arguments, None
+            )
+
+    def table(self, index: int, rows: list[tuple[int, int, int]]) -> Any:
+        """(address, bytes, seed) of up to ``TABLE`` tensors as one launch takes them: (table, blocks, arguments)."""
+        table = _Table(n=len(rows))
+        most = 4 * self._load(index).most
+        total = sum(nbytes for _, nbytes, _ in rows)
+        share = max(kernel.BLOCK_BYTES, -(-total // most))
+        first = 0
+        for n, (address, nbytes, seed) in enumerate(rows):
+            table.address[n], table.nbytes[n], table.seed[n], table.first[n] = address, nbytes, seed, first
+            first += max(1, -(-nbytes // share))
+        table.first[len(rows)] = first
+        return table, first, (_P * 1)(ctypes.addressof(table))
+
+    def launch(self, block: Block, slot: int, lane: Lane, made: Any) -> None:
+        """Queue the fingerprints of a table's tensors, into slots in its order."""
+        table, blocks, arguments = made
+        table.out = block.address + 16 * slot
+        with self._on(lane.index):
+            loaded = self._loaded[lane.index]
+            code = self._launch(loaded.many, blocks, 1, 1, kernel.THREADS, 1, 1, 0, lane.stream, arguments, None)
+            if code:
+                self._again(
+                    code, lane.index, self._launch, loaded.many, blocks, 1, 1, kernel.THREADS, 1, 1, 0, lane.stream, arguments, None
+                )
+
+    def copy(self, block: Block, slot: int, lane: Lane, t: Any, address: int, nbytes: int) -> None:
+        """Queue a copy of up to 16 bytes into a slot."""
+        with self._on(lane.index):
+            self._do(lane.index, self._driver.cuMemcpyDtoDAsync_v2, block.address + 16 * slot, address, nbytes, lane.stream)
+
+    def send(self, block: Block, lane: Lane) -> None:
+        """Queue the copy to the host, and an event behind it."""
+        with self._on(lane.index):
+            self._do(lane.index, self._driver.cuMemcpyDtoHAsync_v2, block.host, block.address, 16 * block.used, lane.stream)
+            self._do(lane.index, self._driver.cuEventRecord, block.event, lane.stream)
+
+    def done(self, block: Block) -> bool:
+        """Whether it has arrived. Raises DeviceError when it never will."""
+        code = self._driver.cuEventQuery(block.event)
+        if code == _NOT_READY:
+            return False
+        self._check(code)
+        return True
+
+    def bytes_of(self, block: Block, slots: int) -> bytes:
+        return ctypes.string_at(block.host, 16 * slots)
+
+    # inside
+
+    def _load(self, index: int) -> _Loaded:
+        """The kernel on a device, compiled at its first use; the device is current."""
+        loaded = self._loaded.get(index)
+        if loaded is not None:
+            return loaded
+        with self._on(index), self.relaxed():
+            properties = self._torch.cuda.get_device_properties(index)
+            capability = (int(properties.major), int(properties.minor))
+            image = self._images.get(capability)
+            if image is None:
+                image = self._images[capability] = compiled(self._compiler, capability)
+            context, module, one, many = _P(), _P(), _P(), _P()
+            self._check(self._driver.cuCtxGetCurrent(ctypes.byref(context)))
+            self._check(self._driver.cuModuleLoadData(ctypes.byref(module), ctypes.c_char_p(image)))
+            self._check(self._driver.cuModuleGetFunction(ctypes.byref(one), module, b"fingerprint"))
+            self._check(self._driver.cuModuleGetFunction(ctypes.byref(many), module, b"fingerprints"))
+            most = _BLOCKS_PER_PROCESSOR * int(properties.multi_processor_count)
+            loaded = self._loaded[index] = _Loaded(context.value or 0, one, many, most)
+        return loaded
+
+    def _do(self, index: int, function: Any, *arguments: Any) -> None:
+        code = function(*arguments)
+        if code:
+            self._again(code, index, function, *arguments)
+
+    def _again(self, code: int, index: int, function: Any, *arguments: Any) -> None:
+        """A thread that has not used the device yet has no context: give it the one that torch would, once."""
+        if code == _INVALID_CONTEXT and self._driver.cuCtxSetCurrent(self._loaded[index].context) == 0:
+            code = function(*arguments)
+        self._check(code)
+
+    def _check(self, code: int) -> None:
+        if code:
+            text = ctypes.c_char_p()
+            self._driver.cuGetErrorString(code, ctypes.byref(text))
+            raise DeviceError(f"{(text.value or b'unknown error').decode('ascii', 'replace')} (CUDA error {code})")
+
+
+# compiling
+
+
+def find_nvrtc(torch: Any) -> Any:
+    """NVRTC: the one that this process has loaded, else the one beside torch. Raises OSError."""
+    major = str(torch.version.cuda or "").split(".", 1)[0]
+    for path in [*_mapped(), *_beside(torch, major), f"libnvrtc.so.{major}", "libnvrtc.so"]:
+        try:
+            return ctypes.CDLL(path)
+        except OSError:
+            continue
+    raise OSError("NVRTC was not found: neither beside torch nor in the system")
+
+
+def _mapped() -> list[str]:
+    if sys.platform != "linux":
+        return []
+    with open("/proc/self/maps", "rb") as f:
+        found = {os.fsdecode(line[line.index(b"/") :].rstrip()) for line in f if b"/libnvrtc" in line or b"/libnvrtc-" in line}
+    return sorted(p for p in found if "builtins" not in p)
+
+
+def _beside(torch: Any, major: str) -> list[str]:
+    home = os.path.dirname(os.path.abspath(torch.__file__))
+    site = os.path.dirname(home)
+    places = [
+        os.path.join(home, "lib"),
+        os.path.join(site, "nvidia", "cuda_nvrtc", "lib"),
+        os.path.join(site, "nvidia", f"cu{major}", "lib"),
+    ]
+    places += [os.path.join(os.environ.get(v, ""), "lib64") for v in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(v)]
+    places += ["/usr/local/cuda/lib64", os.path.join(sys.prefix, "lib")]
+    found = [p for place in places for p in sorted(glob.glob(os.path.join(place, "libnvrtc*.so*")))]
+    return [p for p in found if "builtins" not in p and ".alt." not in p]
+
+
+def compiled(nvrtc: Any, capability: tuple[int, int]) -> bytes:
+    """The kernel for a device of this compute capability: machine code, or PTX where this NVRTC does not know the device.
+
+    Raises DeviceError with the compiler's words.
+    """
+    major, minor = capability
+    log = ""
+    for option in (f"sm_{major}{minor}", "compute_80", "compute_75"):
+        program = _P()
+        source = kernel.SOURCE.encode()
+        if nvrtc.nvrtcCreateProgram(ctypes.byref(program), ctypes.c_char_p(source), b"reprodebug.cu", 0, None, None):
+            raise DeviceError("NVRTC does not start")
+        try:
+            options = (ctypes.c_char_p * 2)(f"--gpu-architecture={option}".encode(), b"--std=c++17")
+            code = nvrtc.nvrtcCompileProgram(program, 2, options)
+            if code:
+                log = log or _text(nvrtc, "ProgramLog", program).decode("utf-8", "replace").strip() or f"NVRTC error {code}"
+                continue
+            return _text(nvrtc, "CUBIN" if option.startswith("sm_") else "PTX", program)
+        finally:
+            nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+    raise DeviceError(f"NVRTC could not compile the kernel: {log[:300]}")
+
+
+def _text(nvrtc: Any, what: str, program: Any) -> bytes:
+    size = _N(0)
+    if getattr(nvrtc, f"nvrtcGet{what}Size")(program, ctypes.byref(size)) or not size.value:
+        return b""
+    text = ctypes.create_string_buffer(size.value)
+    getattr(nvrtc, f"nvrtcGet{what}")(program, text)
+    return text.raw
