@@ -102,6 +102,10 @@ def examine(
     examined = meet(left, right, tolerance)
     say("looking for the cause")
     comparison = with_noise(examined, [open_run(path) for path in noise])
+    if noise:
+        import dataclasses
+
+        comparison = dataclasses.replace(comparison, noise=tuple(noise))
     return with_attached(comparison, left, right), Evidence(list(examined.pairs))
 
 

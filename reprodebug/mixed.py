@@ -252,7 +252,9 @@ def attach(run: str, cwd: str, started: float) -> int:
                         {
                             "system": record.system,
                             "place": place,
-                            "facts": [[f.section, f.key, f.value, f.source, f.derived] for f in facts],
+                            "rank": record.rank,
+                            "unknown": sorted(record.unknown),
+                            "facts": [[f.section, f.key, f.value, f.source, f.derived, f.note] for f in facts],
                         }
                     )
         if rows:
@@ -285,9 +287,14 @@ def attached(run: StoredRun) -> list[Record]:
             rows = json.load(f)["records"]
         found = []
         for row in rows:
-            record = Record(str(row["system"]), str(row["place"]))
-            for section, key, value, source, derived in row["facts"]:
-                record.add(section, key, value, source, derived=derived)
+            # series are not kept: what the record does not say of metrics is not known to be absent
+            record = Record(
+                str(row["system"]), str(row["place"]), rank=int(row.get("rank", 2)), unknown={"metrics", *row.get("unknown", ())}
+            )
+            for section, key, value, source, derived, *note in row["facts"]:
+                record.add(
+                    section, key, value, source, derived=tuple(derived) if isinstance(derived, list) else derived, note="".join(note)
+                )
             found.append(record)
         return found
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

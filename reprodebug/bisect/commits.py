@@ -13,12 +13,12 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from reprodebug._base.errors import ReprodebugError, UsageError
+from reprodebug._base.errors import UsageError
 from reprodebug._base.text import plural, visible
 from reprodebug.bisect.lab import End, EndsDoNotReproduce, Lab, Wanted
+from reprodebug.bisect.opened import unaffected
 from reprodebug.bisect.search.graph import GraphSearch
-from reprodebug.bisect.search.noise import rate
-from reprodebug.bisect.trial import Candidate, Untestable
+from reprodebug.bisect.trial import OPENED, Candidate, Untestable
 from reprodebug.bisect.worktrees import Worktree
 from reprodebug.model.experiment import (
     ENDS,
@@ -31,24 +31,21 @@ from reprodebug.model.experiment import (
     UNTESTABLE,
     Bisection,
     Culprit,
+    Trial,
 )  # fmt: skip
 from reprodebug.model.progress import CONFIRMING, SEARCHING, Note
-from reprodebug.store.run import StoredRun, open_run
+from reprodebug.store.run import StoredRun
 
 DIRTY = "+changes"
 """behind a commit's hash: with the uncommitted changes of the recorded run"""
 _CHANGED = " with uncommitted changes"
-_NO_INPUT = re.compile(
-    r"\.(py|pyi|md|rst|ipynb)$|(^|/)(LICEN[CS]E|NOTICE|AUTHORS|CHANGELOG|\.gitignore|\.gitattributes)[^/]*$|(^|/)\.github/", re.I
-)
-"""files that a program reads by import, which is recorded for certain, or not at all"""
 _REPEATS = 5
 """further trials of an end that contradicted itself"""
-_MOST_UNLIKE = 5
-"""runs like neither end after which a commit counts as bad all the same"""
+_MISSED = 4
+"""further trials of a bad end that was equal to the good one"""
 _MOST_NOISY = 80
-_FLOOR = 0.02
-"""rate of wrong trials that is reckoned with once one was seen"""
+_SURE, _ENOUGH = 0.995, 0.99
+"""probability at which a boundary counts as confirmed, and at which a search over contradicting answers ends"""
 
 
 Request = Callable[[str, int], Wanted]
@@ -74,17 +71,14 @@ class Commits:
     """uncommitted changes that both recorded runs had: applied to every commit"""
     make: Callable[[str], Candidate] | None = None
     """how a commit is entered, where more than the commit is to be chosen"""
-    vague: bool = False
-    """a run that is like neither end is no answer: the program varies by itself, and what it varies in is not what is searched"""
-    unlike: dict[str, int] = field(default_factory=dict)
-    """commit -> its runs that were like neither end"""
 
 
 def search(lab: Lab, s: Commits) -> Bisection:
     """Find the first commit that differs from the good end. Raises UsageError for a question that makes no sense."""
     tree = s.tree
     notes: list[str] = []
-    good = _ancestor(tree, s, notes)
+    asked = s.good
+    s.good = good = _ancestor(tree, s, notes)
     plain_bad = s.bad.removesuffix(DIRTY)
     tree.bound(good.removesuffix(DIRTY), plain_bad)
     commits = [] if good.removesuffix(DIRTY) == plain_bad else tree.between(good, plain_bad, first_parent=s.first_parent, paths=s.paths)
@@ -107,7 +101,7 @@ def search(lab: Lab, s: Commits) -> Bisection:
     try:
         first = lab.part(a, b)
         tries = 1
-        while first is None and tries <= 3 and not lab.probe:  # a bad end may show only now and then
+        while first is None and tries <= _MISSED and not lab.probe:  # a bad end may show only now and then
             again = lab.ask(request(s.bad, tries))
             tries += 1
             first = again.first if again.bad else None
@@ -117,11 +111,14 @@ def search(lab: Lab, s: Commits) -> Bisection:
     except EndsDoNotReproduce as error:
         return _done(lab, ENDS, error.message, notes + tree.notes, bound=bound)
     if first is None and not lab.probe:
-        return _done(lab, ENDS, f"{b.text} gives what {a.text} gives, in {plural(tries, 'trial')}", notes + tree.notes, bound=bound)
-    false_bad, false_good, why = _rates(lab, s, request, good, tries - 1)
+        why = f"{b.text} gives what {a.text} gives, in {plural(tries, 'trial')}"
+        if good != asked:
+            why += f": what {asked[:10]} differs in came on its own side; search between the two of that side"
+        return _done(lab, ENDS, why, notes + tree.notes, bound=bound)
+    graph = GraphSearch(commits, parents, enough=_ENOUGH)
+    why = _verify(lab, s, graph, request, good, tries - 1)
     if why:
         return _done(lab, ENDS, why, notes + tree.notes, bound=bound)
-    graph = GraphSearch(commits, parents, false_bad, false_good)
     _ask(lab, s, graph, request)
     _confirm(lab, s, graph, request, good)
     return _answer(lab, s, graph, first, notes, bound, good)
@@ -143,7 +140,7 @@ def enter(s: Commits, commit: str, environment: Mapping[str, str] | None = None)
         raise Untestable(f"the directory {s.where} is not there at {plain[:10]}")
     variables = moved_environment(dict(s.environment if environment is None else environment), tree.root, path, cwd)
     return Candidate(commit, name(tree, commit), tuple(moved(w, tree.root, path) for w in s.command), cwd, variables,
-                     check=lambda run: strayed(run, tree.root, path))  # fmt: skip
+                     check=lambda run: strayed(run, tree.root, path), tree=path)  # fmt: skip
 
 
 def moved_environment(environment: dict[str, str], root: str, path: str, cwd: str) -> dict[str, str]:
@@ -189,12 +186,6 @@ def used_sources(run: StoredRun) -> list[str]:
     return found
 
 
-def used_files(run: StoredRun) -> set[str]:
-    """Absolute paths of everything that a run imported or opened; of a module all places where it may have lain."""
-    opened = (os.path.normpath(os.path.join(run.manifest.cwd, p)) for p in run.manifest.data)
-    return {*(p for places in _places(run) for p in places), *opened}
-
-
 def _places(run: StoredRun) -> list[list[str]]:
     """For each module of the project that a run imported: where it may lie, in the order of the import path, then below the
     working directory. Records name a module relative to one of these."""
@@ -224,89 +215,84 @@ def _ancestor(tree: Worktree, s: Commits, notes: list[str]) -> str:
     return base
 
 
-def _rates(lab: Lab, s: Commits, request: Request, good: str, missed: int) -> tuple[float, float, str]:
-    """(rate of good ends that show as bad, rate of bad ends that show as good, why the ends do not reproduce)."""
-    if lab.probe:
-        return 0.0, 0.0, ""
+def _verify(lab: Lab, s: Commits, graph: GraphSearch, request: Request, good: str, missed: int) -> str:
+    """Repeat both ends, all that they show going into ``graph``; a sentence where they do not reproduce.
+
+    ``missed``: trials of the bad end, before the one that parted, that were equal to the good one.
+    """
     bad = s.bad
-    wrong_a = tries_a = wrong_b = tries_b = 0
-    firsts = [request(good, 0), request(bad, max(0, missed))]
+    for n in range(missed + 1):
+        graph.answer(bad, n == missed)
+    if lab.probe:
+        return ""
+    firsts = [request(good, 0), request(bad, missed)]
     lab.ahead(firsts)
+    said: dict[str, list[Trial]] = {}
     for end, again in zip((good, bad), firsts, strict=True):
         trial = lab.ask(again)
-        wrong = trial.bad is not (end == bad)
         if trial.verdict == UNTESTABLE:
-            return 0.0, 0.0, f"{trial.candidate} could not be repeated: {trial.reason}"
-        counted, verdicts = [wrong], [trial.verdict]
-        if wrong or (end == bad and missed):
+            return f"{trial.candidate} could not be repeated: {trial.reason}"
+        said[end] = [trial]
+        if trial.bad is not (end == bad) or (end == bad and missed):
             repeats = [request(end, again.attempt + n) for n in range(1, _REPEATS + 1)]
             lab.ahead(repeats)
-            for more in map(lab.ask, repeats):
-                if more.verdict != UNTESTABLE:
-                    counted.append(more.bad is not (end == bad))
-                    verdicts.append(more.verdict)
-        if end == good:
-            wrong_a, tries_a = sum(counted), len(counted)
-            if wrong_a and SAME_AS_A in verdicts and SAME_AS_B not in verdicts:
-                s.vague, wrong_a, tries_a = True, 0, verdicts.count(SAME_AS_A)
-        else:
-            wrong_b, tries_b = sum(counted) + missed, len(counted) + missed + 1
-    if wrong_a and wrong_a >= 0.5 * tries_a:
-        why = f"the good end does not repeat itself: {wrong_a} of {tries_a} repetitions differed from it"
-        return 0.0, 0.0, f"{why}; find what makes it vary first (`reprodebug check --minimize -- COMMAND`)"
-    false_bad = rate(wrong_a, tries_a) if wrong_a else 0.0
-    false_good = rate(wrong_b, tries_b) if wrong_b else 0.0
-    if false_bad or false_good or s.vague:
-        return max(false_bad, _FLOOR), max(false_good, _FLOOR), ""
-    return 0.0, 0.0, ""
+            said[end] += [t for t in map(lab.ask, repeats) if t.verdict != UNTESTABLE]
+    verdicts = [t.verdict for t in said[good]]
+    wrong = len(verdicts) - verdicts.count(SAME_AS_A)
+    varies = SAME_AS_A in verdicts and SAME_AS_B not in verdicts  # by itself, and not in what is searched
+    if wrong * 2 >= len(verdicts) and not varies:
+        why = f"the good end does not repeat itself: {wrong} of {len(verdicts)} repetitions differed from it"
+        return f"{why}; find what makes it vary first (`reprodebug check --minimize -- COMMAND`)"
+    graph.good_end = (verdicts.count(SAME_AS_A), verdicts.count(SAME_AS_B), verdicts.count(OTHER))
+    for trial in said[bad]:
+        graph.answer(bad, trial.bad, unlike=trial.verdict == OTHER)
+    graph.unsteady = any(t.verdict != SAME_AS_B for t in said[bad])
+    graph.learned = wrong > 0 or missed > 0 or not all(t.bad for t in said[bad])
+    return ""
 
 
 def _ask(lab: Lab, s: Commits, graph: GraphSearch, request: Request) -> None:
     """Answer the graph's questions until it has none."""
 
     def wanted(commit: str) -> Wanted:
-        return request(commit, len(graph.answers.get(commit, ())) + s.unlike.get(commit, 0) * s.vague + _ends_offset(s, commit))
+        return request(commit, len(graph.answers.get(commit, ())))
 
     lab.phase(SEARCHING)
     _remain(lab, graph)
     asked = 0
     batch: list[str] = []
+    equated: dict[str, tuple[str, bool] | None] = {}
     while asked < (_MOST_NOISY if graph.noisy else 10_000):
         if not batch:
             batch = graph.several(lab.executor.slots)
-            lab.ahead([wanted(c) for c in batch if graph.noisy or _unaffected(lab, s, graph, c) is None])
+            equated = {c: None if graph.noisy else _unaffected(lab, s, graph, c) for c in batch}
+            lab.ahead([wanted(c) for c in batch if equated[c] is None])
         if not batch:
             break
         commit = batch.pop(0)
         asked += 1
-        if not graph.noisy and (known := _unaffected(lab, s, graph, commit)) is not None:
-            graph.answer(commit, known)
-            lab.inferred.append((commit, known))
-            lab.listen(Note(f"{commit[:10]} changes nothing that a tried run used: {'bad' if known else 'good'} without a trial"))
-            _remain(lab, graph)
-            continue
-        trial = lab.ask(wanted(commit))
-        if trial.verdict == OTHER:
-            s.unlike[commit] = s.unlike.get(commit, 0) + 1
-            if s.vague and s.unlike[commit] < _MOST_UNLIKE:
-                continue
-        graph.answer(commit, trial.bad)
-        if graph.contradicted:
-            _doubt(s, graph)
+        if (known := equated[commit]) is not None:
+            other, bad = known
+            graph.equate(commit, other)
+            lab.inferred.append((commit, bad))
+            lab.listen(Note(f"{commit[:10]} changes nothing that the run of {other[:10]} used: {'bad' if bad else 'good'} without a trial"))
+        else:
+            trial = lab.ask(wanted(commit))
+            graph.answer(commit, trial.bad, unlike=trial.verdict == OTHER)
+            if not graph.noisy and graph.contradicted:
+                _doubt(lab, s, graph, request)
+                batch = []
         _remain(lab, graph)
 
 
-def _doubt(s: Commits, graph: GraphSearch) -> None:
-    """From now on by probabilities; what was like neither end, and had been taken for bad, is no evidence any more."""
-    graph.false_bad = graph.false_good = 0.05
-    if s.vague or not s.unlike:
-        return
-    s.vague = True
-    for commit, times in s.unlike.items():
-        said = graph.answers.pop(commit, [])
-        kept = sorted(said)[: max(0, len(said) - times)]  # the good ones stand first
-        if kept:
-            graph.answers[commit] = kept
+def _doubt(lab: Lab, s: Commits, graph: GraphSearch, request: Request) -> None:
+    """Trials of one commit contradict each other: is it the good end already that varies? From here on by probabilities."""
+    lab.listen(Note("trials of one commit contradict each other: the search goes on by probabilities"))
+    graph.learned = True
+    repeats = [request(s.good, _REPEATS + 1 + n) for n in range(_REPEATS)]
+    lab.ahead(repeats)
+    verdicts = [t.verdict for t in map(lab.ask, repeats)]
+    graph.good_end = tuple(n + verdicts.count(v) for n, v in zip(graph.good_end, (SAME_AS_A, SAME_AS_B, OTHER), strict=True))  # type: ignore[assignment]
 
 
 def _remain(lab: Lab, graph: GraphSearch) -> None:
@@ -314,39 +300,18 @@ def _remain(lab: Lab, graph: GraphSearch) -> None:
     lab.remain("range", left, len(graph.order), math.ceil(math.log2(max(1, len(left)))) + 2)
 
 
-def _ends_offset(s: Commits, commit: str) -> int:
-    return _REPEATS + 4 if commit in (s.good, s.bad) else 0
-
-
-def _unaffected(lab: Lab, s: Commits, graph: GraphSearch, commit: str) -> bool | None:
-    """The answer of a tried commit from which this one differs in nothing that the run used; None where there is none."""
+def _unaffected(lab: Lab, s: Commits, graph: GraphSearch, commit: str) -> tuple[str, bool] | None:
+    """(a tried commit from which this one differs in nothing that the run opened, its answer); None where there is none."""
     if lab.probe or commit.endswith(DIRTY):
         return None
-    tried: list[tuple[str, bool, str]] = []
-    for other, said in graph.answers.items():
-        if len(set(said)) == 1 and not other.endswith(DIRTY):
-            tried.append((other, said[0], _run_of(lab, s, other)))
-    tried += [(s.good, False, lab.reference)] if not s.good.endswith(DIRTY) else []
-    tried += [(s.bad, True, lab.other)] if not s.bad.endswith(DIRTY) else []
+    tried = [(c, said[0], _run_of(lab, s, c)) for c, said in graph.answers.items() if len(set(said)) == 1 and c != s.bad]
+    tried += [(s.good, False, lab.reference), (s.bad, True, lab.other)]
     for other, bad, run in tried:
-        if not run or not os.path.isdir(run):
-            continue
-        changed = s.tree.changed(other, commit)
-        if len(changed) > 500 or not all(_NO_INPUT.search(p) for p in changed):
-            continue
-        try:
-            recorded = open_run(run)
-            used = used_files(recorded)
-        except ReprodebugError:
-            continue
-        root = os.path.normpath(os.path.join(recorded.manifest.cwd, os.path.relpath(".", s.where or ".")))
-        if not used.intersection(os.path.join(root, p) for p in changed) and not any(_may_shadow(p) for p in changed):
-            return bad
+        if run and not other.endswith(DIRTY) and (other in graph.parents or other == s.good):
+            changes, folders = s.tree.changed(other, commit)
+            if len(changes) <= 500 and unaffected(os.path.join(os.path.dirname(run), OPENED), changes, folders):
+                return other, bad
     return None
-
-
-def _may_shadow(path: str) -> bool:
-    return os.path.basename(path) in ("sitecustomize.py", "usercustomize.py")
 
 
 def _run_of(lab: Lab, s: Commits, commit: str) -> str:
@@ -355,31 +320,33 @@ def _run_of(lab: Lab, s: Commits, commit: str) -> str:
 
 
 def _confirm(lab: Lab, s: Commits, graph: GraphSearch, request: Request, good: str) -> None:
-    """Try the boundary once more; what contradicts turns the search to probabilities, with all evidence kept."""
-    if lab.probe or graph.noisy:
+    """Try both sides of the boundary again; what contradicts makes the search go on by probabilities, with all evidence kept."""
+    if graph.noisy:
         return
     found, _ = graph.result()
-    if len(found) != 1:
+    last = next((c for c in reversed(found) if c not in graph.untestable), "")
+    before = [p for c in found for p in graph.parents.get(c, ()) if p not in found and p not in graph.untestable]
+    if not last:
         return
-    wrong = False
     lab.phase(CONFIRMING)
-    lab.left = 2
-    boundary = {found[0]: True} | dict.fromkeys(graph.parents.get(found[0], ()), False)
-    again = {
-        c: request(c, len(graph.answers.get(c, ())) or 0) for c in boundary if c not in (s.bad, good) and c not in graph.untestable
-    }  # ends were repeated before
-    lab.ahead(list(again.values()))
-    for commit, wanted in again.items():
-        trial = lab.ask(wanted)
-        if trial.bad is None:
-            continue
-        s.unlike[commit] = s.unlike.get(commit, 0) + (trial.verdict == OTHER)
-        graph.answer(commit, trial.bad)
-        wrong = wrong or trial.bad is not boundary[commit]
-    if wrong:
-        lab.listen(Note("trials of one commit contradict each other: the search goes on by probabilities"))
-        _doubt(s, graph)
-        _ask(lab, s, graph, request)
+    todo = [*dict.fromkeys(before), *([last] if last != s.bad else [])]
+    most = math.ceil(math.log2(len(graph.order))) + 6
+    lab.left = len(todo)
+    offset = dict.fromkeys(todo, 0)
+    while todo:
+        batch = [request(c, len(graph.answers.get(c, ())) + offset[c]) for c in todo]
+        lab.ahead(batch)
+        for commit, trial in zip(todo, map(lab.ask, batch), strict=True):
+            if trial.bad is None:
+                offset[commit] += 1
+                continue
+            graph.answer(commit, trial.bad, unlike=trial.verdict == OTHER)
+        if graph.contradicted:
+            _doubt(lab, s, graph, request)
+            _ask(lab, s, graph, request)
+            return
+        spare = most - len(lab.made)
+        todo = before[:spare] if before and spare > 0 and not lab.probe and sum(map(graph.belief, found)) < _SURE else []
 
 
 def _answer(lab: Lab, s: Commits, graph: GraphSearch, first: object, notes: list[str], bound: str, good: str) -> Bisection:
@@ -388,17 +355,12 @@ def _answer(lab: Lab, s: Commits, graph: GraphSearch, first: object, notes: list
     if not found:
         return _done(lab, INCONCLUSIVE, "the answers of the trials contradict each other: the history is not monotone", notes, bound=bound)
     if graph.noisy:
-        notes.append(
-            f"trials are noisy: a good commit shows as bad in about {graph.false_bad:.0%} and a bad one as good in about"
-            f" {graph.false_good:.0%} of them; the answer rests on probabilities"
-        )
-        if s.vague:
-            times = sum(t.verdict == OTHER for t in lab.made)
-            notes.append(f"the program varies by itself: {plural(times, 'run')} like neither end were repeated and not counted")
+        notes.append(f"trials of one commit contradict each other ({_shown(graph, found)}): the answer rests on probabilities")
         if confidence < 0.9:
             return _done(lab, INCONCLUSIVE, f"after {len(lab.made)} trials no commit is likely enough", notes, bound=bound)
     else:
-        confidence = 0.99 if lab.made else 0.0
+        confidence = sum(map(graph.belief, found))
+    confidence = min(0.99, confidence)
     testable = [c for c in found if c not in graph.untestable]
     if len(found) > 1 and len(testable) == len(found):
         return _done(lab, NOT_FOUND, "no commit could be singled out", notes, bound=bound)
@@ -407,6 +369,7 @@ def _answer(lab: Lab, s: Commits, graph: GraphSearch, first: object, notes: list
         reason = f"one of {len(found)} commits, of which all but the last cannot be tested, brought the difference"
         return _done(lab, FOUND, reason, notes, culprit=culprit, first=first, confidence=confidence, bound=bound)
     commit = found[0]
+    counted = tuple((c, commit in graph.ancestors(c)) for c in graph.answers) if graph.noisy else ()
     plain = commit.removesuffix(DIRTY)
     subject = s.tree.subject(plain)
     changes = " and the uncommitted changes" if commit != plain else ""
@@ -419,28 +382,39 @@ def _answer(lab: Lab, s: Commits, graph: GraphSearch, first: object, notes: list
     )
     return _done(
         lab, FOUND, reason, notes, culprit=Culprit(commit=plain, subject=subject), first=bads[-1].first if bads else first,
-        confidence=confidence, bound=bound, proof=proof,
+        confidence=confidence, bound=bound, proof=proof, counted=counted,
     )  # fmt: skip
+
+
+def _shown(graph: GraphSearch, found: list[str]) -> str:
+    """How often the commits from the first bad one on differed from the good end, and those before it."""
+    inside = [x for c, said in graph.answers.items() if found[-1] in graph.ancestors(c) for x in said]
+    outside = [x for c, said in graph.answers.items() if found[-1] not in graph.ancestors(c) for x in said]
+    bads, goods = sum(inside), sum(outside) + sum(graph.good_end[1:])
+    tries = len(outside) + sum(graph.good_end)
+    return f"{bads} of {plural(len(inside), 'trial')} from there on differed from the good end, {goods} of {tries} before"
 
 
 def _done(
     lab: Lab, outcome: str, reason: str, notes: list[str], *, culprit: Culprit | None = None, first: object = None,
-    confidence: float = 0.0, bound: str = "", proof: tuple[str, ...] = (),
+    confidence: float = 0.0, bound: str = "", proof: tuple[str, ...] = (), counted: tuple[tuple[str, bool], ...] = (),
 ) -> Bisection:  # fmt: skip
     import time
 
     return Bisection(
         outcome, "commits", reason, culprit or Culprit(), first, round(confidence, 4), bound, tuple(lab.made),  # type: ignore[arg-type]
-        round(time.monotonic() - lab.started, 3), proof, tuple(notes), lab.session.path, tuple(lab.inferred),
+        round(time.monotonic() - lab.started, 3), proof, tuple(notes), lab.session.path, tuple(lab.inferred), counted,
     )  # fmt: skip
 
 
-def git_log(result: Bisection, good: str, bad: str) -> str:
+def git_log(result: Bisection, good: str, bad: str, *, first_parent: bool = False, paths: tuple[str, ...] = ()) -> str:
     """The search in the form of ``git bisect log``: one line for each commit that was tried or inferred.
 
-    Where trials of one commit contradict each other the more frequent verdict stands, and the others are a remark.
+    Where trials of one commit contradict each other it says what the answer takes the commit for, and the trials are a remark.
     """
-    lines = ["git bisect start", f"# bad: {bad}", f"git bisect bad {bad}", f"# good: {good}", f"git bisect good {good}"]
+    words = [*(["--first-parent"] if first_parent else []), *(["--", *paths] if paths else [])]
+    start = " ".join(["git bisect start", *("'" + w.replace("'", "'\\''") + "'" for w in words)])
+    lines = [start, f"# bad: {bad}", f"git bisect bad {bad}", f"# good: {good}", f"git bisect good {good}"]
     said: dict[str, list[bool | None]] = {}
     names: dict[str, str] = {}
     for t in result.trials:
@@ -451,9 +425,11 @@ def git_log(result: Bisection, good: str, bad: str) -> str:
     for full, was in result.inferred:
         names.setdefault(full, f"commit {full[:10]} changes nothing that a tried run used")
         said.setdefault(full, []).append(was)
+    counted = {c[:10]: was for c, was in result.counted}
     for commit_, answers in said.items():
         known = [x for x in answers if x is not None]
-        verdict = "skip" if not known else "bad" if sum(known) * 2 > len(known) else "good"
+        counts = counted.get(commit_[:10], sum(known) * 2 > len(known))
+        verdict = "skip" if not known else "bad" if counts else "good"
         lines.append(f"# {verdict}: {visible(names[commit_], 200)}")
         if len(set(known)) > 1:
             lines.append(f"# {sum(known)} of {len(known)} trials differed from the good end")

@@ -25,6 +25,8 @@ from reprodebug.model.progress import VERIFYING, Left, Phase, TrialEnded, TrialS
 
 FIRST_STEPS, FIRST_TURNS, GROWTH = 16, 2048, 8
 """optimizer steps, or calls of a program without optimizer, that both ends run before they are compared; then times GROWTH"""
+_LEAST_S = 4.0
+"""and for so long at least, where one end runs after the other: starting them again takes longer"""
 _TRIAL = "REPRODEBUG_TRIAL"
 """variable that every process of a probe inherits"""
 _LEAST_LIMIT_S, _LIMIT_FACTOR = 60.0, 6.0
@@ -303,14 +305,16 @@ class Lab:
         self.phase(VERIFYING)
         if self.probe:
             return self._part_by_probe(a, b)
-        steps, turns = FIRST_STEPS, FIRST_TURNS
+        steps, turns, least = FIRST_STEPS, FIRST_TURNS, _LEAST_S if self.executor.slots < 2 else 0.0
         while True:
-            self.horizon = Horizon(steps, turns)
+            self.horizon = Horizon(steps, turns, least)
             self.ahead([Wanted(a.key, a.text, a.make), Wanted(b.key, b.text, b.make)])
             a.trial = self.try_(a.key, a.text, a.make, judge=self._as_reference)
             if a.trial.verdict == UNTESTABLE:
                 raise Untestable(f"{a.text} cannot be run: {a.trial.reason}")
             self._refer(a)
+            if least:
+                self.horizon = self._reached(a.trial)
             b.trial = self.try_(b.key, b.text, b.make)
             if b.trial.verdict == UNTESTABLE:
                 raise Untestable(f"{b.text} cannot be run: {b.trial.reason}")
@@ -318,7 +322,10 @@ class Lab:
             ended = a.trial.stopped_at_step is None or b.trial.stopped_at_step is None
             if b.trial.bad or ended or not steps:
                 break
-            steps, turns = (steps * GROWTH, turns * GROWTH) if steps < FIRST_STEPS * GROWTH**2 else (0, 0)
+            if max(self.horizon.steps, steps) < FIRST_STEPS * GROWTH**2:
+                steps, turns = max(self.horizon.steps, steps) * GROWTH, max(self.horizon.turns, turns) * GROWTH
+            else:
+                steps = turns = 0
         self.wide = self.horizon
         if not b.trial.bad:
             return None
@@ -326,6 +333,20 @@ class Lab:
         self.located = b.trial.first
         self.narrow(b.trial.first)
         return b.trial.first
+
+    def _reached(self, trial: Trial) -> Horizon:
+        """The horizon that the first trial of A has reached: one that gets as far can be compared with it. Where it reached its
+        own end, one step behind that is enough to see that another goes on."""
+        steps = self._steps()
+        if trial.stopped_at_step is None:
+            return Horizon(steps + 1 if steps else 0)
+        return Horizon(trial.stopped_at_step, 0) if steps else Horizon(0, trial.stopped_at_step)
+
+    def _steps(self) -> int:
+        """Optimizer steps of A's run."""
+        from reprodebug.store.run import open_run
+
+        return max((p.steps for p in open_run(self.reference).manifest.processes), default=0)
 
     def _part_by_probe(self, a: End, b: End) -> Divergence | None:
         self.ahead([Wanted(a.key, a.text, a.make), Wanted(b.key, b.text, b.make)])
@@ -365,11 +386,8 @@ class Lab:
         """From now on a trial ends right after the step of the first divergence."""
         if first is None or self.probe:
             return
-        from reprodebug.store.run import open_run
-
-        steps = max((p.steps for p in open_run(self.reference).manifest.processes), default=0)
         until = first.step + 1 + margin
-        self.horizon = Horizon(until, 0) if steps else Horizon(0, until)
+        self.horizon = Horizon(until, 0) if self._steps() else Horizon(0, until)
 
     def verdict_of(self, trial: Trial) -> str:
         """In words, for a report."""

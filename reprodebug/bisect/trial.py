@@ -17,6 +17,7 @@ from reprodebug._base.errors import ReprodebugError
 from reprodebug._base.text import visible
 from reprodebug.bisect import process
 from reprodebug.bisect.control import Control
+from reprodebug.bisect.opened import Watch
 from reprodebug.model.comparison import Comparison, Divergence
 from reprodebug.model.experiment import OTHER, SAME_AS_A, SAME_AS_B, UNTESTABLE
 
@@ -27,6 +28,10 @@ _MEMORY_SHARE = 0.9
 """of the memory that is free when a trial starts: what it may take"""
 _CACHES = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton", "TORCH_EXTENSIONS_DIR": "extensions"}
 """variables of caches that one candidate must not leave to the next -> folder below the trial's own"""
+
+
+OPENED = "opened.json"
+"""in a trial's folder: which files of its working tree it opened"""
 
 
 class Untestable(ReprodebugError):
@@ -47,6 +52,8 @@ class Candidate:
     """settings that the guest imposes inside the program"""
     check: Callable[[StoredRun], str] | None = None
     """looks at the recorded run: a sentence where what was asked for did not take, or ''"""
+    tree: str = ""
+    """a working tree of which is to be told what the trial opens"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,8 @@ class Horizon:
 
     steps: int = 0
     turns: int = 0
+    least_s: float = 0.0
+    """but not before so many seconds since its first step or call"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +83,7 @@ class Executed:
 def execute(
     candidate: Candidate, folder: str, horizon: Horizon, *, limit: float | None = None, control: Control | None = None, against: str = ""
 ) -> Executed:
-    """Run a candidate in ``folder`` (made here): ``run/``, ``log.txt``, its caches. Never raises for what the program does.
+    """Run a candidate in ``folder`` (made here): ``run/``, ``log.txt``, ``opened.json``, its caches. Never raises for what the program does.
 
     ``against`` is a run (directory): the trial also ends after the step in which it has parted from it. Raises Cancelled where
     ``control`` is cancelled."""
@@ -93,7 +102,9 @@ def execute(
         environment = launch.child_environment(run, request)
     except ReprodebugError as error:
         return Executed(run, log, -1, 0.0, None, error.message)
-    environment[Options.VARIABLE] = Options(until=horizon.steps, turns=horizon.turns, watched=bool(against)).to_json()
+    environment[Options.VARIABLE] = Options(
+        until=horizon.steps, turns=horizon.turns, watched=bool(against), least_ms=int(horizon.least_s * 1000)
+    ).to_json()
     if candidate.impose:
         import json
 
@@ -112,6 +123,7 @@ def execute(
             launch.dismiss(run)
         return any(n.startswith("stopped-") for n in _names(journal))
 
+    opened = Watch(candidate.tree) if candidate.tree else None
     spare = process.available()
     memory = None if spare is None else int(spare * _MEMORY_SHARE)
     try:
@@ -125,6 +137,9 @@ def execute(
     except BaseException:
         launch.release(lock)
         raise
+    finally:
+        if opened is not None:
+            opened.stop(os.path.join(folder, OPENED))
     stopped = _stopped_at(journal)
     code: dict[str, Any] = {"code": {}, "data": {}}
     finish.finish(run, request, candidate.cwd, started, 0 if stopped is not None else ended.exit_code, code, seen, lock)

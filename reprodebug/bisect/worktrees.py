@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from reprodebug._base.errors import UsageError
 from reprodebug.bisect.executors import in_slot
+from reprodebug.bisect.opened import Change
 from reprodebug.bisect.process import remove
 from reprodebug.bisect.session import MARK
 from reprodebug.bisect.trial import Untestable
@@ -127,10 +128,19 @@ class Worktree:
         """Edges are followed inside the range of these two commits."""
         self._range = frozenset(str(self.user.git.rev_list(bad, f"^{good}", env=_ENVIRONMENT)).split())
 
-    def changed(self, a: str, b: str) -> list[str]:
-        """Paths that differ between the trees of two commits."""
-        text = self.user.git.diff_tree("-r", "-z", "--name-only", "--no-renames", a, b, env=_ENVIRONMENT)
-        return [p for p in str(text).split("\0") if p]
+    def changed(self, a: str, b: str) -> tuple[list[Change], set[str]]:
+        """(paths that differ between the trees of two commits, folders that only one of them has)."""
+        text = str(self.user.git.diff_tree("-r", "-z", "--raw", "--no-abbrev", "--no-renames", a, b, env=_ENVIRONMENT))
+        words = [w for w in text.split("\0") if w]
+        found = []
+        for facts, path in zip(words[::2], words[1::2], strict=True):
+            before, after, _, _, status = facts.lstrip(":").split()
+            found.append(Change(path, status[0], (before, after)))
+        return found, self._folders(a) ^ self._folders(b) if any(c.status != "M" for c in found) else set()
+
+    def _folders(self, commit: str) -> set[str]:
+        text = str(self.user.git.ls_tree("-r", "-d", "-z", "--name-only", commit, env=_ENVIRONMENT))
+        return {p for p in text.split("\0") if p}
 
     # entering
 

@@ -29,8 +29,12 @@ def color_wanted(choice: str, stream: IO[str]) -> bool:
 
 
 def in_terminal() -> bool:
-    """Whether a screen can be opened: stdout and stderr are terminals, and not dumb ones."""
-    return sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
+    """Whether a screen can be opened: stdout and stderr are terminals, and not dumb ones, and there is a keyboard."""
+    if not (sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM") not in (None, "", "dumb")):
+        return False
+    from reprodebug.tui import has_keyboard
+
+    return has_keyboard()
 
 
 def add_color(parser: argparse.ArgumentParser) -> None:

@@ -116,7 +116,8 @@ def run(words: list[str]) -> int:
     if arguments.log:
         from reprodebug.bisect.commits import git_log
 
-        write_result(arguments.log, git_log(result, " ".join(arguments.good), " ".join(arguments.bad)))
+        good, bad = " ".join(arguments.good), " ".join(arguments.bad)
+        write_result(arguments.log, git_log(result, good, bad, first_parent=arguments.first_parent, paths=tuple(arguments.path)))
     if "-" not in (arguments.markdown, arguments.json, arguments.log):
         import shutil
 

@@ -75,7 +75,11 @@ def run(words: list[str]) -> int:
     if not headless and in_terminal():
         from reprodebug.tui import run_compare
 
-        return run_compare(lambda say: api.examine(arguments.a, arguments.b, tolerance=tolerance, noise=arguments.noise, say=say))
+        a, b, noise = arguments.a, arguments.b, arguments.noise
+        return run_compare(
+            lambda say: api.examine(a, b, tolerance=tolerance, noise=noise, say=say),
+            lambda say: api.examine(b, a, tolerance=tolerance, noise=noise, say=say),
+        )
     comparison = api.compare(arguments.a, arguments.b, tolerance=tolerance, noise=arguments.noise)
     if arguments.markdown:
         from reprodebug.report import markdown

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from reprodebug._base.text import listed_words, plural, visible
 from reprodebug.compare import importance
-from reprodebug.foreign.protocol import NOT_SELECTED, Fact, Record
+from reprodebug.foreign.protocol import CONDA_ALONE, NOT_SELECTED, PIP_ALONE, Fact, Record
 from reprodebug.model.comparison import Comparison, Counts, Coverage, Difference, RunSide
 
 ABSENT = "(absent)"
@@ -25,7 +25,9 @@ _SINGLE = 1e-6
 """relative tolerance where one side keeps 32-bit numbers"""
 _ORDER = {"critical": 0, "notable": 1, "harmless": 2}
 _PRESENT = re.compile(r"^(package|env|metrics)/")
-_ASPECT = re.compile(r"^package-(build|commit|origin|hash|edited|channel|extras)/(.*)$", re.S)
+_GROUPED = re.compile(r"(?:.*/)?(image|HostConfig|driver|cdi|partition|mount)/")
+_OPERATION = re.compile(r"(.*)@(\d+) operation$", re.S)
+_ASPECT = re.compile(r"^package-(build|commit|origin|hash|files|edited|channel|extras)/(.*)$", re.S)
 
 
 @dataclass(slots=True)
@@ -35,15 +37,20 @@ class Joined:
     path: str
     facts: dict[tuple[str, str], tuple[Fact, int, str]] = field(default_factory=dict)
     """(section, key) -> (fact, rank of its record, system)"""
+    shadowed: dict[tuple[str, str], dict[str, tuple[Fact, int, str]]] = field(default_factory=dict)
+    """(section, key) -> system -> what else was said of it, by systems that do not count or by one that said it before"""
     aspects: dict[str, dict[str, tuple[Fact, str, Any]]] = field(default_factory=dict)
     """package -> aspect (``build``, ``commit``, ``origin``, ``hash``, ``edited`` ...) -> (fact, system, version in that record)"""
-    series: dict[str, dict[int, float]] = field(default_factory=dict)
+    series: dict[str, dict[float, float]] = field(default_factory=dict)
     single: set[str] = field(default_factory=set)
     summary: set[str] = field(default_factory=set)
     ranks: dict[tuple[str, str], int] = field(default_factory=dict)
     """(section, group) -> the most complete rank that speaks of it"""
     systems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    complete: bool = True
+    unknown: set[tuple[str, str]] = field(default_factory=set)
+    """(section or beginning of a key, system) of what a cut record does not say"""
 
 
 def join(path: str, records: Sequence[Record], *, prefixed: bool = False) -> Joined:
@@ -54,6 +61,8 @@ def join(path: str, records: Sequence[Record], *, prefixed: bool = False) -> Joi
         if (record.facts or record.series) and record.system not in found.systems:
             found.systems.append(record.system)
         found.notes += [n for n in record.notes if n not in found.notes]
+        found.complete &= record.complete
+        found.unknown |= {(part, record.system) for part in record.unknown}
         for (section, key), fact in record.facts.items():
             if prefixed and record.prefix and section == "config":
                 key = f"{record.prefix}:{key}"
@@ -67,8 +76,11 @@ def join(path: str, records: Sequence[Record], *, prefixed: bool = False) -> Joi
             known = found.facts.get((section, key))
             if known is not None and key.startswith("package/"):
                 _contradiction(found, key, known, fact, record)
+            own = (fact, record.rank, record.system)
             if known is None or known[1] <= record.rank:
-                found.facts[section, key] = (fact, record.rank, record.system)
+                found.facts[section, key], own = own, known or own
+            if known is not None and own[2] != found.facts[section, key][2]:
+                found.shadowed.setdefault((section, key), {})[own[2]] = own
         for name, points in record.series.items():
             if name not in found.series or len(points) > len(found.series[name]):
                 found.series[name] = points
@@ -90,12 +102,13 @@ def _contradiction(found: Joined, key: str, known: tuple[Fact, int, str], fact: 
 
 def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> Comparison:
     """The comparison of two sides. ``extra``: differences found elsewhere (tensors)."""
+    _one_name(a, b)
     facts, compared = _facts(a, b)
     metrics, points, first = _metrics(a, b)
     differences = sorted([*extra, *facts, *metrics], key=_place)
     real = [d for d in differences if d.severity != "harmless"]
     total = compared + points
-    sides = [RunSide(j.path, j.path, True, notes=tuple(j.notes[:20]), level="foreign") for j in (a, b)]
+    sides = [RunSide(j.path, j.path, j.complete, notes=tuple(j.notes[:20]), level="foreign") for j in (a, b)]
     if not total and not extra:
         verdict = "incomparable"
         held = [f"{x} holds {listed_words(j.systems) or 'nothing that is read'}" for x, j in (("A", a), ("B", b))]
@@ -113,12 +126,34 @@ def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> C
         verdict = "identical"
         said = [plural(compared, "recorded fact")] if compared else []
         said += [plural(points, "metric value")] if points else []
-        reason = f"{listed_words(said)} are equal ({listed_words(dict.fromkeys(a.systems + b.systems))}); no tensor was recorded by them"
+        verb, systems = "is" if compared + points == 1 else "are", listed_words(dict.fromkeys(a.systems + b.systems))
+        reason = f"{listed_words(said)} {verb} equal ({systems}); no tensor was recorded by them"
+        cut = [x for x, j in (("A", a), ("B", b)) if not j.complete]
+        reason += f"; {' and '.join(cut)} did not end or was cut: compared as far as the records go" if cut else ""
     return Comparison(
         verdict, reason, sides[0], sides[1], None, differences=tuple(differences), counts=Counts(compared=total, differing=len(real)),
         coverage=Coverage(0.0), not_recorded=_not_recorded(a, b),
         losses=_losses(a, b),
     )  # fmt: skip
+
+
+_PYPI = {
+    "pytorch": "torch", "pytorch-cpu": "torch", "pytorch-gpu": "torch",
+    "matplotlib-base": "matplotlib", "py-opencv": "opencv-python", "tensorflow-base": "tensorflow",
+    "msgpack-python": "msgpack", "brotli-python": "brotli", "pytables": "tables", "dask-core": "dask", "python-tzdata": "tzdata",
+}  # fmt: skip
+"""conda's name of a package -> its name on PyPI, where they differ"""
+
+
+def _one_name(a: Joined, b: Joined) -> None:
+    """Call a package of conda by its name on PyPI where the other side does."""
+    for here, there in ((a, b), (b, a)):
+        for conda, pypi in _PYPI.items():
+            old, new = ("environment", f"package/{conda}"), ("environment", f"package/{pypi}")
+            if old in here.facts and new not in here.facts and new in there.facts and old not in there.facts:
+                here.facts[new] = here.facts.pop(old)
+                if conda in here.aspects:
+                    here.aspects[pypi] = here.aspects.pop(conda)
 
 
 def _place(d: Difference) -> tuple[int, bool, bool]:
@@ -144,11 +179,17 @@ def _not_recorded(a: Joined, b: Joined) -> tuple[str, ...]:
 def _facts(a: Joined, b: Joined) -> tuple[list[Difference], int]:
     found: list[Difference] = []
     compared = 0
-    for name in dict.fromkeys([*a.aspects, *b.aspects, *(k[8:] for j in (a, b) for s, k in j.facts if k.startswith("package/"))]):
+    names = dict.fromkeys([*a.aspects, *b.aspects, *(k[8:] for j in (a, b) for s, k in j.facts if k.startswith("package/"))])
+    told, branched = _branches(names, a, b)
+    found += branched
+    for name in names:
+        if name in told:
+            continue
         difference, count = _package(name, a, b)
         compared += count
         if difference is not None:
             found.append(difference)
+    found += _behind(a, b, {(d.section, d.key) for d in found})
     for section, key in dict.fromkeys([*a.facts, *b.facts]):
         if key.startswith("package/") and section == "environment":
             continue
@@ -163,6 +204,30 @@ def _facts(a: Joined, b: Joined) -> tuple[list[Difference], int]:
         x, y = (ABSENT if side is None else shown(side[0].value) for side in (left, right))
         found.append(Difference(section, key, x, y, severity, reason))
     return found, compared
+
+
+def _behind(a: Joined, b: Joined, told: set[tuple[str, str]]) -> list[Difference]:
+    """What a system says otherwise of the two sides while a system that counts more says the same of both: a lock that was changed, and an
+    installation that was not."""
+    found: list[Difference] = []
+    for section, key in a.shadowed.keys() | b.shadowed.keys():
+        left, right = a.facts.get((section, key)), b.facts.get((section, key))
+        if (section, key) in told or left is None or right is None:
+            continue
+        rank = min(left[1], right[1])
+        if not same(section, key, left[0].value, right[0].value, rank):
+            continue
+        sides = [{side[2]: side, **j.shadowed.get((section, key), {})} for j, side in ((a, left), (b, right))]
+        for system in sorted(sides[0].keys() & sides[1].keys(), key=lambda s: (-sides[0][s][1], s)):
+            x, y = sides[0][system], sides[1][system]
+            if same(section, key, x[0].value, y[0].value, min(x[1], y[1])):
+                continue
+            severity, reason = _rated(section, key, x, y, a, b)
+            if key.startswith("package/") and rank > min(x[1], y[1]):
+                severity, reason = "harmless", f"{system} asks for another version; what {left[2]} recorded is the same on both sides"
+            found.append(Difference(section, key, shown(x[0].value), shown(y[0].value), severity, reason))
+            break
+    return sorted(found, key=lambda d: d.key)
 
 
 def _package(name: str, a: Joined, b: Joined) -> tuple[Difference | None, int]:
@@ -184,7 +249,7 @@ def _package(name: str, a: Joined, b: Joined) -> tuple[Difference | None, int]:
         severity, reason = _rated(*key, left, right, a, b)
         x, y = shown(versions[0]), shown(versions[1])
         return Difference(*key, x, y, severity, reason), 1
-    for aspect in ("commit", "build", "hash", "edited", "origin", "extras", "channel"):
+    for aspect in ("commit", "build", "hash", "edited", "files", "origin", "extras", "channel"):
         p, q = here.get(aspect), there.get(aspect)
         if p is None or q is None:
             known, other = (q, a) if p is None else (p, b)
@@ -200,6 +265,44 @@ def _package(name: str, a: Joined, b: Joined) -> tuple[Difference | None, int]:
     return None, 1
 
 
+def _branches(names: Iterable[str], a: Joined, b: Joined) -> tuple[set[str], list[Difference]]:
+    """Packages of which a side knows several versions and not which one is used: (names that are settled here, what differs).
+
+    What one side installed equals the other where it is one of its branches; branches are told apart by their versions, not by
+    how a tool writes their markers.
+    """
+    settled: set[str] = set()
+    found: list[Difference] = []
+    branches: dict[str, list[str]] = {}
+    for name in names:
+        if " (" in name:
+            branches.setdefault(name.partition(" (")[0], []).append(name)
+    for base, several in branches.items():
+        p, q = ({n: f for n in (base, *several) if (f := j.facts.get(("environment", f"package/{n}")))} for j in (a, b))
+        p, q = ({n: f for n, f in side.items() if f[0].note != NOT_SELECTED} for side in (p, q))
+        if not p or not q or max(len(p), len(q)) < 2:
+            continue
+
+        def has(side: dict[str, tuple[Fact, int, str]], version: Any) -> bool:
+            return any(same("environment", "package/", f[0].value, version) for f in side.values())
+
+        left, right = {n for n, f in p.items() if not has(q, f[0].value)}, {n for n, f in q.items() if not has(p, f[0].value)}
+        if base in left and base in right and min(len(p), len(q)) > 1:
+            continue  # the versions that are selected differ: said by themselves
+        lone = min(len(p), len(q)) == 1 and not (left if len(p) == 1 else right)
+        settled |= p.keys() | q.keys()
+        if lone or not (left or right):
+            if base in p and base in q and has({base: p[base]}, q[base][0].value):
+                settled.discard(base)  # one version: what else is known of it is compared
+            continue
+        x, y = (" or ".join(sorted({shown(side[n][0].value) for n in own})) or ABSENT for side, own in ((p, left), (q, right)))
+        markers = dict.fromkeys(n.partition(" (")[2].rstrip(")") for n in (*left, *right) if " (" in n)
+        rated = importance.package(base, None)[0]
+        reason = f"one of several branches{f' ({listed_words(markers)})' if any(markers) else ''}: which one is used is not recorded"
+        found.append(Difference("environment", f"package/{base}", x, y, rated if rated != "harmless" else "notable", reason))
+    return settled, found
+
+
 def _aspects(name: str, joined: Joined) -> dict[str, tuple[Fact, str, Any]]:
     """What a side knows of the package that counts: not of another version that a weaker record names."""
     version = joined.facts.get(("environment", f"package/{name}"))
@@ -212,6 +315,8 @@ def _aspects(name: str, joined: Joined) -> dict[str, tuple[Fact, str, Any]]:
 def _same_aspect(aspect: str, x: Any, y: Any) -> bool:
     if aspect == "hash":
         return bool({str(v).lower() for v in x} & {str(v).lower() for v in y}) if x and y else True
+    if aspect == "files":  # of wheels for another interpreter or machine more differs than the version says
+        return bool(x["files"] == y["files"] or x["tags"] != y["tags"])
     if aspect == "commit":
         return same("code", "git_commit", x, y)
     return bool(x == y)
@@ -226,6 +331,8 @@ def _told(version: Any, aspect: str, value: Any) -> str:
         return f"{start}={value}"
     if aspect == "hash":
         return f"{start} ({shown(value[0])}{f' and {len(value) - 1} more' if len(value) > 1 else ''})"
+    if aspect == "files":
+        return f"{start} (files {value['files']})"
     if aspect in ("commit", "origin", "channel"):
         return f"{start} @ {value}".lstrip(" @") if start else str(value)
     return f"{start} ({aspect}: {shown(value) if not isinstance(value, list) else ', '.join(map(str, value))})"
@@ -241,7 +348,8 @@ def _rated_package(name: str, aspect: str, x: Any, y: Any) -> tuple[str, str]:
             ("harmless", "the same version from another place of its machine") if local else ("notable", "the same version from elsewhere")
         )
     text = {
-        "build": "the same version, built otherwise", "hash": "the same version, other bytes", "commit": "another commit of the package",
+        "build": "the same version, built otherwise", "hash": "the same version, other bytes", "files": "the same version, other files",
+        "commit": "another commit of the package",
         "edited": "installed files were edited in place", "extras": "asked for with other extras",
     }[aspect]  # fmt: skip
     return "critical" if critical or aspect in ("commit", "edited") else "notable", text
@@ -251,19 +359,42 @@ _FIRST = re.compile(r"blas|mkl|lapack|cuda|cudnn|nccl|torch|numpy")
 """packages whose variants are named first"""
 
 
+_OF_SOME_SOURCES = frozenset(
+    {"python", "executable", "requires-python", "git_branch", "git_remote", "program", "image", "architecture", "conda/channels"}
+)
+"""what one source of a system says and another does not"""
+
+
 def _known_to_be_absent(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) -> bool:
     """Whether a fact that one side has alone is a difference: the other side's systems would have recorded it."""
     here, other = (left, b) if left is not None else (right, a)
-    if section in ("hardware",) or key in ("python", "executable", "requires-python", "git_branch", "git_remote", "program", "image"):
+    if section == "hardware" or key in _OF_SOME_SOURCES:
         return False
     group = (section, key.partition("/")[0] if _PRESENT.match(key) else "")
     if group not in other.ranks:
         return section == "code" and key in ("git_diff", "untracked") and ("code", "git_commit") in other.facts and here[2] in other.systems
     if key.startswith("package/"):
-        if here[0].note == NOT_SELECTED and here[2] not in other.systems:
+        if here[0].note in (NOT_SELECTED, CONDA_ALONE) and here[2] not in other.systems:
+            return False
+        if any(p == PIP_ALONE for p, _ in other.unknown) and (
+            here[2] not in other.systems or (here[0].note == "" and not _built(key, here, a, b))
+        ):
             return False
         return bool(other.ranks[group] >= here[1])
-    return here[2] in other.systems
+    grouped = _GROUPED.match(key)
+    if grouped:  # an image, a container, a driver, a definition: one system's sources do not say the same
+        start = key[: grouped.end(1)].replace("mount", "HostConfig") + "/"
+        return here[2] in other.systems and any(s == section and k.startswith(start) for s, k in other.facts)
+    operation = _OPERATION.match(key)
+    if operation:  # of a table that has the version the log may have been cleaned
+        version = other.facts.get(("data", operation[1]))
+        return version is not None and isinstance(version[0].value, int) and int(operation[2]) > version[0].value
+    return here[2] in other.systems and not any(s == here[2] and (p == section or key.startswith(p)) for p, s in other.unknown)
+
+
+def _built(key: str, here: Any, a: Joined, b: Joined) -> bool:
+    """Whether a package has a build: then conda installed it."""
+    return any("build" in j.aspects.get(key[8:], {}) for j in (a, b))
 
 
 def same(section: str, key: str, x: Any, y: Any, rank: int = 2) -> bool:
@@ -273,6 +404,8 @@ def same(section: str, key: str, x: Any, y: Any, rank: int = 2) -> bool:
     if section == "code" and key == "git_commit":
         p, q = str(x).lower(), str(y).lower()
         return min(len(p), len(q)) >= 7 and (p.startswith(q) or q.startswith(p))
+    if key == "requires-python":
+        return {w.strip() for w in str(x).split(",")} == {w.strip() for w in str(y).split(",")}
     if key.startswith("package/") or key in ("python", "cuda", "cudnn", "driver"):
         return _same_version(str(x), str(y), prefix=key == "python" or rank < 2)
     return _same_value(x, y, 0)
@@ -286,12 +419,12 @@ def _same_version(x: str, y: str, *, prefix: bool) -> bool:
         p, q = Version(x), Version(y)
     except InvalidVersion:
         for spec, version in ((x, y), (y, x)):
-            if prefix and re.match(r"^[<>=!~]", spec):
+            if re.match(r"^[<>=!~]", spec):  # what is asked for, and what was installed or locked
                 try:
                     return SpecifierSet(spec).contains(Version(version), prereleases=True)
                 except (InvalidSpecifier, InvalidVersion):
                     continue
-        return x == y or (prefix and "any" in (x, y))
+        return x == y or "any" in (x, y)
     if p == q:
         return True
     short, long = sorted((p, q), key=lambda v: len(v.release))
@@ -363,7 +496,7 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
             for target in (derived,) if isinstance(derived, str) else derived:
                 if target and _differs(section, target, a, b):
                     return "notable", f"follows from {visible(target, 100)}"
-    said = [side[0].note for side in (left, right) if side is not None and side[0].note]
+    said = [side[0].note for side in (left, right) if side is not None and side[0].note not in ("", CONDA_ALONE)]
     if said:
         sources = "; ".join(dict.fromkeys([*said, sources]))
     if section == "environment" and key.startswith("package/"):
@@ -389,10 +522,14 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
         return "notable", f"the command line ({sources})"
     if section == "data" and re.search(r"/import\.\w+$", key):
         return "harmless", f"another revision with the same data ({sources})"
+    if section == "data" and "/source." in key:
+        return "harmless", f"the same data from another place ({sources})"
     if section == "data" and left is not None and right is not None and left[0].derived and right[0].derived:
         return "critical", f"made otherwise of the same inputs ({sources})"
     if section in ("data", "random-state"):
         return "critical", f"an input of the computation ({sources})"
+    if section == "container" and re.search(r"(^|/)mount/", key) and left is not None and right is not None:
+        return "harmless", f"where the host keeps it ({sources})"
     if section == "code":
         return ("critical" if key.startswith(("git_", "untracked", "file/")) else "notable"), f"what ran ({sources})"
     return "notable", f"recorded by {sources}"
@@ -402,7 +539,7 @@ def _differs(section: str, target: str, a: Joined, b: Joined) -> bool:
     """Whether what a fact follows from differs: a fact by its key, or a stage by any of the data before it."""
     if target.startswith("package/"):
         return _package(target[8:], a, b)[0] is not None
-    for own in {section, "config", "data", "code"}:
+    for own in {section, "config", "data", "code", "container"}:
         left, right = a.facts.get((own, target)), b.facts.get((own, target))
         if left is not None and right is not None and not same(own, target, left[0].value, right[0].value, min(left[1], right[1])):
             return True
@@ -414,14 +551,16 @@ def _differs(section: str, target: str, a: Joined, b: Joined) -> bool:
 # metrics
 
 
-def _metrics(a: Joined, b: Joined) -> tuple[list[Difference], int, tuple[str, int] | None]:
+def _metrics(a: Joined, b: Joined) -> tuple[list[Difference], int, tuple[str, float] | None]:
     found: list[Difference] = []
     points = 0
-    first: tuple[str, int] | None = None
+    first: tuple[str, float] | None = None
     for name in dict.fromkeys([*a.series, *b.series]):
         x, y = a.series.get(name), b.series.get(name)
         if x is None or y is None:
-            if a.series and b.series and set(a.systems) & set(b.systems):
+            lacking = a if x is None else b
+            known = lacking.complete and not any(part == "metrics" for part, _ in lacking.unknown)
+            if a.series and b.series and set(a.systems) & set(b.systems) and known:
                 left, right = (ABSENT if s is None else repr(s[max(s)]) for s in (x, y))
                 found.append(Difference("metrics", name, left, right, "notable", "logged by one run alone"))
             continue
@@ -435,17 +574,21 @@ def _metrics(a: Joined, b: Joined) -> tuple[list[Difference], int, tuple[str, in
         if at is None and (name in a.summary | b.summary or max(x) == max(y)):
             continue
         last = repr(x[max(x)]), repr(y[max(y)])
+        severity = "notable"
         if at is None:
+            shorter = a if max(x) < max(y) else b
             reason = f"equal as far as both go; A ends at step {max(x)}, B at step {max(y)}"
+            if not shorter.complete:
+                severity, reason = "harmless", f"{reason}: it was cut or did not end"
         else:
             reason = f"first differs at step {at}" if name not in a.summary | b.summary else "the last value differs"
             if name not in a.summary | b.summary and (first is None or at < first[1]):
                 first = (name, at)
-        found.append(Difference("metrics", name, last[0], last[1], "notable", reason))
+        found.append(Difference("metrics", name, last[0], last[1], severity, reason))
     return found, points, first
 
 
-def _unequal(x: Mapping[int, float], y: Mapping[int, float], tolerance: float) -> int | None:
+def _unequal(x: Mapping[float, float], y: Mapping[float, float], tolerance: float) -> float | None:
     """The first common step at which two series differ; None where none does."""
     if x == y:
         return None
@@ -453,21 +596,25 @@ def _unequal(x: Mapping[int, float], y: Mapping[int, float], tolerance: float) -
         import numpy as np
 
         if list(x) == list(y):
-            steps = np.fromiter(x, np.int64, len(x))
+            steps = np.fromiter(x, float, len(x))
             p, q = (np.fromiter(s.values(), float, len(s)) for s in (x, y))
         else:
-            steps = np.intersect1d(np.fromiter(x, np.int64, len(x)), np.fromiter(y, np.int64, len(y)), assume_unique=True)
+            steps = np.intersect1d(np.fromiter(x, float, len(x)), np.fromiter(y, float, len(y)), assume_unique=True)
             p, q = (np.fromiter(map(s.__getitem__, steps.tolist()), float, len(steps)) for s in (x, y))
         with np.errstate(invalid="ignore"):
             equal = (p == q) | (np.isnan(p) & np.isnan(q)) | (np.abs(p - q) <= tolerance * np.maximum(np.abs(p), np.abs(q)))
         wrong = steps[~equal]
-        return int(wrong.min()) if len(wrong) else None
+        return _step(float(wrong.min())) if len(wrong) else None
     for step in sorted(x.keys() & y.keys()):
         left, right = x[step], y[step]
         both_nan = math.isnan(left) and math.isnan(right)
         if left != right and not both_nan and not abs(left - right) <= tolerance * max(abs(left), abs(right)):
             return step
     return None
+
+
+def _step(step: float) -> float:
+    return int(step) if step == int(step) else step
 
 
 def _losses(a: Joined, b: Joined) -> tuple[tuple[int, float | None, float | None], ...]:
@@ -477,5 +624,5 @@ def _losses(a: Joined, b: Joined) -> tuple[tuple[int, float | None, float | None
         return ()
     name = min(common, key=lambda n: (("train" not in n.lower()), len(n)))
     x, y = a.series[name], b.series[name]
-    steps = sorted({*x, *y})[:10_000]
+    steps = [int(s) for s in sorted({*x, *y})[:10_000] if s == int(s)]
     return tuple((s, x.get(s), y.get(s)) for s in steps)

@@ -58,10 +58,10 @@ class Pair:
     mismatch: Any
     """int64[m]: positions in the alignment whose two records differ"""
     unobserved: int
-    several: bool = False
-    """the program has several outermost modules: a generator and a critic, a student and a teacher"""
     unlike: int = 0
     """of these: records whose fingerprints were made by different algorithms, on another kind of device"""
+    several: bool = False
+    """the program has several outermost modules: a generator and a critic, a student and a teacher"""
 
     def first(self) -> int | None:
         """Position in the alignment of the first difference that counts; None when there is none."""
@@ -208,7 +208,7 @@ def _pair(rank: int, ordinal: int, a: Trace, b: Trace) -> Pair:
     (lo_a, lo_b), (hi_a, hi_b) = both("lo"), both("hi")
     different = ((lo_a != lo_b) | (hi_a != hi_b)) & ~blind
     several = len({root for root, _ in module_table(a.notes_meta)}) > 1
-    return Pair(rank, ordinal, a, b, found, np.flatnonzero(different), int(blind.sum()), several, unlike)
+    return Pair(rank, ordinal, a, b, found, np.flatnonzero(different), int(blind.sum()), unlike, several)
 
 
 def _divergence(pair: Pair, at: int, tolerance: Tolerance, with_numbers: bool = True) -> Divergence:

@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 _MAX_BYTES = 4 << 20
@@ -79,17 +80,21 @@ def hints(code: Mapping[str, Any]) -> list[Hint]:
         if not isinstance(text, str) or len(text) > left:
             continue
         left -= len(text)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                tree = ast.parse(text)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue
-        lines = text.splitlines()
-        for kind, line, name in _walk(tree):
-            source = lines[line - 1].strip()[:100] if 0 < line <= len(lines) else ""
-            found.append(Hint(kind, str(path), line, source, name))
+        found += [Hint(kind, str(path), line, source, name) for kind, line, source, name in _of(text)]
     return found
+
+
+@lru_cache(maxsize=64)
+def _of(text: str) -> tuple[tuple[str, int, str, str], ...]:
+    """(kind, line, its text, name) of each hint in a source; the two runs of a pair mostly have the same sources."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ()
+    lines = text.splitlines()
+    return tuple((kind, line, lines[line - 1].strip()[:100] if 0 < line <= len(lines) else "", name) for kind, line, name in _walk(tree))
 
 
 def _walk(tree: ast.AST) -> Iterator[tuple[str, int, str]]:

@@ -7,6 +7,9 @@ differed already, *unexplained* where something that went in was not observed.
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_left
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 from reprodebug.diagnose.scene import RANDOM_MODULES, Scene
@@ -58,6 +61,21 @@ class _Judge:
         self._parameters_from = int(changed[0]) if len(changed) else len(self._events)
         """from this record on parameters differ"""
 
+    @cached_property
+    def _gradients(self) -> dict[tuple[str, str, str], list[int]]:
+        """(root, module, tensor) -> positions of its records among A's, in order."""
+        import numpy as np
+
+        where = np.flatnonzero(self._events["kind"] == Kind.GRADIENT)
+        site = self._events["site"][where]
+        where = where[np.argsort(site, kind="stable")]
+        numbers, counts = np.unique(site, return_counts=True)
+        found: dict[tuple[str, str, str], list[int]] = {}
+        for number, positions in zip(numbers.tolist(), np.split(where, np.cumsum(counts)[:-1]), strict=True):
+            root, module, _, tensor = self._sites[number]
+            found.setdefault((root, module, tensor), []).extend(positions.tolist())
+        return {place: sorted(positions) for place, positions in found.items()}  # of one place there can be several types
+
     def __call__(self, row: LayerDifference) -> str:
         index = row.first.index_a
         e = self._events[index]
@@ -99,14 +117,14 @@ class _Judge:
             return "carrier"
         inputs: list[int] = []
         inside: list[int] = []
-        for k in range(index - 1, max(index - 2000, -1), -1):
-            other = self._events[k]
-            if other["step"] != e["step"]:
+        step, call = int(e["step"]), int(e["call"])
+        for k, at, number, flags, which in self._back(index, 2000):
+            if at != step:
                 break
-            site = self._sites[other["site"]]
+            site = self._sites[number]
             if site[0] != root:
                 continue
-            if site[1] == module and other["flags"] & Flag.INPUT and other["call"] == e["call"]:
+            if site[1] == module and flags & Flag.INPUT and which == call:
                 inputs.append(k)  # those given by keyword may have been noted after the call: there can be more before
             elif site[1] != module and site[1].startswith(prefix):
                 inside.append(k)
@@ -116,20 +134,29 @@ class _Judge:
         seen = any(self._partnered[k] for k in inputs)
         return "source" if seen else "carrier" if carried else "unexplained"
 
+    def _back(self, index: int, most: int) -> Iterator[tuple[int, int, int, int, int]]:
+        """(position, step, site, flags, call) of the records before one, the nearest first; read in pieces that grow."""
+        end, size = index, 32
+        while end > max(index - most, 0):
+            start = max(end - size, index - most, 0)
+            piece = self._events[start:end]
+            columns = [piece[name].tolist()[::-1] for name in ("step", "site", "flags", "call")]
+            yield from zip(range(end - 1, start - 1, -1), *columns, strict=True)
+            end, size = start, size * 4
+
     def _update(self, index: int, e: Any) -> str:
         """A parameter after a step, or an optimizer's state: its gradient in this step, and what it was before."""
         root, module, _, tensor = self._sites[e["site"]]
         name = tensor.removesuffix(".state")
         seen = False
-        for k in range(index - 1, max(index - 20000, -1), -1):
-            other = self._events[k]
-            site = self._sites[other["site"]]
-            if site[:2] == (root, module) and site[3] == f"{name}.grad":
-                seen = bool(self._partnered[k])
-                if self._wrong[k]:
-                    return "carrier"
-            if int(other["step"]) < int(e["step"]):
+        step = int(e["step"])
+        gradients = self._gradients.get((root, module, f"{name}.grad"), [])
+        for k in reversed(gradients[: bisect_left(gradients, index)]):
+            if int(self._events[k]["step"]) < step:
                 break
+            seen = bool(self._partnered[k])
+            if self._wrong[k]:
+                return "carrier"
         if self._parameters_from < index and self._first_by_step.get(int(self._step[index]), index) < index and not seen:
             return "carrier"
         return "source" if seen else "unexplained"

@@ -237,17 +237,13 @@ def _series(record: Record, found: dict[Any, Any], contexts: dict[Any, Any], run
     versions = (
         _below(found, ("seqs", "v2", "chunks", run)) or _below(found, ("v2", "chunks", run)) or _below(found, ("seqs", "chunks", run)) or {}
     )
-    several: dict[str, int] = {}
-    for names in versions.values() if isinstance(versions, dict) else ():
-        for name in names if isinstance(names, dict) else ():
-            several[str(name)] = several.get(str(name), 0) + 1
     for number, names in versions.items() if isinstance(versions, dict) else ():
         context = contexts.get(number)
-        words = ", ".join(f"{k}={v}" for k, v in sorted(context.items())) if isinstance(context, dict) and context else ""
+        words = _context(context) if isinstance(context, dict) and context else ""
         for name, columns in names.items() if isinstance(names, dict) else ():
             if str(name).startswith("__system__") or not isinstance(columns, dict):
                 continue
-            own = f"{name} ({words})" if words and several[str(name)] > 1 else str(name)
+            own = f"{words}/{name}" if words else str(name)
             values, steps = columns.get("val"), columns.get("step")
             if isinstance(values, list):
                 values = dict(enumerate(values))
@@ -257,6 +253,13 @@ def _series(record: Record, found: dict[Any, Any], contexts: dict[Any, Any], run
                 step = steps.get(key) if isinstance(steps, dict) else key
                 if isinstance(value, (int, float)) and not isinstance(value, bool) and isinstance(step, int):
                     record.point(own, step, float(value))
+
+
+def _context(context: dict[Any, Any]) -> str:
+    """What goes before the name of a metric: ``train`` for ``{"subset": "train"}``, as other trackers' users write it."""
+    if len(context) == 1:
+        return str(next(iter(context.values())))
+    return ", ".join(f"{k}={v}" for k, v in sorted(context.items(), key=str))
 
 
 def _named(tree: Tree, repository: str, run: str, record: Record) -> None:

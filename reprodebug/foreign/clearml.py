@@ -153,7 +153,7 @@ def _metrics(record: Record, raw: bytes, source: str) -> None:
         try:
             events = json.loads(line)
         except (ValueError, RecursionError):
-            record.notes.append(f"{source} was cut: what stands before the cut was read")
+            record.cut(f"{source} was cut: what stands before the cut was read")
             break
         for event in events if isinstance(events, list) else [events]:
             if isinstance(event, dict) and isinstance(event.get("value"), (int, float)) and str(event.get("type", "")).endswith("scalar"):

@@ -13,7 +13,7 @@ from typing import Any
 
 from reprodebug.foreign import _yaml
 from reprodebug.foreign.pip import requirement
-from reprodebug.foreign.protocol import Record, Unreadable, normal_name
+from reprodebug.foreign.protocol import CONDA_ALONE, NOT_SELECTED, PIP_ALONE, Record, Unreadable, normal_name
 from reprodebug.foreign.tree import Tree
 
 NAME = "conda"
@@ -76,7 +76,9 @@ def package(record: Record, name: str, version: str | None, build: str | None, s
     """One conda package; python itself is the interpreter."""
     if name == "python":
         record.add("environment", "python", version, source)
-    record.add("environment", f"package/{normal_name(name)}", version, source, derived="python" if name == "python" else "")
+    # libraries and compilers are packages to conda alone; which they are stands in the build
+    note = "" if build and re.search(r"py\d|(^|_)py(h|th)", build) else CONDA_ALONE
+    record.add("environment", f"package/{normal_name(name)}", version, source, derived="python" if name == "python" else "", note=note)
     if build:
         record.add("environment", f"package-build/{normal_name(name)}", build, source)
     if channel:
@@ -95,6 +97,7 @@ def _channel(text: str) -> str:
 
 def _installed(tree: Tree, place: str, record: Record) -> None:
     record.rank = 3
+    _without_pip(record, place)
     for path in tree.below(place):
         if not path.endswith(".json") or posixpath.dirname(path) != place:
             continue
@@ -112,6 +115,12 @@ def _installed(tree: Tree, place: str, record: Record) -> None:
                 path,
                 str(row.get("channel") or ""),
             )
+
+
+def _without_pip(record: Record, place: str) -> None:
+    if PIP_ALONE not in record.unknown:
+        record.unknown.add(PIP_ALONE)
+        record.notes.append(f"{place} does not say what pip installed beside conda")
 
 
 def _list_json(tree: Tree, place: str, record: Record) -> None:
@@ -140,6 +149,7 @@ def _list(tree: Tree, place: str, record: Record) -> None:
         url = _URL.match(line)
         if url:
             parts = url["file"].rsplit("-", 2)
+            _without_pip(record, place)
             if len(parts) == 3:
                 package(record, parts[0], parts[1], parts[2], place, url["channel"] or "")
             continue
@@ -205,7 +215,7 @@ def _conda_lock(rows: list[Any], place: str, record: Record) -> None:
         url = _URL.match(str(row.get("url") or ""))
         build = url["file"].rsplit("-", 2)[-1] if url else ""
         if where:
-            record.add("environment", f"package/{normal_name(row['name'])}{where}", row.get("version"), place)
+            record.add("environment", f"package/{normal_name(row['name'])}{where}", row.get("version"), place, note=NOT_SELECTED)
         elif row.get("manager") == "pip":
             record.package(row["name"], str(row.get("version")), place)
         else:

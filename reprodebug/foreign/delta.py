@@ -29,25 +29,34 @@ def read(tree: Tree, place: str) -> Record:
     record = Record(NAME, place)
     name = place or posixpath.basename(tree.root)
     prefix = f"{place}/_delta_log/" if place else "_delta_log/"
-    commits = {int(_COMMIT.search(f)[2]): f for f in tree.below(prefix.rstrip("/")) if _COMMIT.search(f)}  # type: ignore[index]
-    points = {int(_CHECKPOINT.search(f)[2]): f for f in tree.below(prefix.rstrip("/")) if _CHECKPOINT.search(f)}  # type: ignore[index]
+    commits: dict[int, str] = {}
+    points: dict[int, list[str]] = {}
+    for f in tree.below(prefix.rstrip("/")):
+        if found := _COMMIT.search(f):
+            commits[int(found[2])] = f
+        elif found := _CHECKPOINT.search(f):
+            points.setdefault(int(found[2]), []).append(f)
     if not commits and not points:
         raise Unreadable(f"{name} has no log")
     version = max([*commits, *points])
     files: dict[str, int | None] = {}
     complete = 0 in commits
+    start = -1
+    """the version whose files and schema are known from a checkpoint"""
     if not complete and points:
-        complete = _checkpoint(tree, record, points[max(points)], files)
+        start = max(points)
+        complete = _checkpoint(tree, record, points[start], name, files)
     for number, path in sorted(commits.items()):
-        if complete and 0 not in commits and number <= max(points):
-            continue  # the checkpoint holds it
-        if not _commit(tree, record, path, number, name, files):
+        if not _commit(tree, record, path, number, name, files if number > start else {}):
             version = number - 1 if number == max(commits) else version
             break
     record.add("data", name, version, f"{prefix}{version:020d}.json")
+    if not any(key.startswith(f"{name} column ") for _, key in record.facts):
+        record.unknown |= {f"{name} column ", f"{name} partitions"}
     if complete and None not in files.values():
         record.add("data", f"{name} rows", sum(v or 0 for v in files.values()), prefix)
     else:
+        record.unknown.add(f"{name} rows")
         record.notes.append(
             f"{name}: the number of rows is not known" + ("" if complete else "; that needs an extra: pip install 'reprodebug[parquet]'")
         )
@@ -66,10 +75,7 @@ def _commit(tree: Tree, record: Record, path: str, number: int, name: str, files
         if not isinstance(action, dict):
             continue
         if isinstance(action.get("add"), dict):
-            rows, deleted = _rows(action["add"].get("stats")), action["add"].get("deletionVector")
-            if rows is not None and isinstance(deleted, dict):
-                rows = rows - deleted["cardinality"] if isinstance(deleted.get("cardinality"), int) else None
-            files[str(action["add"].get("path"))] = rows
+            files[str(action["add"].get("path"))] = _less(_rows(action["add"].get("stats")), action["add"].get("deletionVector"))
         elif isinstance(action.get("remove"), dict):
             files.pop(str(action["remove"].get("path")), None)
         elif isinstance(action.get("commitInfo"), dict):
@@ -79,18 +85,22 @@ def _commit(tree: Tree, record: Record, path: str, number: int, name: str, files
             mode = parameters.get("mode") if isinstance(parameters, dict) else None
             record.add("data", f"{name}@{number} operation", f"{operation}{f' ({mode})' if mode else ''}", path, derived=name)
         elif isinstance(action.get("metaData"), dict):
-            schema = action["metaData"].get("schemaString")
-            try:
-                columns = {str(c["name"]): c["type"] for c in json.loads(schema)["fields"]}
-            except (ValueError, KeyError, TypeError, RecursionError):
-                continue
-            for key in [k for k in record.facts if k[1].startswith(f"{name} column ")]:
-                del record.facts[key]
-            for column, kind in columns.items():
-                record.add("data", f"{name} column {column}", kind, path)
-            if action["metaData"].get("partitionColumns"):
-                record.add("data", f"{name} partitions", action["metaData"]["partitionColumns"], path)
+            _schema(record, name, action["metaData"].get("schemaString"), action["metaData"].get("partitionColumns"), path)
     return True
+
+
+def _schema(record: Record, name: str, schema: Any, partitions: Any, path: str) -> None:
+    """Columns and partitions, which replace those of an earlier version."""
+    try:
+        columns = {str(c["name"]): c["type"] for c in json.loads(schema)["fields"]}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return
+    for key in [k for k in record.facts if k[1].startswith(f"{name} column ") or k[1] == f"{name} partitions"]:
+        del record.facts[key]
+    for column, kind in columns.items():
+        record.add("data", f"{name} column {column}", kind, path)
+    if partitions:
+        record.add("data", f"{name} partitions", partitions, path)
 
 
 def _rows(stats: Any) -> int | None:
@@ -101,20 +111,42 @@ def _rows(stats: Any) -> int | None:
         return None
 
 
-def _checkpoint(tree: Tree, record: Record, path: str, files: dict[str, int | None]) -> bool:
+def _checkpoint(tree: Tree, record: Record, paths: list[str], name: str, files: dict[str, int | None]) -> bool:
+    """Take files and schema from the parts of a checkpoint; whether that could be done."""
     try:
         import duckdb
     except ImportError:
         return False
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
     try:
-        for name, stats in connection.execute(
-            "select add.path, add.stats from read_parquet(?) where add.path is not null", [tree.path(path)]
-        ).fetchall():
-            files[str(name)] = _rows(stats)
-    except duckdb.Error as error:
+        for path in paths:
+            table = "from read_parquet(?)"
+            columns = {str(r[0]) for r in connection.execute(f"describe select * {table}", [tree.path(path)]).fetchall()}
+            if (
+                "sidecar" in columns
+                and connection.execute(f"select 1 {table} where sidecar is not null limit 1", [tree.path(path)]).fetchall()
+            ):
+                record.notes.append(f"{path} keeps its files in sidecars, which are not read")
+                return False
+            for own, stats, rest in connection.execute(
+                f"select add.path, add.stats, to_json(add) {table} where add.path is not null", [tree.path(path)]
+            ).fetchall():
+                files[str(own)] = _less(_rows(stats), json.loads(rest).get("deletionVector"))
+            for schema, partitions in connection.execute(
+                f"select metaData.schemaString, metaData.partitionColumns {table} where metaData.schemaString is not null",
+                [tree.path(path)],
+            ).fetchall():
+                _schema(record, name, schema, partitions, path)
+    except (duckdb.Error, ValueError) as error:
         record.notes.append(f"{path} cannot be read: {str(error)[:120]}")
         return False
     finally:
         connection.close()
     return True
+
+
+def _less(rows: int | None, deleted: Any) -> int | None:
+    """Rows of a file without those that its deletion vector takes out; None where that is not known."""
+    if rows is not None and isinstance(deleted, dict):
+        return rows - deleted["cardinality"] if isinstance(deleted.get("cardinality"), int) else None
+    return rows

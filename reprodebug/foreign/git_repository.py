@@ -25,6 +25,13 @@ _QUIET = (
 )  # fmt: skip
 _ENVIRONMENT = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C", "GIT_CONFIG_NOSYSTEM": "1",
                 "GIT_CONFIG_GLOBAL": os.devnull, "GIT_ATTR_NOSYSTEM": "1"}  # fmt: skip
+_LEFT_BY_TOOLS = re.compile(
+    r"(^|/)(wandb|mlruns|mlartifacts|\.aim|\.neptune|lightning_logs|multirun|reprodebug-runs|__pycache__|node_modules|\.ipynb_checkpoints"
+    r"|\.(pytest|mypy|ruff|dvc/(tmp|cache))(_cache)?|\.venv)/"
+    r"|(^|/)outputs/\d{4}-\d\d-\d\d/|(^|/)\.hydra/|\.py[co]$|(^|/)mlflow\.db(-wal|-shm)?$|tfevents\.|\.sw[op]$|(^|/)(\.DS_Store|nohup\.out)$"
+    r"|(^|/)offline-[0-9a-f]{32}(\.zip|/)"
+)
+"""untracked files that trackers, caches and editors write: each run has its own, and other readers say what stands in them"""
 _LIMIT_S = 30
 _MOST_UNTRACKED = 500
 
@@ -101,7 +108,10 @@ def _git(cwd: str, *words: str) -> str:
 
 
 def _work(tree: Tree, record: Record, root: str) -> None:
-    commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD").strip()
+    try:
+        commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD").strip()
+    except Unreadable as error:
+        raise Unreadable(error.message if "ended with" not in error.message else "the repository has no commit yet") from error
     record.add("code", "git_commit", commit, ".git")
     try:
         branch = _git(root, "symbolic-ref", "--short", "--quiet", "HEAD").strip()
@@ -117,6 +127,7 @@ def _work(tree: Tree, record: Record, root: str) -> None:
 
 def _untracked(record: Record, files: list[tuple[str, str]]) -> None:
     described = []
+    files = [x for x in files if not _LEFT_BY_TOOLS.search(x[0])]
     for name, path in sorted(files)[:_MOST_UNTRACKED]:
         try:
             if os.path.islink(path) or not os.path.isfile(path):

@@ -69,7 +69,7 @@ def read(tree: Tree, place: str) -> Record:
             record.package("hydra-core", str(runtime["version"]), f"{prefix}hydra.yaml")
         for group, choice in (runtime.get("choices") or {}).items():
             if not str(group).startswith("hydra/"):
-                record.add("config", f"{job}choice/{group}", choice, f"{prefix}hydra.yaml")
+                record.add("config", f"{job}choices/{group}", choice, f"{prefix}hydra.yaml")
     return record
 
 
@@ -96,7 +96,8 @@ def configuration(record: Record, config: Any, source: str, prefix: str = "") ->
             derived = tuple(start + t for f in inside[:50] for t in follows[f])
             record.facts[section, key] = dataclasses.replace(fact, derived=derived, note=f"written {_written(config, inner)}")
     if open_:
-        record.notes.append(f"{source}: {', '.join(open_[:5])} depends on the environment or on code: compared as written")
+        verb = "depends" if len(open_) == 1 else "depend"
+        record.notes.append(f"{source}: {', '.join(open_[:5])} {verb} on the environment or on code: compared as written")
 
 
 def _written(config: Any, path: str) -> str:

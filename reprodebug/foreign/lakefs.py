@@ -52,7 +52,10 @@ def read(tree: Tree, place: str) -> Record:
         if found.get("at_head"):
             record.add("data", f"{name}/commit", str(found["at_head"]), place)
         if found.get("operation") or found.get("active_operation"):
-            record.add("data", f"{name}/operation", found.get("operation") or found.get("active_operation"), place)
+            operation = found.get("operation") or found.get("active_operation")
+            record.notes.append(
+                f"{place}: lakectl was in the middle of {str(operation)[:40]}: the data may be part of one commit and part of another"
+            )
         return record
     gateway = _GATEWAY if "lakefs" in text.lower() else _S3
     for uri in [*_URI.finditer(text), *gateway.finditer(text)]:

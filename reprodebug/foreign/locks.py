@@ -1,7 +1,8 @@
 """Poetry, uv, PDM and PEP 751: ``poetry.lock``, ``uv.lock``, ``pdm.lock``, ``pylock.toml`` and ``pylock.<name>.toml``.
 
 Owns versions, sources, commits and file hashes of locked packages. Of a package that is locked several times the branch counts
-that the project's Python selects on Linux; the other branches keep their marker in the key. Content hashes of the lock file itself,
+that the project's Python selects on Linux; the other branches keep their marker in the key, with a note whether the project may use them
+with another Python. Content hashes of the lock file itself,
 index addresses and upload times are identity, no facts. Formats: Poetry 1.x (lock-version 1.1, ``[metadata.files]``, ``category``) and
 2.x (``groups``, ``markers``), uv's lock version 1, the pylock specification.
 """
@@ -12,7 +13,7 @@ import tomllib
 from typing import Any
 
 from reprodebug.foreign import _markers
-from reprodebug.foreign.protocol import NOT_SELECTED, Record, Unreadable, normal_name
+from reprodebug.foreign.protocol import NOT_SELECTED, POSSIBLE, Record, Unreadable, normal_name
 from reprodebug.foreign.tree import Tree
 
 NAME = "lock file"
@@ -42,20 +43,25 @@ def read(tree: Tree, place: str) -> Record:
     python = found.get("requires-python") or meta.get("python-versions") or meta.get("requires_python")
     if isinstance(python, str):
         record.add("environment", "requires-python", python, place)
-    values = _markers.environment(tree, place, python if isinstance(python, str) else "")
+    environments = _markers.environments(tree, place, python if isinstance(python, str) else "")
     rows = [r for r in rows if isinstance(r, dict) and isinstance(r.get("name"), str)]
-    reached = _reached(rows, values) if system == "uv" else None
     versions: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         if not _itself(row):
             versions.setdefault(normal_name(row["name"]), []).append(row)
+    if all(len(several) < 2 for several in versions.values()):
+        environments = environments[:1]
+    reached = [_reached(rows, values) if system == "uv" else None for values in environments]
     for key, several in versions.items():
         several.sort(key=lambda r: str(r.get("version")))
-        fits = [r for r in several if _selected(r, values, reached)]
+        fits = [r for r in several if _selected(r, environments[0], reached[0])]
+        others = list(zip(environments, reached, strict=True))[1:]
         for n, row in enumerate([*fits, *(r for r in several if r not in fits)]):
             # the branch that is selected has the plain name; so has a package of which there is one branch only
             own = key if n == 0 else f"{key} ({_marker(row) or f'branch {n + 1}'})"
-            note = _group(row) if row in fits else NOT_SELECTED
+            note = _group(row)
+            if row not in fits:
+                note = POSSIBLE if any(_selected(row, *other) for other in others) else NOT_SELECTED
             if row.get("version") is not None or n == 0:
                 record.add("environment", f"package/{own}", row.get("version"), place, note=note)
             _source(record, own, row, place)

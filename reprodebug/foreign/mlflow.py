@@ -1,7 +1,8 @@
 """MLflow: the SQLite store, the file store, and the models beside them.
 
 Owns runs, params, metrics, tags, dataset digests and the packages of logged models. Where there are several runs the newest one that
-finished and is not deleted is read; ``PATH#RUN_ID`` names another. MLflow records no package list unless a model was logged.
+finished and is not deleted is read; ``PATH#RUN_ID`` names another. Runs nested in another are read with it, behind their name, and are not
+chosen in its stead. MLflow records no package list unless a model was logged.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ _TAGS = {
     "mlflow.source.git.commit": "git_commit", "mlflow.source.git.branch": "git_branch", "mlflow.source.git.repoURL": "git_remote",
     "mlflow.source.name": "program", "mlflow.project.entryPoint": "entry_point", "mlflow.docker.image.uri": "image", "mlflow.gitCommit": "git_commit",
 }  # fmt: skip
+_SYSTEM = re.compile(r"^system/")
+"""metrics of the machine, which MLflow samples by itself"""
+_MADE_UP = re.compile(r"[a-z]+-[a-z]+-\d+")
+"""names that MLflow gives to runs without one"""
 _IDENTITY = re.compile(
     r"^mlflow\.(user|runName|source\.type|log-model|rootRunId|parentRunId|artifactLocation|note\.content|project\.backend|runColor|dbfs|databricks)"
 )
@@ -39,6 +44,7 @@ def find(tree: Tree) -> list[str]:
     for several in stores.values():
         metas = {r: _meta(tree, r) for r in several}
         usable = [r for r in several if metas[r].get("lifecycle_stage") != "deleted"]
+        usable = [r for r in usable if not _parent(tree, r)] or usable
         if usable:
             found.append(max(usable, key=lambda r: (str(metas[r].get("status")) in ("3", "FINISHED"), _int(metas[r].get("start_time")))))
     return found
@@ -51,6 +57,12 @@ def _run_folders(tree: Tree) -> list[str]:
     if tree.exists("meta.yaml") and not tree.single:
         found += [""] if re.search(r"^run_(uu)?id:", tree.text("meta.yaml", 1 << 20), re.M) else []
     return found
+
+
+def _parent(tree: Tree, run: str) -> str:
+    """Id of the run that a run of a file store is nested in."""
+    name = f"{run}/tags/mlflow.parentRunId".lstrip("/")
+    return tree.text(name, 4096).strip() if tree.exists(name) else ""
 
 
 def _int(value: Any) -> int:
@@ -83,7 +95,11 @@ def read(tree: Tree, place: str) -> Record:
     """One run. Raises Unreadable."""
     record = Record(NAME, place)
     name, _, wanted = place.partition("#")
-    run = _database(tree, name, wanted, record) if re.search(r"\.(db|sqlite3?)$", name) else _files(tree, place, record)
+    if re.search(r"\.(db|sqlite3?)$", name):
+        run = _database(tree, name, wanted, record)
+    else:
+        run = _files(tree, place, record)
+        _nested_files(tree, place, run, record)
     _models(tree, run, record)
     if not any(key.startswith("package/") for _, key in record.facts):
         record.notes.append("MLflow recorded no package list: that needs a logged model")
@@ -93,30 +109,61 @@ def read(tree: Tree, place: str) -> Record:
 def _database(tree: Tree, name: str, wanted: str, record: Record) -> str:
     with _sqlite.opened(tree, name) as db:
         rows = db.execute(
-            "select run_uuid, status, start_time from runs where lifecycle_stage != 'deleted' order by (status = 'FINISHED') desc, start_time desc"
+            "select r.run_uuid, r.status, p.value, n.value from runs r"
+            " left join tags p on p.run_uuid = r.run_uuid and p.key = 'mlflow.parentRunId'"
+            " left join tags n on n.run_uuid = r.run_uuid and n.key = 'mlflow.runName'"
+            " where r.lifecycle_stage != 'deleted' order by (r.status = 'FINISHED') desc, r.start_time desc"
         ).fetchall()
-        if wanted:
-            rows = [r for r in rows if str(r[0]).startswith(wanted)]
-        if not rows:
+        usable = [r for r in rows if str(r[0]).startswith(wanted)] if wanted else [r for r in rows if not r[2]] or rows
+        if not usable:
             raise Unreadable(f"{name} holds no run" + (f" {wanted}" if wanted else ""))
-        run = str(rows[0][0])
-        if len(rows) > 1:
-            record.notes.append(f"{name} holds {len(rows)} runs: the newest finished one, {run[:8]}, was read; name another as PATH#RUN_ID")
-        if str(rows[0][1]) not in ("FINISHED", "3"):
-            record.notes.append(f"the run {run[:8]} did not finish ({rows[0][1]})")
-        for key, value in db.execute("select key, value from params where run_uuid = ?", (run,)):
-            record.add("config", str(key), value, name)
-        for key, value in db.execute("select key, value from tags where run_uuid = ?", (run,)):
-            _tag(record, str(key), value, name)
-        known = _sqlite.tables(db)
-        names = "latest_metrics" if "latest_metrics" in known else "metrics"
-        for key in [r[0] for r in db.execute(f"select distinct key from {names} where run_uuid = ?", (run,))]:
-            _metric(record, db, run, key)
-        if {"datasets", "inputs"} <= known:
-            query = "select d.name, d.digest, d.dataset_source, d.dataset_profile from inputs i join datasets d on d.dataset_uuid = i.source_id where i.destination_id = ?"
-            for row in db.execute(query, (run,)):
-                _dataset(record, row, name)
+        run = str(usable[0][0])
+        if len(usable) > 1:
+            record.notes.append(
+                f"{name} holds {len(usable)} runs: the newest finished one, {run[:8]}, was read; name another as PATH#RUN_ID"
+            )
+        if str(usable[0][1]) not in ("FINISHED", "3"):
+            record.cut(f"the run {run[:8]} did not finish ({usable[0][1]})")
+        _database_run(db, run, name, record)
+        nested = [(str(r[0]), str(r[3] or "")) for r in reversed(rows) if r[2] == run]
+        for (child, _), label in zip(nested, _labels([n for _, n in nested]), strict=True):
+            inner = Record(NAME, child)
+            _database_run(db, child, name, inner)
+            _nest(record, inner, label)
     return run
+
+
+def _database_run(db: Any, run: str, name: str, record: Record) -> None:
+    for key, value in db.execute("select key, value from params where run_uuid = ?", (run,)):
+        record.add("config", str(key), value, name)
+    for key, value in db.execute("select key, value from tags where run_uuid = ?", (run,)):
+        _tag(record, str(key), value, name)
+    known = _sqlite.tables(db)
+    names = "latest_metrics" if "latest_metrics" in known else "metrics"
+    for key in [r[0] for r in db.execute(f"select distinct key from {names} where run_uuid = ?", (run,))]:
+        if not _SYSTEM.match(str(key)):
+            _metric(record, db, run, key)
+    if {"datasets", "inputs"} <= known:
+        query = "select d.name, d.digest, d.dataset_source, d.dataset_profile from inputs i join datasets d on d.dataset_uuid = i.source_id where i.destination_id = ?"
+        for row in db.execute(query, (run,)):
+            _dataset(record, row, name)
+
+
+def _labels(names: list[str]) -> list[str]:
+    """What tells nested runs apart, the oldest first: their names, or their number where those were made up by MLflow or are not unique."""
+    own = [n for n in names if n and not _MADE_UP.fullmatch(n)]
+    unique = len(own) == len(names) == len(set(own))
+    return names if unique else [f"nested {n}" for n in range(len(names))]
+
+
+def _nest(record: Record, inner: Record, label: str) -> None:
+    """The facts of a nested run, behind its label."""
+    for fact in inner.facts.values():
+        if fact.section in ("config", "data"):
+            target = fact.derived if isinstance(fact.derived, str) else ""
+            record.add(fact.section, f"{label}/{fact.key}", fact.value, fact.source, derived=f"{label}/{target}" if target else "")
+    for name, points in inner.series.items():
+        record.points(f"{label}/{name}", list(points), list(points.values()))
 
 
 def _metric(record: Record, db: Any, run: str, key: Any) -> None:
@@ -152,7 +199,8 @@ def _dataset(record: Record, row: Any, source: str) -> None:
             found = text
         if isinstance(found, dict) and found:
             for inner, value in found.items():
-                record.add("data", f"{name}/{inner}" if key == "profile" else f"{name}/source.{inner}", value, source)
+                own = f"{name}/{inner}" if key == "profile" else f"{name}/source.{inner}"
+                record.add("data", own, value, source, derived=name)
 
 
 def _tag(record: Record, key: str, value: Any, source: str) -> None:
@@ -176,13 +224,13 @@ def _files(tree: Tree, run: str, record: Record) -> str:
     if not meta:
         raise Unreadable(f"{run}/meta.yaml cannot be read")
     store = posixpath.dirname(posixpath.dirname(run))
-    siblings = [r for r in runs(tree) if run and posixpath.dirname(posixpath.dirname(r)) == store]
+    siblings = [r for r in runs(tree) if run and posixpath.dirname(posixpath.dirname(r)) == store and (r == run or not _parent(tree, r))]
     if len(siblings) > 1:
         record.notes.append(
             f"{store or '.'} holds {len(siblings)} runs: {posixpath.basename(run)[:8]} was read; name another as PATH#RUN_ID"
         )
     if str(meta.get("status", "3")) not in ("3", "FINISHED"):
-        record.notes.append(f"the run {posixpath.basename(run)[:8] or '.'} did not finish")
+        record.cut(f"the run {posixpath.basename(run)[:8] or '.'} did not finish")
     seen: list[Any] = [None, []]
     for path in tree.below(run):
         kind, _, key = path[len(run) + 1 if run else 0 :].partition("/")
@@ -190,7 +238,7 @@ def _files(tree: Tree, run: str, record: Record) -> str:
             record.add("config", key, tree.text(path).rstrip("\n"), path)
         elif kind == "tags":
             _tag(record, key, tree.text(path).rstrip("\n"), path)
-        elif kind == "metrics":
+        elif kind == "metrics" and not _SYSTEM.match(key):
             _metric_file(record, key, tree.read(path, _MAX_METRIC), path, seen)
     inputs = [f for f in tree.below(f"{run}/inputs".lstrip("/")) if f.endswith("meta.yaml")]
     store = posixpath.dirname(run)
@@ -203,6 +251,18 @@ def _files(tree: Tree, run: str, record: Record) -> str:
             found = _yaml.load(tree.text(dataset)) or {}
             _dataset(record, (found.get("name"), found.get("digest"), found.get("source"), found.get("profile")), dataset)
     return posixpath.basename(run) or str(meta.get("run_id") or meta.get("run_uuid") or "")
+
+
+def _nested_files(tree: Tree, place: str, run: str, record: Record) -> None:
+    """The runs of a file store that are nested in the one that was read."""
+    beside = [r for r in _run_folders(tree) if r and r != place and posixpath.dirname(r) == posixpath.dirname(place)] if place else []
+    nested = [(r, m) for r in beside if _parent(tree, r) == run and (m := _meta(tree, r)).get("lifecycle_stage") != "deleted"]
+    nested.sort(key=lambda x: _int(x[1].get("start_time")))
+    labels = _labels([str(m.get("run_name") or "") for _, m in nested])
+    for (folder, _), label in zip(nested, labels, strict=True):
+        inner = Record(NAME, folder)
+        _files(tree, folder, inner)
+        _nest(record, inner, label)
 
 
 def _metric_file(record: Record, key: str, raw: bytes, path: str, seen: list[Any]) -> None:
@@ -229,7 +289,7 @@ def _metric_file(record: Record, key: str, raw: bytes, path: str, seen: list[Any
             values.append(_number(parts[1]))
     record.points(key, steps, values)
     if rest and not whole.endswith(rest):
-        record.notes.append(f"{path} was cut: what stands before the cut was read")
+        record.cut(f"{path} was cut: what stands before the cut was read")
 
 
 def _models(tree: Tree, run: str, record: Record) -> None:

@@ -22,18 +22,31 @@ _SKIPPED = re.compile(r"^(sys|monitoring)/")
 
 
 def find(tree: Tree) -> list[str]:
-    """Run folders; the newest by name order where there are several."""
-    found = sorted({posixpath.dirname(f) for f in tree.files if _LOG.search(f)})
-    return found[-1:] if found else []
+    """Run folders; the newest where there are several."""
+    return runs(tree)[-1:]
+
+
+def runs(tree: Tree) -> list[str]:
+    """Every run folder, the oldest first."""
+    return sorted({posixpath.dirname(f) for f in tree.files if _LOG.search(f)}, key=lambda place: (_created(tree, place), place))
+
+
+def _created(tree: Tree, place: str) -> str:
+    """When a run was made, as its metadata say."""
+    name = f"{place}/metadata.json".lstrip("/")
+    found = re.search(r'"createdAt":\s*"([^"]+)"', tree.text(name, 1 << 16)) if tree.exists(name) else None
+    return found[1] if found else ""
 
 
 def read(tree: Tree, place: str) -> Record:
     """One run. Raises Unreadable."""
     record = Record(NAME, place)
     prefix = f"{place}/" if place else ""
+    if len(runs(tree)) > 1:
+        record.notes.append(f"{len(runs(tree))} Neptune runs lie here: {posixpath.basename(place)} was read; name another as PATH#RUN_ID")
     logs = sorted((f for f in tree.below(place) if _LOG.search(f)), key=lambda f: int(re.search(r"(\d+)\.log$", f)[1]))  # type: ignore[index]
     steps: dict[str, float] = {}
-    done = 0
+    done = last = 0
     for path in logs:
         text, at, decoder = tree.text(path, 256 << 20), 0, json.JSONDecoder()
         while at < len(text):
@@ -44,13 +57,20 @@ def read(tree: Tree, place: str) -> Record:
             try:
                 found, at = decoder.raw_decode(text, at)
             except (ValueError, RecursionError):
-                record.notes.append(f"{path} was cut: what stands before the cut was read")
+                record.cut(f"{path} was cut: what stands before the cut was read")
                 break
             if isinstance(found, dict):
                 own = found.get("obj", found)
+                last = max(last, version) if isinstance(version := found.get("version"), int) else last
                 if isinstance(own, dict):
                     done += 1
                     _operation(record, own, steps, path)
+    put = f"{prefix}last_put_version"
+    counted = tree.text(put, 100).strip() if tree.exists(put) else ""
+    if counted.isdigit() and last < int(counted) and record.complete:
+        record.cut(f"{place or '.'} holds {last} of {counted} operations: the run was killed before it wrote the others")
+    if not record.complete:
+        record.unknown |= {"config", "data"}
     for name in (f"{prefix}metadata.json", f"{posixpath.dirname(place)}/metadata.json"):
         if tree.exists(name):
             try:
@@ -87,6 +107,8 @@ def _operation(record: Record, own: dict[str, Any], steps: dict[str, float], sou
     if name.startswith("source_code/"):
         if kind == "AssignString" and name.endswith(("entrypoint", "entry_point")):
             record.add("code", "program", own.get("value"), source)
+        return
+    if kind == "AssignDatetime":
         return
     if kind.startswith("Assign"):
         value = own.get("value")

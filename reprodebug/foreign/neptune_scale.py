@@ -7,6 +7,7 @@ and is never opened in a way that writes beside it.
 from __future__ import annotations
 
 import posixpath
+import re
 from typing import Any
 
 from reprodebug.foreign import _sqlite, _wire
@@ -24,9 +25,18 @@ _CODE = {
 
 
 def find(tree: Tree) -> list[str]:
-    """Databases of runs; the newest by name where there are several of one project."""
-    found = sorted(f for f in tree.files if f.endswith("run_operations.sqlite3"))
-    return found[-1:]
+    """Databases of runs; the newest where there are several."""
+    return runs(tree)[-1:]
+
+
+def runs(tree: Tree) -> list[str]:
+    """Every database, the oldest first: its folder is named after project, run and time."""
+
+    def age(place: str) -> tuple[int, str]:
+        made = re.search(r"_(\d+)/[^/]*$", place)
+        return (int(made[1]) if made else 0), place
+
+    return sorted((f for f in tree.files if f.endswith("run_operations.sqlite3")), key=age)
 
 
 def read(tree: Tree, place: str) -> Record:
@@ -79,8 +89,7 @@ def _snapshot(record: Record, fields: dict[int, list[Any]], place: str) -> None:
             continue
         number = _value(value)
         if isinstance(number, (int, float)) and not isinstance(number, bool):
-            # a step is a whole number with millionths; a fraction keeps its own place
-            record.point(name, int(step) if step is not None and step == int(step) else int((step or 0) * 1_000_000), float(number))
+            record.point(name, int(step or 0) if step is None or step == int(step) else step, float(number))
 
 
 def _pair(raw: Any) -> tuple[str, Any]:
@@ -110,9 +119,21 @@ def _attribute(record: Record, name: str, value: Any, place: str) -> None:
         key = name.removeprefix("source_code/")
         if key.endswith(("diff", "patch")) and isinstance(value, str):
             diff_facts(record, value, place)
+        elif key in _CODE and _CODE[key] == "args":
+            _command(record, str(value), place)
         elif key in _CODE:
             record.add("code", _CODE[key], value, place)
         elif not any(word in key for word in ("date", "author", "message", "email")):
             record.add("code", key.replace("/", "_"), value, place)
     else:
         record.add("config", name, value, place)
+
+
+def _command(record: Record, command: str, place: str) -> None:
+    """The program and its arguments, without the interpreter and the place of the script."""
+    words = command.split()
+    script = next((n for n, word in enumerate(words) if word.endswith(".py")), None)
+    if script is not None:
+        record.add("code", "program", posixpath.basename(words[script]), place)
+        words = words[script + 1 :]
+    record.add("code", "args", " ".join(words), place)

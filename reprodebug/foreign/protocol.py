@@ -33,6 +33,12 @@ _MAX_TEXT = 20_000
 
 NOT_SELECTED = "not what the project's Python selects"
 """note of a package that a lock file fixes for another machine or interpreter"""
+POSSIBLE = "what another Python that the project allows selects"
+"""note of a package of a lock file whose project does not say which Python it uses"""
+CONDA_ALONE = "may be no Python package"
+"""note of a package of conda that pip and others may not list"""
+PIP_ALONE = "package of pip"
+"""in ``Record.unknown``: packages that pip installed are not listed"""
 
 
 class Unreadable(ReprodebugError):
@@ -62,8 +68,8 @@ class Record:
     system: str
     place: str
     facts: dict[tuple[str, str], Fact] = field(default_factory=dict)
-    series: dict[str, dict[int, float]] = field(default_factory=dict)
-    """metric -> step -> value, the last value where a step was written twice"""
+    series: dict[str, dict[float, float]] = field(default_factory=dict)
+    """metric -> step (an int, but where a system has fractions of a step) -> value, the last value where a step was written twice"""
     prefix: str = ""
     """of the keys of its configuration, where another record of the same side has the same key"""
     rank: int = 2
@@ -76,6 +82,10 @@ class Record:
     """metrics of which only the last value is known, not its step"""
     notes: list[str] = field(default_factory=list)
     """what was cut, not recorded, or needs an extra; one sentence each"""
+    complete: bool = True
+    """whether the run came to its end and its record was read to its end"""
+    unknown: set[str] = field(default_factory=set)
+    """sections, or beginnings of keys, of which the record was cut or is not read: what it does not say there is not known to be absent"""
     _points: int = 0
     _key: bytes = field(default_factory=redact.machine_key)
 
@@ -94,10 +104,15 @@ class Record:
 
     def package(self, name: str, version: str | None, source: str, *, note: str = "") -> None:
         """One installed or pinned package. What else is known of it stands under ``package-build/<name>``, ``package-commit/``,
-        ``package-origin/``, ``package-hash/`` (a list), ``package-edited/``, ``package-channel/`` and ``package-extras/``."""
+        ``package-origin/``, ``package-hash/`` (a list), ``package-files/``, ``package-edited/``, ``package-channel/`` and ``package-extras/``."""
         self.add("environment", f"package/{normal_name(name)}", version, source, note=note)
 
-    def point(self, name: str, step: int, value: float) -> None:
+    def cut(self, text: str) -> None:
+        """Note that the record ends before the run did, or was not read to its end."""
+        self.complete = False
+        self.notes.append(text)
+
+    def point(self, name: str, step: float, value: float) -> None:
         """One value of a metric."""
         if self._points < MAX_POINTS:
             self._points += 1
@@ -105,7 +120,7 @@ class Record:
         else:
             self._too_many()
 
-    def points(self, name: str, steps: Sequence[int], values: Sequence[float]) -> None:
+    def points(self, name: str, steps: Sequence[float], values: Sequence[float]) -> None:
         """Many values of a metric at once; the last one of a step counts."""
         left = MAX_POINTS - self._points
         if len(steps) > left:

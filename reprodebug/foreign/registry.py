@@ -53,7 +53,7 @@ def read_all(path: str, wanted: str = "") -> list[Record]:
                 found.append(reader.read(tree, place))
             except Exception as error:  # noqa: BLE001 - one broken record must not take the others with it
                 text = error.args[0] if isinstance(error, Unreadable) and error.args else f"{type(error).__name__}: {error}"
-                where = os.path.basename(place) or place or "."
+                where = os.path.basename(place.removeprefix("@work")) or "."
                 found.append(Record(reader.NAME, place, notes=[f"{reader.NAME}: {where} could not be read: {str(text)[:200]}"]))
     if wanted and not chosen:
         some = ", ".join(_name(p) for p in known[:8])

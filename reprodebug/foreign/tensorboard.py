@@ -42,6 +42,8 @@ def read(tree: Tree, place: str) -> Record:
         before = len(found) + len(record.facts)
         if _file(tree.read(path, _MAX_FILE), run, record, path, found) or len(found) + len(record.facts) > before:
             read_files += 1
+    labels = _labels([run for run, *_ in found])
+    found = [(labels[run], *rest) for run, *rest in found]  # type: ignore[misc]
     for run, tag, *_ in found:
         several.setdefault(tag, set()).add(run)
     for run, tag, steps, values, wide in found:
@@ -54,6 +56,25 @@ def read(tree: Tree, place: str) -> Record:
         raise Unreadable(f"{place or '.'}: no event file can be read")
     record.notes.append("TensorBoard records neither packages nor code")
     return record
+
+
+_DATED = re.compile(r"\d{9,10}(\.\d+)?|[A-Z][a-z]{2}\d\d_\d\d-\d\d-\d\d_.*|\d{4}-?\d\d-?\d\d[T_ -]?\d\d[-:]?\d\d[-:]?\d\d.*")
+"""folders that a writer names after the time: of hparams in torch and tensorboardX, and of a run without a name"""
+
+
+def _labels(runs: list[str]) -> dict[str, str]:
+    """Folder -> what its tags are told apart by: names of the time are numbered, as the next run has others."""
+    found: dict[str, str] = {}
+    numbers: dict[str, int] = {}
+    for run in sorted(set(runs)):
+        parts = run.split("/")
+        if not any(map(_DATED.fullmatch, parts)):
+            found[run] = run
+            continue
+        plain = "/".join("session" if _DATED.fullmatch(p) else p for p in parts)
+        numbers[plain] = number = numbers.get(plain, 0) + 1
+        found[run] = plain if number == 1 else f"{plain} {number}"
+    return found
 
 
 class _Scalars:
@@ -106,7 +127,7 @@ def _file(data: bytes, run: str, record: Record, path: str, found: list[tuple[st
             except _wire.Cut:
                 continue
     except _wire.Cut as error:
-        record.notes.append(f"{path} was cut ({error}): what stands before the cut was read")
+        record.cut(f"{path} was cut ({error}): what stands before the cut was read")
         whole = False
     found += [(run, s.tag, s.steps, s.values, False) for s in known.values() if s is not None]
     found += [(run, tag, *points, wide) for (tag, wide), points in slow.items()]
@@ -192,7 +213,7 @@ def _value(
         number = _wire.single(value[2][0])
     elif 8 in value:
         tensor = _wire.message(value[8][0])
-        if plugin == "text" or (8 in tensor and tensor.get(1, [0])[0] == 7):
+        if plugin == "text" or (plugin == "" and 8 in tensor and tensor.get(1, [0])[0] == 7):
             words = [_wire.text(t) for t in tensor.get(8, ())]
             record.add("config", f"text/{tag.removesuffix('/text_summary')}", words[0] if len(words) == 1 else words, path)
         elif plugin in ("scalars", "") and _shape(tensor) == 1:

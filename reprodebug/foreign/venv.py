@@ -19,6 +19,8 @@ from reprodebug.foreign.protocol import Record, Unreadable, normal_name
 from reprodebug.foreign.tree import Tree
 
 NAME = "virtual environment"
+_OF_THE_MACHINE = re.compile(r"^(\.\./|/)|\.dist-info/|^__editable__|\.pth$|\.pyc$")
+"""installed files that say where they lie or how they were installed, not what they do"""
 _LARGEST, _MOST_BYTES = 64 << 20, 2 << 30
 """of one file that is hashed, and of all"""
 
@@ -64,7 +66,7 @@ def _edited(tree: Tree, folder: str, name: str, record: Record, left: int, owner
     listing = f"{folder}/RECORD"
     if not tree.exists(listing):
         return left
-    wrong = []
+    wrong, installed = [], []
     try:
         rows = list(csv.reader(tree.text(listing, 32 << 20).splitlines()))
     except csv.Error:
@@ -76,6 +78,8 @@ def _edited(tree: Tree, folder: str, name: str, record: Record, left: int, owner
         algorithm, _, digest = row[1].partition("=") if len(row) > 1 else ("", "", "")
         if algorithm not in ("sha256", "sha384", "sha512") or not digest:
             continue
+        if not _OF_THE_MACHINE.search(row[0]):
+            installed.append(f"{row[0]} {digest}")
         path = posixpath.normpath(posixpath.join(posixpath.dirname(folder), row[0]))
         if path.startswith("../") or not tree.exists(path):
             continue
@@ -90,6 +94,11 @@ def _edited(tree: Tree, folder: str, name: str, record: Record, left: int, owner
         if base64.urlsafe_b64encode(found).rstrip(b"=").decode() != digest.rstrip("="):
             wrong.append(f"{row[0]} ({algorithm}:{found.hex()[:12]})")
             record.add("environment", row[0], f"edited ({algorithm}:{found.hex()[:12]})", path, derived=f"package/{normal_name(name)}")
+    if installed:
+        wheel = tree.text(f"{folder}/WHEEL", 1 << 16) if tree.exists(f"{folder}/WHEEL") else ""
+        digest = hashlib.sha256("\n".join(sorted(installed)).encode()).hexdigest()[:16]
+        built = {"tags": sorted(re.findall(r"^Tag:\s*(\S+)", wheel, re.M)), "files": f"sha256:{digest}"}
+        record.add("environment", f"package-files/{normal_name(name)}", built, listing)
     if wrong:
         record.add("environment", f"package-edited/{normal_name(name)}", sorted(wrong)[:50], listing)
     return left

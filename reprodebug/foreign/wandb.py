@@ -66,10 +66,11 @@ def read(tree: Tree, place: str) -> Record:
         record.notes.append(f"{len(others)} more W&B runs lie beside {posixpath.basename(place)}: name one as the directory to compare it")
     logs = [f for f in tree.below(place) if f.endswith(".wandb") and posixpath.dirname(f) == place]
     config: dict[str, Any] = {}
-    removed: set[str] = set()
     summary: dict[str, Any] = {}
+    seen: set[int] = set()
     for log in logs:
-        _log(tree, log, record, config, removed, summary)
+        seen |= _log(tree, log, record, config, summary)
+    _ends(tree, prefix, record, seen, bool(logs))
     for name, reader in (("config.yaml", _config_file), ("wandb-metadata.json", _metadata), ("wandb-summary.json", _summary)):
         path = f"{prefix}files/{name}"
         if tree.exists(path):
@@ -82,7 +83,7 @@ def read(tree: Tree, place: str) -> Record:
     ) if config else None
     if ("config", "(root)") in record.facts:
         del record.facts["config", "(root)"]
-    _end_values(record, summary, place)
+    _end_values(record, summary)
     requirements = f"{prefix}files/requirements.txt"
     if tree.exists(requirements):
         record.rank = 3
@@ -97,13 +98,29 @@ def read(tree: Tree, place: str) -> Record:
     return record
 
 
-def _log(tree: Tree, path: str, record: Record, config: dict[str, Any], removed: set[str], summary: dict[str, Any]) -> None:
-    """The transaction log up to its first bad record."""
+_RUN_RECORD, _EXIT_RECORD, _ENVIRONMENT_RECORD = 17, 18, 26
+
+
+def _ends(tree: Tree, prefix: str, record: Record, seen: set[int], logged: bool) -> None:
+    """Say of a log that breaks off what it does not hold."""
+    if not logged or _EXIT_RECORD in seen:
+        return
+    if record.complete:
+        record.cut("the W&B log holds no end of the run: it was killed, or is still running")
+    if _RUN_RECORD not in seen and not tree.exists(f"{prefix}files/config.yaml"):
+        record.unknown.add("config")
+    if not {_RUN_RECORD, _ENVIRONMENT_RECORD} & seen and not tree.exists(f"{prefix}files/wandb-metadata.json"):
+        record.unknown |= {"code", "environment", "hardware", "container"}
+
+
+def _log(tree: Tree, path: str, record: Record, config: dict[str, Any], summary: dict[str, Any]) -> set[int]:
+    """The transaction log up to its first bad record; the numbers of the kinds of record that it holds."""
     data = tree.read(path, _MAX_LOG)
     if data[:4] != b":W&B":
         record.notes.append(f"{path} is no W&B log")
-        return
+        return set()
     step = 0
+    seen: set[int] = set()
     history = _History(record)
     try:
         for raw in _wire.leveldb_records(data, _HEADER):
@@ -112,12 +129,15 @@ def _log(tree: Tree, path: str, record: Record, config: dict[str, Any], removed:
                 step = taken + 1
                 continue
             try:
-                step = _entry(_wire.message(raw), record, config, summary, path, step)
+                entry = _wire.message(raw)
+                seen |= entry.keys()
+                step = _entry(entry, record, config, summary, path, step)
             except _wire.Cut:
                 continue
     except _wire.Cut as error:
-        record.notes.append(f"{path} was cut ({error}): what stands before the cut was read")
+        record.cut(f"{path} was cut ({error}): what stands before the cut was read")
     history.finish()
+    return seen
 
 
 class _History:
@@ -317,10 +337,15 @@ def _number(value: Any) -> float | None:
     return None
 
 
-def _end_values(record: Record, summary: dict[str, Any], place: str) -> None:
+def _end_values(record: Record, summary: dict[str, Any]) -> None:
     """The summary's values of metrics that have no history."""
     for name, value in summary.items():
         if _SKIPPED_METRICS.match(name) or name in record.series:
+            continue
+        if isinstance(value, dict):
+            # a metric with define_metric(summary=...) has its own mapping; a medium is no number
+            if "_type" not in value and not any(s == name or s.startswith(f"{name}.") for s in record.series):
+                _end_values(record, {f"{name}.{k}": v for k, v in value.items()})
             continue
         number = _number(value)
         if number is not None:
@@ -385,6 +410,5 @@ def _patches(tree: Tree, place: str, record: Record) -> None:
     import hashlib
 
     for path in code[:200]:
-        record.add(
-            "code", f"file/{path.partition('files/code/')[2]}", "sha256:" + hashlib.sha256(tree.read(path, 4 << 20)).hexdigest()[:16], path
-        )
+        digest = "sha256:" + hashlib.sha256(tree.read(path, 4 << 20)).hexdigest()[:16]
+        record.add("code", f"file/{path.partition('files/code/')[2]}", digest, path, derived=("git_commit", "git_diff"))

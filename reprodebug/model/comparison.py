@@ -262,6 +262,8 @@ class Comparison:
     """the tensor of the first divergence, where both runs kept it"""
     smallest_tolerance: Numbers | None = None
     """the least ``max_abs``, ``max_rel``, ``max_ulp`` that would have passed; None unless every difference has numbers"""
+    noise: tuple[str, ...] = ()
+    """paths of the further recordings that were the yardstick"""
 
     def to_json(self) -> dict[str, object]:
         """The document of schema ``reprodebug.diagnosis/1``."""

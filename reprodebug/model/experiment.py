@@ -82,3 +82,5 @@ class Bisection:
     """directory of the session"""
     inferred: tuple[tuple[str, bool], ...] = ()
     """(commit, whether it is bad) of those answered without a trial: they change nothing that a tried run used"""
+    counted: tuple[tuple[str, bool], ...] = ()
+    """(commit, whether it counts as bad) of those tried, where trials of one commit contradict each other"""

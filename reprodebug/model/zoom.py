@@ -83,6 +83,43 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """What was found inside a region that ``torch.compile`` made."""
+
+    reason: str
+    """one sentence"""
+    graphs: tuple[str, ...] = ()
+    """each graph that was opened: its number, function and line, size, backend"""
+    node: str = ""
+    """the operation inside, as a line of the graph; '' where none was found"""
+    line: str = ""
+    """``file:line`` of the program that it stands for"""
+    operations: tuple[str, ...] = ()
+    """ATen operations that it is made of where it runs eagerly"""
+    size: Size | None = None
+    """of its value: A's against B's where both are compiled, else the eager one (A) against the compiled one (B)"""
+    between: str = ""
+    """what ``size`` compares"""
+    same_graph: bool = True
+    """false where both sides are compiled, from graphs that are not the same"""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """What one side launched for the operation."""
+
+    inner: tuple[str, ...] = ()
+    """torch's operations within it"""
+    device: tuple[str, ...] = ()
+    """kernels on a GPU"""
+    primitives: tuple[str, ...] = ()
+    """what oneDNN ran: kind and implementation"""
+    why: str = ""
+    """why there is nothing"""
+
+
+@dataclass(frozen=True, slots=True)
 class Counterfactual:
     """What became of the divergence when one run got what the other had."""
 
@@ -121,5 +158,7 @@ class Zoom:
     remedy: str = ""
     """what to do where nothing was found"""
     counterfactual: Counterfactual | None = None
+    region: Region | None = None
+    kernels: tuple[Kernels, Kernels] | None = None
     seconds: float = 0.0
     paths: tuple[str, str] = ("", "")

@@ -192,7 +192,7 @@ class Calls:
                 self._guest.turn = (self._guest.turn + 1) & 0xFFFF
                 options = self._guest.options
                 if (options.turns or options.watched) and not self._guest.optimizers.known:
-                    if options.turns and self._guest.turn >= options.turns:
+                    if self._guest.served(self._guest.turn, options.turns):
                         self._guest.leave()
                     elif options.watched and self._guest.dismissed():
                         self._guest.leave(143)

@@ -36,12 +36,12 @@ _PARTS = {
 class Options:
     """What ``capture`` asked for, handed over in one environment variable."""
 
-    __slots__ = ("budget", "level", "modules", "steps", "turns", "until", "watched")
+    __slots__ = ("budget", "least_ms", "level", "modules", "steps", "turns", "until", "watched")
     VARIABLE = "REPRODEBUG_OPTIONS"
 
     def __init__(
         self, level: str = "fingerprint", steps: tuple[int, int] | None = None, modules: str = "", budget: int = DEFAULT_BUDGET,
-        until: int = 0, turns: int = 0, watched: bool = False,
+        until: int = 0, turns: int = 0, watched: bool = False, least_ms: int = 0,
     ) -> None:  # fmt: skip
         self.level = level
         self.steps = steps
@@ -51,12 +51,14 @@ class Options:
         """a trial ends once this many steps are finished; 0: at the program's own end"""
         self.turns = turns
         """the same in calls of outermost modules, for a program without optimizer"""
+        self.least_ms = least_ms
+        """neither is enough before so much time has passed since the first step or call"""
         self.watched = watched
         """it also ends at the step or call after which a file ``stop`` lies beside the journals"""
 
     def to_json(self) -> str:
         return json.dumps({"level": self.level, "steps": self.steps, "modules": self.modules, "budget": self.budget, "until": self.until,
-                           "turns": self.turns, "watched": self.watched})  # fmt: skip
+                           "turns": self.turns, "watched": self.watched, "least_ms": self.least_ms})  # fmt: skip
 
     @classmethod
     def from_environment(cls) -> Options:
@@ -70,6 +72,7 @@ class Options:
             found.get("until", 0),
             found.get("turns", 0),
             bool(found.get("watched", False)),
+            found.get("least_ms", 0),
         )
 
 

@@ -81,6 +81,7 @@ class Guest:
         self.pid = os.getpid()
         self.forked = False
         self.started = time.monotonic()
+        self.first_turn: float | None = None
         self.time_ms = 0
         self.faults = 0
         self.writer = Writer(os.path.join(run, "journal"))
@@ -409,10 +410,19 @@ class Guest:
         self.step += 1
         self.calls.step_done()
         self.boundary()
-        if self.options.until and self.step >= self.options.until:
+        if self.served(self.step, self.options.until):
             self.leave()
         elif self.options.watched and self.dismissed():
             self.leave(128 + signal.SIGTERM)
+
+    def served(self, done: int, wanted: int) -> bool:
+        """A trial has gone on for the ``wanted`` steps or calls (0: to its own end), and for the time, that it was made for."""
+        if not wanted:
+            return False
+        now = time.monotonic()
+        if self.first_turn is None:
+            self.first_turn = now
+        return done >= wanted and (now - self.first_turn) * 1000 >= self.options.least_ms
 
     def dismissed(self) -> bool:
         """The parent has seen enough of a run that it watches."""

@@ -2,7 +2,7 @@
 
 Owns the stretch (from which event to which), the log and its bytes, and ends the process right after the stretch. Reads and
 never writes: a ``TorchDispatchMode`` hands every call on as it came, tensors are only looked at, generators are only asked
-for their state. What another thread runs, and what runs inside a compiled region, is not seen.
+for their state. What another thread runs is not seen; a call of a compiled region is one operation (``regions``).
 
 The log: ``zoom/<pid>.jsonl``, one JSON object a line (a header, operations, values, an end), and ``zoom/<pid>.bin``, the raw
 bytes of tensors in contiguous order, each distinct value once. A process killed at any byte leaves whole lines before it.
@@ -15,6 +15,9 @@ import os
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
+
+from reprodebug.recorder import kernels
+from reprodebug.recorder.regions import Regions
 
 if TYPE_CHECKING:
     from reprodebug.recorder.guest import Guest
@@ -51,11 +54,11 @@ _BATCH = 1 << 20
 class Stretch:
     """Which events bound the stretch, and how much of it is kept."""
 
-    __slots__ = ("arm", "keep", "max_bytes", "ordinal", "put", "rank", "start", "stop", "target")
+    __slots__ = ("arm", "keep", "look", "max_bytes", "ordinal", "put", "rank", "start", "stop", "target")
 
     def __init__(
         self, rank: int = 0, ordinal: int = 0, arm: int = 0, start: int = 0, target: int = 0, stop: int = 0,
-        max_bytes: int = 1 << 30, keep: Any = None, put: Any = None,
+        max_bytes: int = 1 << 30, keep: Any = None, put: Any = None, look: Any = None,
     ) -> None:  # fmt: skip
         self.rank = rank
         self.ordinal = ordinal
@@ -76,6 +79,9 @@ class Stretch:
         """what a counterfactual puts in. ``op``: number of the operation, ``when``: ``before`` or ``after`` it, ``operands``:
         ``[[name, value], ...]``, ``generator``: value of its state; or ``events``: ``{position: value}``. A value is
         ``[file, position, bytes, dtype, shape]``."""
+        self.look = look
+        """what is looked into. ``op``: number of the operation whose kernels are named; ``graph``, ``call``, ``phase``: of the compiled
+        region that is opened"""
 
     def to_json(self) -> str:
         return json.dumps({n: getattr(self, n) for n in self.__slots__})
@@ -103,8 +109,10 @@ class Watch:
         self.wanted = False
         self.active = False
         self.armed = False
+        self.inside = 0
+        """within a compiled region: its operations are not written down"""
         self._mine: bool | None = None
-        self._thread = threading.get_ident()
+        self.thread = threading.get_ident()
         self._mode: Any = None
         self._folder = os.path.join(guest.run, FOLDER)
         os.makedirs(self._folder, exist_ok=True)
@@ -134,6 +142,7 @@ class Watch:
         self._target: Any = None
         self._put = stretch.put
         self._events = {int(k): v for k, v in (stretch.put or {}).get("events", {}).items()}
+        Regions(self).install()
 
     # events
 
@@ -145,9 +154,9 @@ class Watch:
             if seq in self._events:
                 self._put_in([(t, self._events[seq])])
             elif self.active:
-                row = self._tensor("target", t, True)
+                row = self.tensor("target", t, True)
                 self._target = self._target or row
-                self._write({"kind": "event", "seq": seq, "value": row})
+                self.write({"kind": "event", "seq": seq, "value": row})
         self.reached(seq + 1)
 
     def value(self, t: Any, seq: int) -> None:
@@ -187,7 +196,7 @@ class Watch:
 
     def _arm(self) -> None:
         torch = self.guest.torch
-        if threading.get_ident() != self._thread or torch._C._current_graph_task_id() != -1:
+        if threading.get_ident() != self.thread or torch._C._current_graph_task_id() != -1:
             return
         if torch._C._len_torch_dispatch_stack():
             return  # the program is inside a mode of its own, which would be taken off in our place: wait until it has left
@@ -198,9 +207,21 @@ class Watch:
         class Operations(TorchDispatchMode):  # type: ignore[misc]
             """Hands every operation on as it came."""
 
+            supports_higher_order_operators = True
+
+            @classmethod
+            def ignore_compile_internals(cls) -> bool:
+                return True  # else a compiled program would run eagerly while it is looked at
+
+            if not hasattr(TorchDispatchMode, "ignore_compile_internals"):  # before torch 2.8: by this one Dynamo went
+
+                @classmethod
+                def is_infra_mode(cls) -> bool:
+                    return True
+
             def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
                 kwargs = kwargs or {}
-                if watch.guest.off:
+                if watch.guest.off or watch.inside:
                     return func(*args, **kwargs)
                 if not watch.active:
                     watch.pass_by()
@@ -212,7 +233,11 @@ class Watch:
                 except Exception as error:
                     row = None
                     watch.guest.fault("an operation's inputs", error)
-                result = func(*args, **kwargs)
+                look = watch.stretch.look
+                if row is not None and look and look.get("op") == row["n"]:
+                    result = kernels.around(watch, row, func, args, kwargs)
+                else:
+                    result = func(*args, **kwargs)
                 if row is not None:
                     try:
                         watch.after(row, func, args, kwargs, result)
@@ -229,7 +254,7 @@ class Watch:
     def disarm(self) -> None:
         """Another process was meant."""
         self.active = False
-        if self.armed and threading.get_ident() == self._thread:
+        if self.armed and threading.get_ident() == self.thread:
             self._mode.__exit__(None, None, None)
             self.armed = False
         for file in (self._log, self._bytes):
@@ -241,16 +266,19 @@ class Watch:
     def _begin(self) -> None:
         self._log = open(os.path.join(self._folder, f"{os.getpid()}.jsonl"), "w")  # noqa: SIM115
         self._bytes = open(os.path.join(self._folder, f"{os.getpid()}.bin"), "wb")  # noqa: SIM115
-        self._write({"kind": "head", "pid": os.getpid(), "events": self.guest.writer.seq_seen, "names": self._names(), "cwd": os.getcwd()})
+        self.write({"kind": "head", "pid": os.getpid(), "events": self.guest.writer.seq_seen, "names": self.names(), "cwd": os.getcwd()})
         self.active = True
 
     def _finish(self) -> None:
         """The event was recorded up to which we were asked to look: write the end, and leave."""
         self.active = False
-        if self._log is not None:
-            self._write(
+        if self._log is None:
+            what = "the operations could not be followed: the stretch lies in a backward pass, a thread or a dispatch mode of the program's"
+            self.guest.writer.meta_event({"type": "lost", "what": what})
+        else:
+            self.write(
                 {
-                    "kind": "end", "operations": self.count, "target": self._target, "names": self._names(), "dropped": self.dropped,
+                    "kind": "end", "operations": self.count, "target": self._target, "names": self.names(), "dropped": self.dropped,
                     "full": self.full, "armed": self.armed,
                 }
             )  # fmt: skip
@@ -271,7 +299,7 @@ class Watch:
         self.active = False
         schema = self._schemas[func]
         values = {**dict(zip(schema["names"], args)), **kwargs, "out": result}
-        tensors = dict(pair for name, value in values.items() for pair in self._tensors_of(name, value))
+        tensors = dict(pair for name, value in values.items() for pair in self.tensors_of(name, value))
         if put.get("generator"):
             self._put_in([(self._generator(args, kwargs), put["generator"])])
         else:
@@ -296,7 +324,7 @@ class Watch:
         with open(os.path.join(self._folder, "put.json"), "w") as f:
             json.dump({"why": why}, f)
 
-    def _names(self) -> dict[int, str]:
+    def names(self) -> dict[int, str]:
         """Storage number -> name of the parameter or buffer that lies in it."""
         found: dict[int, str] = {}
         for root in self.guest.modules.roots:
@@ -319,25 +347,10 @@ class Watch:
 
     def before(self, func: Any, args: Any, kwargs: Any) -> dict[str, Any] | None:
         """What goes into an operation. None: it is one of our own."""
-        where = self._where()
-        if where is None or self.full:
-            return None
-        number = self._sequence() - 1
-        if number >= 0 and number not in self._lines:
-            self._lines[number] = where[0]
         schema = self._schema(func)
-        row: dict[str, Any] = {"kind": "op", "n": self.count, "op": schema["name"], "line": where[0], "in": where[1]}
-        self.count += 1
-        if where[2]:
-            row["via"] = where[2]
-        stack = self.guest.thread.state.stack
-        if stack:
-            row["module"] = stack[-1].name
-            row["module_type"] = stack[-1].type_name
-        node = self._node()
-        if node is not None:
-            row["node"] = str(node.name())
-            row["forward"] = self._lines.get(node._sequence_nr(), "")
+        row = self.head(schema["name"], 3)
+        if row is None:
+            return None
         if schema["view"]:
             row["view"] = True
         if schema["undefined"]:
@@ -353,8 +366,43 @@ class Watch:
         row["args"] = words
         row["inputs"] = tensors
         if schema["random"]:
-            row["random"] = self._state(args, kwargs, keep)
+            row["random"] = self.state(args, kwargs, keep)
         return row
+
+    def head(self, name: str, depth: int) -> dict[str, Any] | None:
+        """A row for an operation, with where it is called: ``depth`` frames above this one's caller. None: one of our own, or no room."""
+        where = self._where(depth)
+        if where is None or self.full:
+            return None
+        number = self._sequence() - 1
+        if number >= 0 and number not in self._lines:
+            self._lines[number] = where[0]
+        row: dict[str, Any] = {"kind": "op", "n": self.count, "op": name, "line": where[0], "in": where[1]}
+        self.count += 1
+        if where[2]:
+            row["via"] = where[2]
+        stack = self.guest.thread.state.stack
+        if stack:
+            row["module"] = stack[-1].name
+            row["module_type"] = stack[-1].type_name
+        node = self._node()
+        if node is not None:
+            row["node"] = str(node.name())
+            row["forward"] = self._lines.get(node._sequence_nr(), "")
+        return row
+
+    def aside(self, work: Any) -> None:
+        """Do something of our own that runs operations: none of them is written down, and no mode of the program's sees them."""
+        from torch.utils._python_dispatch import _disable_current_modes
+
+        self.inside += 1
+        self.guest.off = True  # no call of a module and no gradient of it is the program's
+        try:
+            with _disable_current_modes():
+                work()
+        finally:
+            self.guest.off = False
+            self.inside -= 1
 
     def after(self, row: dict[str, Any], func: Any, args: Any, kwargs: Any, result: Any) -> None:
         """What came out of it: results, and arguments that it wrote."""
@@ -365,28 +413,28 @@ class Watch:
         values = dict(zip(schema["names"], args), **kwargs)
         for name in schema["writes"]:
             value = values.get(name)
-            for n, t in self._tensors_of(name, value):
+            for n, t in self.tensors_of(name, value):
                 written.add(id(t))
-                found.append(self._tensor(n, t, keep, written=True))
-        for name, t in self._tensors_of("out", result):
+                found.append(self.tensor(n, t, keep, written=True))
+        for name, t in self.tensors_of("out", result):
             if id(t) not in written:
-                found.append(self._tensor(name, t, keep))
+                found.append(self.tensor(name, t, keep))
         row["outputs"] = found
-        self._write(row)
+        self.write(row)
 
     def _argument(self, name: str, value: Any, overwritten: bool, keep: bool, tensors: list[Any], words: dict[str, str]) -> None:
         tensor = self.guest._tensor
         if isinstance(value, tensor):
-            tensors.append(self._tensor(name, value, keep and not overwritten, overwritten=overwritten))
+            tensors.append(self.tensor(name, value, keep and not overwritten, overwritten=overwritten))
         elif isinstance(value, (list, tuple)) and any(isinstance(v, tensor) for v in value):
             for n, v in enumerate(value):
                 if isinstance(v, tensor):
-                    tensors.append(self._tensor(f"{name}.{n}", v, keep and not overwritten, overwritten=overwritten))
+                    tensors.append(self.tensor(f"{name}.{n}", v, keep and not overwritten, overwritten=overwritten))
         else:
             kind = type(value).__name__
             words[name] = f"<{kind}>" if kind in ("Generator", "UntypedStorage", "TypedStorage") else repr(value)[:_MOST_WORDS]
 
-    def _tensors_of(self, name: str, value: Any) -> list[tuple[str, Any]]:
+    def tensors_of(self, name: str, value: Any) -> list[tuple[str, Any]]:
         tensor = self.guest._tensor
         if isinstance(value, tensor):
             return [(name, value)]
@@ -422,7 +470,7 @@ class Watch:
 
     # tensors
 
-    def _tensor(self, name: str, t: Any, keep: bool, *, overwritten: bool = False, written: bool = False) -> list[Any]:
+    def tensor(self, name: str, t: Any, keep: bool, *, overwritten: bool = False, written: bool = False) -> list[Any]:
         """``[name, dtype, shape, strides, device, storage, digest, flags]``; the digest is '' where the values cannot be read,
         flags: ``o`` overwritten, ``w`` written, ``k`` its bytes are kept."""
         flags = ("o" if overwritten else "") + ("w" if written else "")
@@ -462,7 +510,7 @@ class Watch:
             self.dropped += nbytes
             return False
         self._values[digest] = self.kept
-        self._write({"kind": "value", "digest": digest, "at": self.kept, "nbytes": nbytes})
+        self.write({"kind": "value", "digest": digest, "at": self.kept, "nbytes": nbytes})
         self._bytes.write(bytes(self.guest.fingerprint.memory(t)))
         self.kept += nbytes
         self.spent += nbytes
@@ -494,7 +542,7 @@ class Watch:
             return torch.cuda.default_generators[torch.cuda.current_device() if index is None else index]
         return torch.default_generator
 
-    def _state(self, args: Any, kwargs: Any, keep: bool) -> str:
+    def state(self, args: Any, kwargs: Any, keep: bool) -> str:
         """A fingerprint of the state of the generator that an operation draws from; '' where it cannot be asked."""
         try:
             state = self._generator(args, kwargs).get_state()
@@ -507,9 +555,9 @@ class Watch:
 
     # where in the source
 
-    def _where(self) -> tuple[str, str, str] | None:
+    def _where(self, depth: int = 2) -> tuple[str, str, str] | None:
         """``(file:line, function, torch's functions between)`` of the nearest frame of the program's or its packages'; None: our own work."""
-        frame = sys._getframe(3)
+        frame: Any = sys._getframe(depth + 1)
         between: list[str] = []
         steps = 0
         while frame is not None and steps < _MOST_FRAMES:
@@ -525,7 +573,7 @@ class Watch:
                 return None
             if kind == 1 and code.co_name not in _DULL:
                 between.append(getattr(code, "co_qualname", code.co_name))
-            frame = frame.f_back  # type: ignore[assignment]
+            frame = frame.f_back
         return "", "", " > ".join(reversed(between[:8]))
 
     def _kind(self, code: Any) -> int:
@@ -541,7 +589,7 @@ class Watch:
 
     # the log
 
-    def _write(self, row: dict[str, Any]) -> None:
+    def write(self, row: dict[str, Any]) -> None:
         text = json.dumps(row, separators=(",", ":"), default=str)
         self._waiting.append(text)
         self._size += len(text)

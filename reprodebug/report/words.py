@@ -94,6 +94,7 @@ def command(c: Comparison, *flags: str) -> str:
     """The headless command that says the same."""
     extra = [f"--rtol {c.tolerance.rtol:g}"] * bool(c.tolerance.rtol) + [f"--atol {c.tolerance.atol:g}"] * bool(c.tolerance.atol)
     extra += [f"--ulps {c.tolerance.ulps}"] * bool(c.tolerance.ulps)
+    extra += [f"--noise {shlex.quote(visible(path, None))}" for path in c.noise]
     return " ".join(["reprodebug compare", paths(c), *extra, *flags])
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import textwrap
+from collections import Counter
 from typing import Any
 
 from reprodebug._base.text import code, listed_words, markdown, plural, visible
-from reprodebug.model.zoom import Element, Operand, Operation, Size, Zoom
+from reprodebug.model.zoom import Element, Kernels, Operand, Operation, Region, Size, Zoom
 from reprodebug.report import words
 from reprodebug.report.json import plain
 
@@ -28,6 +29,8 @@ def to_json(z: Zoom) -> str:
         "operations": {"a": z.operations[0], "b": z.operations[1]},
         "repeats": {"a": z.repeats[0], "b": z.repeats[1]},
         "counterfactual": None if z.counterfactual is None else dataclasses.asdict(z.counterfactual),
+        "region": None if z.region is None else _region_json(z.region),
+        "kernels": None if z.kernels is None else {n: dataclasses.asdict(k) for n, k in zip("ab", z.kernels, strict=True)},
         "notes": list(z.notes),
         "remedy": z.remedy or None,
         "wall_seconds": z.seconds,
@@ -49,6 +52,10 @@ def _size(s: Size) -> dict[str, Any]:
     found = dataclasses.asdict(s)
     found["ulp_histogram"] = [{"up_to": ulp, "elements": n} for ulp, n in s.ulp_histogram]
     return found
+
+
+def _region_json(r: Region) -> dict[str, Any]:
+    return {**dataclasses.asdict(r), "size": None if r.size is None else _size(r.size)}
 
 
 def to_text(z: Zoom, width: int = 100) -> str:
@@ -98,6 +105,10 @@ def _parts(z: Zoom) -> list[tuple[str, list[str]]]:
         parts += _operations(z)
     if z.size is not None:
         parts.append((f"How {visible(z.size.operand, 60)} differs", _numbers(z.size)))
+    if z.region is not None:
+        parts.append(("Inside the compiled region", _region_rows(z.region)))
+    if z.kernels is not None and (rows := _kernel_rows(*z.kernels)):
+        parts.append(("Kernels", rows))
     if z.counterfactual is not None:
         parts.append(("Counterfactual", [visible(z.counterfactual.reason, 600)]))
     about = [f"{plural(z.operations[0], 'operation')} of A and {z.operations[1]:,} of B were looked at"] if any(z.operations) else []
@@ -110,6 +121,41 @@ def _parts(z: Zoom) -> list[tuple[str, list[str]]]:
     if z.remedy:
         parts.append(("Next", [visible(z.remedy, 400)]))
     return parts
+
+
+def _region_rows(r: Region) -> list[str]:
+    rows = [visible(r.reason, 600), *(f"graph of {visible(g, 300)}" for g in r.graphs)]
+    if r.node:
+        rows.append(f"operation inside: {visible(r.node, 300)}" + (f", at {visible(r.line, 200)}" if r.line else ""))
+    if r.operations:
+        rows.append(
+            f"run eagerly: {listed_words([visible(o, 80) for o in r.operations[:6]])}{' and others' if len(r.operations) > 6 else ''}"
+        )
+    if r.size is not None:
+        rows += [f"{visible(r.between, 60)}: {row}" for row in _numbers(r.size)[:2]] + _numbers(r.size)[2:]
+    return rows + [visible(n, 400) for n in r.notes]
+
+
+def _kernel_rows(a: Kernels, b: Kernels) -> list[str]:
+    """One row for what both sides launched, or one for each where they launched other things."""
+    rows = []
+    for title, p, q in (("torch runs", a.inner, b.inner), ("oneDNN runs", a.primitives, b.primitives), ("GPU kernels", a.device, b.device)):
+        if not p and not q:
+            continue
+        if Kernels() in (a, b):  # a side without such an operation, or one that is compiled
+            n = 0 if b == Kernels() else 1
+            rows.append(f"{title} in {'AB'[n]}: {_run((p, q)[n])}")
+        elif p == q:
+            rows.append(f"{title} the same on both sides: {_run(p)}")
+        else:
+            rows += [f"{title} in A: {_run(p)}", f"{title} in B: {_run(q)}"]
+    return rows + [f"{n} could not be profiled: {visible(k.why, 200)}" for n, k in (("A", a), ("B", b)) if k.why]
+
+
+def _run(names: tuple[str, ...]) -> str:
+    counted = Counter(names)
+    said = [f"{visible(n, 160)}{f' ({k} times)' if k > 1 else ''}" for n, k in list(counted.items())[:8]]
+    return (", then ".join(said) or "nothing") + (f" and {len(counted) - 8} more" if len(counted) > 8 else "")
 
 
 def _operations(z: Zoom) -> list[tuple[str, list[str]]]:

@@ -6,6 +6,7 @@ Refuses to decide whether there is a terminal: the command line does that, and p
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -16,11 +17,34 @@ if TYPE_CHECKING:
     from reprodebug.model.comparison import Comparison
     from reprodebug.model.experiment import Bisection
     from reprodebug.tui.app import Loader, ReprodebugApp
-    from reprodebug.tui.screens.bisect import Search
+    from reprodebug.tui.screens.job import Search
 
 
-def run_compare(load: Loader) -> int:
+_TERMINAL = "/dev/tty"
+
+
+def has_keyboard() -> bool:
+    """Whether there is a terminal to read keys from: stdin, or where that is something else (``... < list``), the controlling one."""
+    if _is_terminal(0):
+        return True
+    try:
+        os.close(os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def _is_terminal(descriptor: int) -> bool:
+    try:
+        return os.isatty(descriptor)
+    except OSError:
+        return False
+
+
+def run_compare(load: Loader, turned: Loader | None = None) -> int:
     """Open the compare screen on what ``load`` returns; ``load`` runs in a thread while a loading screen is shown.
+
+    ``turned`` compares the two runs the other way round, for when the user swaps them.
 
     Returns the exit code: 0 identical or equivalent, 1 divergent, 3 incomparable, 2 where the runs could not be read,
     130 where the user left before the comparison was ready. A failure is repeated on stderr, since the screen is gone.
@@ -32,10 +56,13 @@ def run_compare(load: Loader) -> int:
         ahead = _Ahead(load)
         from reprodebug.tui.app import CompareApp
 
-        return _run(CompareApp(ahead))
+        return _run(CompareApp(ahead, turned))
     finally:
         gc.unfreeze()
         gc.enable()
+
+
+_MOMENT_S = 0.06
 
 
 class _Ahead:
@@ -60,6 +87,11 @@ class _Ahead:
         if self._say is not None:
             self._say(stage)
 
+    def soon(self) -> bool:
+        """Wait for a moment, shorter than a loading screen would take to be drawn; True where the result is there."""
+        self._thread.join(_MOMENT_S)
+        return not self._thread.is_alive()
+
     def __call__(self, say: Callable[[str], None]) -> tuple[Comparison, Evidence | None]:
         if self._stage:
             say(self._stage)
@@ -78,13 +110,17 @@ def run_bisect(search: Search, command: str, exit_codes: dict[str, int], *, resu
     end) and what was found, None where nothing was. Returns only when no trial runs any more.
     """
     from reprodebug.tui.app import BisectApp
-    from reprodebug.tui.screens.bisect import Job
+    from reprodebug.tui.screens.job import Job
 
     app = BisectApp(Job(search, (), command, resume), exit_codes)
     return _run(app), app.result
 
 
 def _run(app: ReprodebugApp) -> int:
+    if not _is_terminal(0) and has_keyboard():
+        keys = os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY)
+        os.dup2(keys, 0)  # Textual reads the keys there
+        os.close(keys)
     try:
         code = app.run()
     finally:

@@ -5,6 +5,7 @@ Refuses a key that two actions of one screen claim (at import).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from textual.binding import Binding, BindingType
@@ -28,17 +29,17 @@ class Action:
 
 _MOVE, _LOOK, _NEXT, _TAKE, _LEAVE = "Move", "Look", "Go on", "Take away", "Leave"
 _LISTS = "compare bisect"
-_PAGES = "reading walk zoom"
+_PAGES = "reading walk zoom failure"
 
 ACTIONS = (
     Action(_LISTS, ("down", "j"), "move(1)", "one row down", _MOVE),
     Action(_LISTS, ("up", "k"), "move(-1)", "one row up", _MOVE),
     Action(_PAGES, ("down", "j"), "move(1)", "one line down", _MOVE),
     Action(_PAGES, ("up", "k"), "move(-1)", "one line up", _MOVE),
-    Action("compare bisect reading walk zoom", ("pagedown", "ctrl+d"), "page(1)", "one page down", _MOVE),
-    Action("compare bisect reading walk zoom", ("pageup", "ctrl+u"), "page(-1)", "one page up", _MOVE),
-    Action("compare bisect reading walk zoom", ("home", "g"), "ends(-1)", "to the start", _MOVE),
-    Action("compare bisect reading walk zoom", ("end", "G"), "ends(1)", "to the end", _MOVE),
+    Action(f"{_LISTS} {_PAGES}", ("pagedown", "ctrl+d"), "page(1)", "one page down", _MOVE),
+    Action(f"{_LISTS} {_PAGES}", ("pageup", "ctrl+u"), "page(-1)", "one page up", _MOVE),
+    Action(f"{_LISTS} {_PAGES}", ("home", "g"), "ends(-1)", "to the start", _MOVE),
+    Action(f"{_LISTS} {_PAGES}", ("end", "G"), "ends(1)", "to the end", _MOVE),
     Action("compare", ("left", "h"), "side(-1)", "fold the row, go to what is above it; from the details to the list", _MOVE),
     Action("compare", ("right", "l"), "side(1)", "unfold the row; from the list to the details", _MOVE),
     Action("compare", ("tab",), "cycle(1)", "next pane", _MOVE),
@@ -58,39 +59,55 @@ ACTIONS = (
     Action("compare", ("5",), "view(4)", "environment: packages, settings, variables, hardware, code, configuration", _LOOK),
     Action("compare", ("6",), "view(5)", "causes: why, with evidence and remedy", _LOOK),
     Action("compare", ("7",), "view(6)", "records: every single one, in execution order", _LOOK),
-    Action("walk", ("v",), "view", "the view that shows this page's evidence", _LOOK, "view"),
-    Action("compare", ("enter",), "details", "the selected row on a page of its own", _LOOK, "open"),
+    Action("walk", ("v",), "view", "view: the one that shows this page's evidence", _LOOK, "view"),
+    Action("compare", ("enter",), "details", "open: the selected row on a page of its own", _LOOK, "open"),
     Action("compare", ("space",), "fold", "fold or unfold the selected row", _LOOK),
-    Action("compare", ("d",), "everything", "show everything, or differences only", _LOOK, "all"),
-    Action("compare", ("slash",), "filter", "filter the rows of this view; empty shows all again", _LOOK, "filter"),
-    Action("compare", ("r",), "report", "the whole report: gaps, losses, coverage, blind spots", _LOOK, "report"),
+    Action("compare", ("d",), "everything", "differences only, or everything", _LOOK, "all"),
+    Action("compare", ("slash",), "filter", "filter: the rows of this view that contain a word; Esc shows all again", _LOOK, "filter"),
+    Action("compare", ("r",), "report", "whole report: gaps, losses, coverage, blind spots", _LOOK, "report"),
     Action("compare", ("x",), "swap", "swap A and B", _LOOK, "swap"),
     Action(
-        "compare walk", ("b",), "bisect", "prove the cause by experiment: run the program again under both circumstances", _NEXT, "bisect"
+        "compare walk",
+        ("b",),
+        "bisect",
+        "bisect: prove the cause by experiment, the program is run again under both circumstances",
+        _NEXT,
+        "bisect",
     ),
     Action("compare", ("z",), "zoom", "zoom: run both again just around the divergence, down to the operation", _NEXT, "zoom"),
-    Action("compare", ("v",), "tensor", "the tensors of the selected row: heat maps, histograms, ULP, worst elements", _LOOK),
+    Action("compare", ("v",), "tensor", "tensors of the selected row: heat maps, histograms, ULP, worst elements", _LOOK),
     Action("zoom", ("enter",), "start", "run it", _NEXT, "run"),
     Action("zoom", ("c",), "cancel", "cancel: end both programs", _NEXT, "cancel"),
-    Action("bisect", ("p",), "pause", "pause after the running trial, or go on", _NEXT, "pause"),
+    Action("bisect", ("p",), "pause", "pause: after the running trial, or go on", _NEXT, "pause"),
     Action("bisect", ("c",), "cancel", "cancel: end the running trial, keep what was found", _NEXT, "cancel"),
-    Action("bisect", ("s",), "resume", "go on with a search that was cancelled", _NEXT, "resume"),
-    Action("bisect", ("enter",), "details", "the selected trial: what was asked, verdict, its output", _LOOK, "open"),
-    Action("bisect", ("r",), "report", "the report of the search, once it has ended", _LOOK, "report"),
+    Action("bisect", ("s",), "resume", "resume: go on with a search that was cancelled", _NEXT, "resume"),
+    Action("bisect", ("enter",), "details", "start; later, open the selected trial: what was asked, verdict, its output", _LOOK, "open"),
+    Action("bisect", ("r",), "report", "report of the search, once it has ended", _LOOK, "report"),
     Action("compare", ("y",), "copy_row", "copy the selected row", _TAKE, "copy"),
     Action("walk zoom", ("y",), "copy_row", "copy this page", _TAKE),
-    Action("compare walk bisect zoom", ("Y",), "copy_command", "copy the command that says the same without this screen", _TAKE),
-    Action("compare", ("e",), "export", "write Markdown, JSON and a picture (SVG) into the current directory", _TAKE, "export"),
-    Action("bisect", ("e",), "export", "write the report as Markdown and JSON into the current directory", _TAKE, "export"),
+    Action("compare walk bisect zoom", ("Y",), "copy_command", "copy the command: it says the same without this screen", _TAKE),
+    Action("compare", ("e",), "export", "export: write Markdown, JSON and a picture (SVG) into the current directory", _TAKE, "export"),
+    Action("bisect", ("e",), "export", "export: write the report as Markdown and JSON into the current directory", _TAKE, "export"),
     Action("compare bisect walk zoom", ("t",), "app.theme", "next theme: dark, light, colour-blind safe, no colour", _LOOK),
-    Action("compare bisect walk zoom", ("question_mark", "f1"), "help", "what can be done here", _LEAVE, "help"),
+    Action("compare bisect walk zoom", ("question_mark", "f1"), "help", "help: what can be done here", _LEAVE, "help"),
     Action("compare bisect walk zoom", ("ctrl+p",), "app.command_palette", "everything that can be done here, by name", _LEAVE),
-    Action("compare", ("q", "escape"), "leave", "back; from the list: quit, with the exit code of the verdict", _LEAVE, "quit"),
+    Action(
+        "compare",
+        ("q", "escape"),
+        "leave",
+        "back: to the list, to all its rows, then quit with the exit code of the verdict",
+        _LEAVE,
+        "quit",
+    ),
     Action("walk bisect zoom", ("q", "escape"), "leave", "back", _LEAVE, "back"),
     Action("reading", ("q", "escape", "enter", "question_mark"), "dismiss", "back", _LEAVE, "back"),
-    Action("compare bisect walk reading zoom", ("ctrl+c",), "app.leave", "quit from anywhere", _LEAVE),
+    Action("filter", ("enter",), "submit", "keep the filter, go to the rows", _LEAVE),
+    Action("filter", ("escape",), "screen.filter_away", "all rows again", _LEAVE),
+    Action("failure", ("q", "escape", "enter"), "away", "back; quit, where there is nothing to go back to", _LEAVE),
+    Action("loading error", ("q", "escape", "enter"), "app.leave", "quit", _LEAVE),
+    Action("compare bisect walk reading zoom loading error failure", ("ctrl+c",), "app.leave", "quit from anywhere", _LEAVE),
 )
-SCREENS = ("compare", "walk", "bisect", "zoom", "reading")
+SCREENS = ("compare", "filter", "walk", "bisect", "zoom", "reading", "loading", "error", "failure")
 
 
 def of(screen: str) -> list[Action]:
@@ -121,7 +138,8 @@ def glyph(key: str) -> str:
 
 def bindings(screen: str) -> list[BindingType]:
     """The bindings of a screen; those of the app are left to it."""
-    return [Binding(",".join(a.keys), a.action, a.title, show=False) for a in of(screen) if a.action != "app.leave"]
+    keys_ = [(",".join(k for k in a.keys if k != "ctrl+c"), a) for a in of(screen)]
+    return [Binding(k, a.action, a.title, show=False) for k, a in keys_ if k]
 
 
 def help_groups(screen: str) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -132,9 +150,15 @@ def help_groups(screen: str) -> list[tuple[str, list[tuple[str, str]]]]:
     return list(groups.items())
 
 
-def hints(screen: str, width: int) -> list[tuple[str, str]]:
-    """(key, word) for the key line, as many as fit into ``width`` cells; help and the way out always."""
-    every = [(glyph(a.keys[0]), a.hint) for a in of(screen) if a.hint]
+def hints(screen: str, width: int, now: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
+    """(key, word) for the key line, as many as fit into ``width`` cells; help and the way out always.
+
+    ``now`` maps the actions that can be done at the moment to a word for each; without it those with a word of their own are named.
+    """
+    if now is None:
+        every = [(glyph(a.keys[0]), a.hint) for a in of(screen) if a.hint]
+    else:
+        every = [(glyph(a.keys[0]), now.get(a.action, a.hint)) for a in of(screen) if a.action in now or (a.group == _LEAVE and a.hint)]
     last = [h for h in every if h[0] in ("?", "q")]
     room = width - sum(len(k) + len(w) + 3 for k, w in last)
     shown = []

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
+import signal
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,7 +25,7 @@ from reprodebug.tui.screens.compare import CompareScreen
 from reprodebug.tui.screens.states import ErrorScreen, FailureDialog, LoadingScreen, write_log
 
 if TYPE_CHECKING:
-    from reprodebug.tui.screens.bisect import Job
+    from reprodebug.tui.screens.job import Job
 
 EXIT_CODES = {"identical": 0, "equivalent": 0, "divergent": 1, "incomparable": 3}
 UNREADABLE, NOTHING_COMPARABLE, INTERRUPTED = 2, 3, 130
@@ -77,13 +80,25 @@ class ReprodebugApp(App[int]):
             self.register_theme(theme)
         self.theme = palette.internal(self._look)
 
+    def on_mount(self) -> None:
+        if not self.is_headless:
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not in the main thread
+                    asyncio.get_running_loop().add_signal_handler(number, self._told_to_end, number)
+
+    def _told_to_end(self, number: int) -> None:
+        """By ``kill``, or because the terminal is gone: as the user's leaving, so that nothing is left running, nor the terminal raw."""
+        self.code = 128 + number
+        self.action_leave()
+
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Everything that the screen can do, by name, and the themes."""
-        name = getattr(screen, "NAME", "")
-        for a in actions.of(name):
-            if a.group == "Move" or a.action in ("app.command_palette", "app.leave"):
+        for a in actions.of(getattr(screen, "NAME", "")):
+            if a.action == "app.command_palette":
                 continue
-            yield SystemCommand(a.title.partition(":")[0], f"{a.title} (key {actions.glyph(a.keys[0])})", self._caller(screen, a.action))
+            name, _, more = a.title.partition(": ")
+            keys = " or ".join(actions.glyph(k) for k in a.keys)
+            yield SystemCommand(name, f"{more}; key {keys}" if more else f"key {keys}", self._caller(screen, a.action))
         for look in palette.THEMES:
             yield SystemCommand(f"theme: {look}", f"switch to the {look} theme", lambda look=look: self.use_theme(look))
 
@@ -190,13 +205,24 @@ def settle() -> None:
 class CompareApp(ReprodebugApp):
     """Reads two runs in a thread, then shows their comparison."""
 
-    def __init__(self, load: Loader) -> None:
+    def __init__(self, load: Loader, turned: Loader | None = None) -> None:
+        """``turned`` compares B with A, for when the user swaps the two."""
         super().__init__()
         self._load = load
+        self._turned = turned
 
     def on_mount(self) -> None:
-        self.push_screen(LoadingScreen())
-        self.in_thread(lambda: Loaded(*self._load(self._say)), "reprodebug-compare")
+        soon = getattr(self._load, "soon", None)
+        if soon is not None and soon():
+            try:
+                loaded = Loaded(*self._load(self._say))
+            except BaseException as error:  # noqa: BLE001 - shown in a dialog, and the exit code says so
+                self.on_failed(Failed(error))
+            else:
+                self.on_loaded(loaded)
+        else:
+            self.push_screen(LoadingScreen())
+            self.in_thread(lambda: Loaded(*self._load(self._say)), "reprodebug-compare")
 
     def _say(self, stage: str) -> None:
         if self.is_running:
@@ -208,8 +234,16 @@ class CompareApp(ReprodebugApp):
 
     def on_loaded(self, message: Loaded) -> None:
         self.code = EXIT_CODES[message.comparison.verdict]
-        self.switch_screen(CompareScreen(message.comparison, message.evidence))
+        turned = self._turned
+        self._show(CompareScreen(message.comparison, message.evidence, None if turned is None else lambda: turned(lambda stage: None)[0]))
         self.call_after_refresh(settle)
+
+    def _show(self, screen: Screen[Any]) -> None:
+        """In the place of the loading screen, where there is one."""
+        if isinstance(self.screen, LoadingScreen):
+            self.switch_screen(screen)
+        else:
+            self.push_screen(screen)
 
     def on_failed(self, message: Failed) -> None:
         error = message.error
@@ -217,7 +251,7 @@ class CompareApp(ReprodebugApp):
             self.code = NOTHING_COMPARABLE if isinstance(error, NothingComparable) else UNREADABLE
             hint = f"\n  hint: {visible(error.hint, 400)}" if error.hint else ""
             self.last_words = f"reprodebug: {visible(error.message, 400)}{hint}"
-            self.switch_screen(ErrorScreen(error))
+            self._show(ErrorScreen(error))
         else:
             self.code = UNREADABLE
             self.last_words = f"reprodebug: the comparison failed unexpectedly: {type(error).__name__}: {visible(error, 400)}"

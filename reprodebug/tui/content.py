@@ -6,7 +6,7 @@ into a Text, glyph and word first, colour second.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -15,7 +15,7 @@ from reprodebug._base.text import plural, visible
 from reprodebug.model.comparison import Comparison
 from reprodebug.report import words
 from reprodebug.tui import actions
-from reprodebug.tui.page import Page, fit
+from reprodebug.tui.page import Page, fit, wrap
 from reprodebug.tui.palette import style
 from reprodebug.tui.plot import bar
 from reprodebug.tui.views import View
@@ -34,18 +34,26 @@ def verdict(c: Comparison) -> Text:
     return text
 
 
-def cause(c: Comparison, width: int) -> Text:
-    """The top cause in one line, with its confidence and what to do about it."""
+def cause(c: Comparison, width: int, lines: int = 1) -> Text:
+    """The top cause with its confidence, in at most ``lines`` lines; where the others stand, if there are any."""
     if not c.causes:
         if c.verdict != "divergent":
             return Text()
         return Text("why? ", style("bold", "hint")).append("no cause was found in what was recorded; w leads on, b finds out by experiment")
     top = c.causes[0]
-    head = f"why? {top.confidence:.2f} "
-    text = Text(head, style("bold", "hint"), no_wrap=True).append(bar(top.confidence, 5) + " ", style("hint"))
+    text = (
+        Text(no_wrap=True).append(f"why? {top.confidence:.2f} ", style("bold", "hint")).append(bar(top.confidence, 5) + " ", style("hint"))
+    )
     more = f"  (+{len(c.causes) - 1}: 6)" if len(c.causes) > 1 else ""
-    room = max(10, width - cell_len(text.plain) - len(more))
-    return text.append(fit(visible(top.summary, 400), room).rstrip()).append(more, "dim")
+    indent = cell_len(text.plain)
+    room = max(10, width - indent - len(more))
+    pieces = wrap(visible(top.summary, 400), room)
+    shown = pieces[:lines]
+    if len(pieces) > lines:
+        shown[-1] = fit(f"{shown[-1]} {pieces[lines]}", room).rstrip()
+    for n, piece in enumerate(shown):
+        text.append("\n" + " " * indent if n else "").append(piece, style("hint"))
+    return text.append(more, "dim")
 
 
 def first(c: Comparison) -> Page:
@@ -54,14 +62,15 @@ def first(c: Comparison) -> Page:
     if d is None:
         _none(out, c)
         return out
-    out.field("what", f"{d.kind} {words.tensor(d)}", "bold")
-    out.field("where", words.place(d), "bold")
-    out.field("when", when(d, ranks=len(c.first_by_rank) > 1))
+    out.field("what", f"{d.kind} {words.tensor(d)} of {words.place(d)}", "bold")
+    if d.call or d.rank or len(c.first_by_rank) > 1:  # the verdict tells the rest
+        out.field("when", when(d, ranks=len(c.first_by_rank) > 1))
     unlike = [row for row in c.equal_before if not row.endswith("equal")]
     alike = [row.removesuffix(": equal").removesuffix(" before it") for row in c.equal_before if row.endswith("equal")]
     for row in unlike:
         out.field("before", "≠ " + visible(row, 200), "warn")
-    size_fields(out, d)
+    if d.numbers.max_abs is not None:  # the details tell how to get it
+        size_fields(out, d)
     for other in c.first_by_rank[1:]:
         out.field(f"rank {other.rank}", f"step {other.step}, {other.phase}, {words.place(other)} {visible(other.tensor, 60)}")
     if alike:
@@ -77,7 +86,7 @@ def _none(out: Page, c: Comparison) -> None:
     if c.verdict == "identical":
         out.line(f"✓ {compared} compared, all equal bit for bit", "good")
     elif c.verdict == "equivalent":
-        out.line(f"≈ {n.differing:,} of {compared} differ, all inside the tolerance asked for", "good")
+        out.line(f"≈ {n.differing:,} of {compared} differ, none of them by more than is allowed", "good")
     elif c.verdict == "incomparable":
         out.line(f"? {compared} compared: too little to say whether the runs are equal", "warn")
         out.line(f"→ what one run recorded: reprodebug show {visible(c.a.path, 120)}", "hint")
@@ -128,9 +137,9 @@ def coverage(c: Comparison, width: int, filtered: str = "") -> Text:
     return out
 
 
-def key_line(screen: str, width: int) -> Text:
-    """The keys of a screen that matter most, as many as fit."""
+def key_line(screen: str, width: int, now: Mapping[str, str] | None = None) -> Text:
+    """The keys of a screen that matter most, as many as fit; ``now`` (action to word) narrows them to what can be done at the moment."""
     out = Text(no_wrap=True, overflow="ellipsis")
-    for key, word in actions.hints(screen, width):
+    for key, word in actions.hints(screen, width, now):
         out.append(f"{key} ", "bold").append(f"{word}  ", "dim")
     return out

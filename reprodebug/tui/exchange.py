@@ -41,6 +41,14 @@ def exchanged(c: Comparison) -> Comparison:
     )
 
 
+def retold(c: Comparison, again: Comparison) -> Comparison:
+    """``c`` with the sentences of ``again``, which compares the same runs in the same order."""
+    return replace(
+        c, causes=again.causes, nature=again.nature, levels=again.levels, not_recorded=again.not_recorded, differences=again.differences,
+        reason=again.reason if again.verdict == c.verdict else c.reason,
+    )  # fmt: skip
+
+
 def _divergence(d: Divergence) -> Divergence:
     shapes = {}
     if d.shape_b is not None or d.dtype_b is not None:

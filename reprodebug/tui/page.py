@@ -36,7 +36,7 @@ class Page:
     """Fields, lines and figures in order; values hang under values."""
 
     def __init__(self) -> None:
-        self._rows: list[tuple[str, str, str] | Callable[[int], Text]] = []
+        self._rows: list[tuple[str, str, str] | tuple[str, str, str, None] | Callable[[int], Text]] = []
 
     def line(self, text: str, *roles: str) -> None:
         """A line of its own, wrapped."""
@@ -45,6 +45,13 @@ class Page:
     def field(self, name: str, value: str, *roles: str) -> None:
         """``name  value``, the value wrapped under itself."""
         self._rows.append((name or " ", value, style(*roles)))
+
+    def both(self, name: str, a: str, b: str) -> None:
+        """A value of each run: said once where they are equal, side by side where there is room, else one below the other."""
+        if a == b:
+            self._rows.append((name, f"{a} in both", ""))
+        else:
+            self._rows.append((name, a, b, None))
 
     def figure(self, draw: Callable[[int], Text]) -> None:
         """What ``draw`` makes for a width, as it is."""
@@ -60,6 +67,9 @@ class Page:
             if callable(row):
                 out.append("\n" if out else "").append_text(row(width))
                 continue
+            if len(row) == 4:
+                _side_by_side(out, row[0], row[1], row[2], width)
+                continue
             name, value, look = row
             indent = _NAME if name else 0
             for n, piece in enumerate(wrap(value, width - indent)):
@@ -71,5 +81,22 @@ class Page:
 
     def plain(self) -> str:
         """As lines that are not wrapped and without figures, for the clipboard."""
-        rows = [row for row in self._rows if not callable(row)]
-        return "\n".join(f"{name:<{_NAME}}{value}" if name else value for name, value, _ in rows)
+        out = []
+        for row in self._rows:
+            if callable(row):
+                continue
+            name, value = row[0], f"A {row[1]}, B {row[2]}" if len(row) == 4 else row[1]
+            out.append(f"{name:<{_NAME}}{value}" if name else value)
+        return "\n".join(out)
+
+
+def _side_by_side(out: Text, name: str, a: str, b: str, width: int) -> None:
+    room = (width - _NAME) // 2 - 3  # the letter, a blank, and one between the columns
+    stacked = max(cell_len(a), cell_len(b)) > room
+    for n, (side, value) in enumerate((("A", a), ("B", b))):
+        if n == 0 or stacked:
+            out.append("\n" if out else "").append(f"{name if n == 0 else '':<{_NAME - 1}} ", "dim")
+        pieces = wrap(value, width - _NAME - 2) if stacked else [fit(value, room) + " " if n == 0 else value]
+        out.append(f"{side} ", style("bold", side.lower())).append(pieces[0], style(side.lower()))
+        for piece in pieces[1:]:
+            out.append("\n" + " " * (_NAME + 2)).append(piece, style(side.lower()))

@@ -21,8 +21,9 @@ Series = Sequence[tuple[float, float]]
 def curves(series: Sequence[tuple[str, str, Series]], width: int, height: int, mark: float | None = None, log: bool = False) -> Text:
     """Curves on one scale in ``height`` lines of ``width`` cells, and a line of the x axis under them.
 
-    ``series`` are (name, role of its colour, points (x, y)); of two that meet in one cell the later one's colour is seen. ``mark`` is an x
-    that gets a bar under the axis. With ``log`` the y axis is logarithmic and points that are not above 0 are left out.
+    ``series`` are (name, role of its colour, points (x, y)); of two that meet in one cell the later one's colour is seen. Several
+    have their names, one letter each, behind their ends. ``mark`` is an x that gets a bar under the axis. With ``log`` the y axis is
+    logarithmic and points that are not above 0 are left out.
     """
     points = [[(x, math.log10(y) if log else y) for x, y in s if math.isfinite(y) and (y > 0 or not log)] for _, _, s in series]
     every = [p for s in points for p in s]
@@ -32,7 +33,10 @@ def curves(series: Sequence[tuple[str, str, Series]], width: int, height: int, m
     y0, y1 = min(y for _, y in every), max(y for _, y in every)
     labels = [_number(10**y if log else y) for y in (y1, y0)]
     left = max(len(t) for t in labels) + 1
-    cells = max(4, width - left)
+    names = len(series) if len(series) > 1 else 0
+    cells = max(4, width - left - names)
+    ends_at: dict[int, list[int]] = {}
+    """line -> the series that end there"""
     grid = [[0] * cells for _ in range(height)]
     owner = [[-1] * cells for _ in range(height)]
 
@@ -47,11 +51,15 @@ def curves(series: Sequence[tuple[str, str, Series]], width: int, height: int, m
                 grid[cy // 4][cx // 2] |= _DOTS[cx % 2][cy % 4]
                 owner[cy // 4][cx // 2] = n
             before = here
+        if names and before is not None:
+            ends_at.setdefault(before[1] // 4, []).append(n)
     out = Text(no_wrap=True)
     for k, row in enumerate(grid):
         out.append(f"{labels[0] if k == 0 else labels[1] if k == height - 1 else '':>{left - 1}} ", style("dim"))
         for bits, who in zip(row, owner[k], strict=True):
             out.append(chr(0x2800 + bits) if bits else " ", style(series[who][1]) if who >= 0 else "")
+        for n in ends_at.get(k, ()):
+            out.append(series[n][0][:1], style("bold", series[n][1]))
         out.append("\n")
     axis = [" "] * cells
     ends = (f"{x0:g}", f"{x1:g}")

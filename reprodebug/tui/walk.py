@@ -50,6 +50,11 @@ def questions(c: Comparison) -> list[Question]:
     return [make(c) for make in makers]
 
 
+def can_run_again(c: Comparison) -> bool:
+    """Whether the commands of both runs are known, so that an experiment can decide."""
+    return c.a.level != "foreign" != c.b.level and bool(c.a.command) and bool(c.b.command)
+
+
 def _only(c: Comparison, part: str) -> str:
     return words.command(c, f"--only {part}")
 
@@ -64,10 +69,9 @@ def _verdict(c: Comparison) -> Question:
             page.field("", "! " + visible(note, 300), "warn")
     n = c.counts
     page.field("records", f"{n.compared:,} compared, {n.differing:,} differ; {n.only_a:,} only in A, {n.only_b:,} only in B")
-    page.field(
-        "seen",
-        f"{c.coverage.share:.0%} of the model" + (f", {plural(len(c.coverage.unobserved), 'blind spot')}" if c.coverage.unobserved else ""),
-    )
+    if "foreign" not in (c.a.level, c.b.level):
+        blind = f", {plural(len(c.coverage.unobserved), 'blind spot')}" if c.coverage.unobserved else ""
+        page.field("seen", f"{c.coverage.share:.0%} of the model{blind}")
     role = {"identical": "good", "equivalent": "good", "divergent": "bad"}.get(c.verdict, "warn")
     action = {
         "divergent": "go on: the next pages lead from the first difference to its cause",
@@ -191,8 +195,8 @@ def _data(c: Comparison) -> Question:
 
 def _layer(c: Comparison) -> Question:
     page = Page()
-    order = list(dict.fromkeys((x.first.module or f"({x.root})", x.first.step) for x in c.layers))
-    shown = ", then ".join(f"{visible(name, 60)} (step {step})" for name, step in order[:5])
+    order = list(dict.fromkeys((x.first.module or x.root, x.first.step) for x in c.layers))
+    shown = ", then ".join(f"{visible(name, 60)} at step {step}" for name, step in order[:5])
     page.field("path", shown + (f" … and {len(order) - 5:,} more" if len(order) > 5 else ""))
     r = c.roles
     if r.source or r.carrier or r.unexplained:
@@ -216,19 +220,21 @@ def _layer(c: Comparison) -> Question:
 def _cause(c: Comparison) -> Question:
     page = Page()
     for n, cause in enumerate(c.causes[:4], 1):
-        page.line(
-            f"{n}. {cause.confidence:.2f} {bar(cause.confidence, 5)} {visible(cause.summary, 400)} ({cause.category})",
-            "bold" if n == 1 else "dim",
-        )
-        if n == 1:
-            for fact in cause.evidence:
-                page.field("because", visible(fact, 400))
+        if n == 1:  # the answer above says what it is
+            page.field("kind", f"{cause.category}, confidence {cause.confidence:.2f} {bar(cause.confidence, 5)}")
+            for k, fact in enumerate(cause.evidence):
+                page.field("because" if k == 0 else "", visible(fact, 400))
+            if len(c.causes) > 1:
+                page.line("")
+                page.line("less likely:", "dim")
+            continue
+        page.line(f"{n}. {cause.confidence:.2f} {bar(cause.confidence, 5)} {visible(cause.summary, 400)} ({cause.category})", "dim")
     if not c.causes:
         page.line("Nothing that was recorded explains the difference. That is an answer too: an experiment decides.")
         for row in c.not_recorded[:4]:
             page.line("- not recorded: " + visible(row, 300), "dim")
     top = c.causes[0] if c.causes else None
-    answer = "? not found in what was recorded" if top is None else f"{visible(top.summary, 300)} (confidence {top.confidence:.2f})"
+    answer = "? not found in what was recorded" if top is None else visible(top.summary, 300)
     sure = top is not None and top.confidence >= 0.7
     action = "the last page says what to do about it" if sure else "this is not certain: the last page says how to prove it"
     return Question("Why?", answer, "bad" if sure else "warn", page, action, _only(c, "causes"), "causes")
@@ -236,22 +242,31 @@ def _cause(c: Comparison) -> Question:
 
 def _remedy(c: Comparison) -> Question:
     page = Page()
-    for n, cause in enumerate(c.causes[:3], 1):
-        page.field(f"{n}.", "→ " + visible(cause.remedy, 500), "hint" if n == 1 else "dim")
-    page.line("")
-    page.line("Prove it by experiment: the program is run again under mixtures of both circumstances, until the smallest cause is left.")
-    bisect = f"reprodebug bisect {words.paths(c)}"
-    page.line(f"b starts it here; without this screen: {bisect} --headless", "hint")
-    answer = "→ " + visible(c.causes[0].remedy, 300) if c.causes else "→ let an experiment decide: press b"
-    return Question(
-        "What to do now?", answer, "hint", page, "b runs the experiment, q goes back to the comparison", bisect + " --headless", "causes"
-    )
+    for n, cause in enumerate(c.causes[1:3], 2):
+        page.field("if not", f"→ {visible(cause.remedy, 500)} (cause {n})", "dim")
+    if page:
+        page.line("")
+    if can_run_again(c):
+        page.line(
+            "Prove it by experiment: the program is run again under mixtures of both circumstances, until the smallest cause is left."
+        )
+        page.line("b asks before it runs anything.", "hint")
+        action, command = "b proves the cause, q goes back to the comparison", f"reprodebug bisect {words.paths(c)} --headless"
+        answer = "→ let an experiment decide: press b"
+    else:
+        page.line("An experiment could prove it, but needs two runs of `reprodebug capture`: their commands are run again.")
+        action, command = "q goes back to the comparison", _only(c, "causes")
+        answer = "→ record both programs with `reprodebug capture -- COMMAND`, and compare these runs"
+    if c.causes:
+        answer = "→ " + visible(c.causes[0].remedy, 300)
+    return Question("What to do now?", answer, "hint", page, action, command, "causes")
 
 
 def _trust(c: Comparison) -> Question:
     page = Page()
     for x in c.levels:
-        page.field(x.name[:7], f"{x.state}: {visible(x.evidence, 300)}", {"holds": "good", "fails": "bad"}.get(x.state, "warn"))
+        word, role = {"holds": ("yes", "good"), "fails": ("no", "bad")}.get(x.state, ("unknown", "warn"))
+        page.line(f"same {x.name}? {word}: {visible(x.evidence, 300)}", role)
     for u in c.coverage.unobserved[:6]:
         page.line(f"! not seen: {visible(u.what, 200)}: {visible(u.why, 200)}", "warn")
     for row in c.not_recorded[:4]:

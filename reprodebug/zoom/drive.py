@@ -16,16 +16,14 @@ from reprodebug.bisect.recorded import Again
 from reprodebug.bisect.session import MARK, hold, home
 from reprodebug.bisect.trial import Untestable
 from reprodebug.compare.runs import Examined, examine
-from reprodebug.diagnose.nature import judged
 from reprodebug.model import zoom as model
-from reprodebug.model.comparison import Divergence, Numbers, Tolerance
-from reprodebug.model.zoom import Element, Size, Zoom
+from reprodebug.model.comparison import Divergence
+from reprodebug.model.zoom import Size, Zoom
 from reprodebug.store.run import StoredRun, is_run, open_run
-from reprodebug.zoom import counterfactual
+from reprodebug.zoom import counterfactual, look
 from reprodebug.zoom import origin as origins
-from reprodebug.zoom.log import Op, Value
 from reprodebug.zoom.rerun import NotRepeatable, Repeat, Runner
-from reprodebug.zoom.rounding import terms
+from reprodebug.zoom.sizes import size_of
 from reprodebug.zoom.window import Bounds, bounds, widest
 
 MAX_BYTES = 1 << 30
@@ -33,8 +31,6 @@ MAX_BYTES = 1 << 30
 _PREFIX = "zoom-"
 _ATTEMPTS = 3
 """executions of both until they part, where neither repeats its recording"""
-_SHOWN = 5
-"""elements shown of each kind"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +234,12 @@ class _Search:
     ) -> Zoom:
         left, right = origins.Side(runs[0].log), origins.Side(runs[1].log)
         roots = [r.again.path for r in self.runners]
+        looked = look.again(self.runners, runs, within, origin, self.request.max_bytes, self.notes) if look.needed(origin) else runs
         size = self._size(runs, within, origin)
+        kernels = look.kernels(looked, origin)
+        inside = look.region(looked, origin, (left, right), roots)
+        if inside is not None and not inside.same_graph:
+            origin.kind = model.SEQUENCE
         alike = origin.a is not None and origin.b is not None and origin.a.name == origin.b.name
         x = origins.described(left, origin.a, right, origin.b if alike else None, roots[0])
         y = origins.described(right, origin.b, left, origin.a if alike else None, roots[1])
@@ -247,9 +248,10 @@ class _Search:
         if self.request.counterfactual:
             assert self.examined.pair is not None
             tried = counterfactual.decide(self.runners, self.examined.pair, runs, within, origin, self.first.kind)
+        reason = sentence(origin, x, y) + (f"; {inside.reason}" if inside is not None else "")
         return Zoom(
-            model.FOUND, origin.kind, sentence(origin, x, y), self.first, x, y, size, _counts(runs), same, (*notes, *self.notes),
-            counterfactual=tried,
+            model.FOUND, origin.kind, reason, self.first, x, y, size, _counts(runs), same, (*notes, *self.notes),
+            counterfactual=tried, region=inside, kernels=kernels,
         )  # fmt: skip
 
     def _beside(self) -> list[str]:
@@ -284,7 +286,13 @@ class _Search:
                 self.notes.append(f"the tensors did not fit into {_mib(self.request.max_bytes)} (--max-bytes): their numbers are not known")
         if raw[0] is None or raw[1] is None or (p.dtype, p.shape) != (q.dtype, q.shape):
             return None
-        return _size_of(p, raw, origin.a if origin.kind in (model.OPERATION, model.SEQUENCE) else None)
+        made = (
+            origin.a is not None
+            and origin.a.region is None
+            and origin.kind in (model.OPERATION, model.SEQUENCE)
+            and any(v is p for v in origin.a.outputs)
+        )
+        return size_of(p, raw, origin.a if made else None)
 
     def _again_for(self, runs: tuple[Repeat, Repeat], within: tuple[Bounds, Bounds], origin: origins.Origin) -> tuple[Repeat, Repeat]:
         """There was no room for the tensors of every operation: keep those of this one alone."""
@@ -304,29 +312,6 @@ def _counts(runs: tuple[Repeat, Repeat]) -> tuple[int, int]:
     return len(runs[0].log.ops), len(runs[1].log.ops)
 
 
-def _size_of(value: Value, raw: tuple[object, ...], op: Op | None) -> Size:
-    import numpy as np
-
-    from reprodebug.compare import numbers as maths
-
-    a, b = raw
-    assert isinstance(a, np.ndarray) and isinstance(b, np.ndarray)
-    numbers: Numbers = maths.compare_bytes(a, b, value.dtype, value.shape, Tolerance())
-    first, worst = maths.elements_apart(a, b, value.dtype, value.shape, _SHOWN)
-    length = terms(op, value) if op is not None else None
-    judgement = ""
-    values = maths.values(a, value.dtype)
-    if op is not None and values is not None and numbers.max_abs is not None and numbers.max_abs != float("inf"):
-        finite = values[np.isfinite(values)]
-        scale = float(np.abs(finite).max()) if len(finite) else 0.0
-        judgement = judged(numbers.max_abs, scale, value.dtype, length) if scale else ""
-    name = "the divergent tensor" if value.name == "target" else value.name
-    return Size(
-        name, numbers, maths.ulp_histogram(a, b, value.dtype), tuple(Element(*x) for x in first), tuple(Element(*x) for x in worst),
-        length, judgement,
-    )  # fmt: skip
-
-
 def _mib(nbytes: int) -> str:
     return f"{nbytes / (1 << 20):,.3g} MiB" if nbytes < 1 << 20 else f"{nbytes / (1 << 20):,.0f} MiB"
 
@@ -336,6 +321,8 @@ def sentence(origin: origins.Origin, x: model.Operation | None, y: model.Operati
     shown = x or y
     name = shown.name if shown is not None else ""
     where = f" at {_line(shown)}" if shown is not None and _line(shown) else ""
+    if origin.kind == model.OPERATION and origin.a is not None and origin.a.region is not None:
+        return f"{name}{where} turns equal inputs into different results"
     if origin.kind == model.OPERATION:
         return f"{name}{where} turns equal inputs and arguments into different results: the difference arises in the operation itself"
     if origin.kind == model.ARGUMENT:
@@ -343,6 +330,12 @@ def sentence(origin: origins.Origin, x: model.Operation | None, y: model.Operati
     if origin.kind == model.RANDOM:
         return f"{name}{where} draws from a generator in another state, its arguments are equal"
     if origin.kind == model.SEQUENCE:
+        compiled = [op is not None and op.region is not None for op in (origin.a, origin.b)]
+        if all(compiled):
+            return f"A and B run different compiled graphs{where}"
+        if any(compiled) and x is not None and y is not None:
+            n = compiled.index(True)
+            return f"{'AB'[n]} runs {(x, y)[n].name} at {_line((x, y)[n])}, {'BA'[n]} runs operations one by one at {_line((y, x)[n])}"
         sides = [
             f"{n} runs {o.name} at {_line(o) or 'no line of Python'}" if o else f"{n} has no such operation"
             for n, o in (("A", x), ("B", y))

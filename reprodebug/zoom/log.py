@@ -56,10 +56,47 @@ class Op:
     undefined: bool
     random: str | None
     """fingerprint of the generator's state before it; None where it draws nothing, '' where the state could not be asked"""
+    region: dict[str, Any] | None = None
+    """of a call of a compiled region: which ``graph``, which ``call`` of it, which ``phase``"""
+    inner: tuple[str, ...] = ()
+    kernels: tuple[str, ...] = ()
+    primitives: tuple[str, ...] = ()
+    """torch's inner operations, kernels on a device, what oneDNN ran; of the operation that was profiled"""
+    unprofiled: str = ""
 
     @property
     def reads(self) -> tuple[Value, ...]:
         return tuple(v for v in self.inputs if not v.overwritten)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operation inside a compiled region; of a backward pass: one gradient."""
+
+    name: str
+    line: str
+    code: str
+    operations: tuple[str, ...]
+    """ATen operations that it is made of where it runs eagerly"""
+    eager: Value
+    compiled: Value | None
+    """None where the compiled value could not be had"""
+
+
+@dataclass(slots=True)
+class Opened:
+    """One call of a compiled region, opened."""
+
+    phase: str
+    backend: str
+    operations: int
+    same: bool | None
+    """whether the graph gave the program's bits when it was compiled with every intermediate value as a result"""
+    why: str
+    """what could not be had"""
+    nodes: list[Node]
+    outputs: list[tuple[str, Value, Value]]
+    """(name, eager, compiled) of each result"""
 
 
 @dataclass(slots=True)
@@ -82,6 +119,8 @@ class Log:
     full: bool = False
     """operations were left out: the log had reached its bound"""
     armed: bool = True
+    opened: dict[int, Opened] = field(default_factory=dict)
+    """compiled regions that were opened, by number of the operation"""
     _values: dict[str, tuple[int, int]] = field(default_factory=dict)
     _bytes: str = ""
 
@@ -131,6 +170,8 @@ def _read(path: str) -> Log:
                     at, nbytes = int(row["at"]), int(row["nbytes"])
                     if at >= 0 and at + nbytes <= size:
                         log._values[str(row["digest"])] = (at, nbytes)
+                elif kind == "graph":
+                    log.opened[int(row["n"])] = _opened(row)
                 elif kind == "event":
                     log.events[int(row["seq"])] = _value(row["value"])
                 elif kind == "head":
@@ -158,5 +199,36 @@ def _op(row: dict[str, Any]) -> Op:
         int(row["n"]), str(row["op"]), str(row["line"]), str(row["in"]), str(row.get("via", "")), str(row.get("module", "")),
         str(row.get("module_type", "")), str(row.get("node", "")), str(row.get("forward", "")),
         {str(k): str(v) for k, v in row["args"].items()}, tuple(_value(v) for v in row["inputs"]), tuple(_value(v) for v in row["outputs"]),
-        bool(row.get("view")), bool(row.get("undefined")), None if random is None else str(random),
+        bool(row.get("view")), bool(row.get("undefined")), None if random is None else str(random), _region(row.get("region")),
+        *_kernels(row), str(row.get("unprofiled", "")),
     )  # fmt: skip
+
+
+def _kernels(row: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    inner, kernels, primitives = (tuple(str(n) for n in row.get(k, ())) for k in ("inner", "kernels", "primitives"))
+    return inner, kernels, primitives
+
+
+def _region(row: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if row is None else {"graph": int(row["graph"]), "call": int(row["call"]), "phase": str(row["phase"])}
+
+
+def _opened(row: dict[str, Any]) -> Opened:
+    nodes = [
+        Node(
+            str(n["name"]), str(n.get("line", "")), str(n.get("code", "")), tuple(str(o) for o in n.get("ops", ())), _value(n["eager"]),
+            None if n["compiled"] is None else _value(n["compiled"]),
+        )
+        for n in row["nodes"]
+    ]  # fmt: skip
+    outputs = [(str(n), _value(e), _value(c)) for n, e, c in row["outputs"]]
+    same = row["same"]
+    return Opened(
+        str(row["phase"]),
+        str(row["backend"]),
+        int(row["operations"]),
+        None if same is None else bool(same),
+        str(row["why"]),
+        nodes,
+        outputs,
+    )

@@ -284,13 +284,18 @@ def _drawn(left: Side, right: Side, x: Op, y: Op) -> tuple[list[str], bool]:
 # for the report
 
 
+def make_relative(line: str, root: str) -> str:
+    """``file:line`` as seen from the directory ``root``."""
+    return line[len(root) + 1 :] if root and line.startswith(root + "/") else line
+
+
 def described(side: Side, op: Op | None, other: Side, partner: Op | None, root: str) -> Operation | None:
     """An operation as the report shows it; paths below ``root`` are made relative."""
     if op is None:
         return None
 
     def place(line: str) -> str:
-        return line[len(root) + 1 :] if root and line.startswith(root + "/") else line
+        return make_relative(line, root)
 
     def operand(v: Value, partners: dict[str, Value], is_input: bool) -> Operand:
         q = partners.get(v.name)

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reprodebug._base.errors import ReprodebugError
 from reprodebug._base.text import visible
@@ -52,11 +52,15 @@ class Runner:
     say: Callable[[str], None] = lambda text: None
     count: int = 0
 
-    def run(self, bounds: Bounds, max_bytes: int, *, keep: list[int] | None = None, what: str = "") -> Repeat:
-        """Execute, verify, read. Raises Untestable where it could not be run and NotRepeatable where it is another run."""
+    def run(
+        self, bounds: Bounds, max_bytes: int, *, keep: list[int] | None = None, look: dict[str, Any] | None = None, what: str = ""
+    ) -> Repeat:
+        """Execute, verify, read. ``keep``, ``look``: as in ``Stretch``.
+
+        Raises Untestable where it could not be run and NotRepeatable where it is another run."""
         name = self.again.name
         self.say(f"running {name} again{what}")
-        executed = self.execute(Stretch(*self.process, bounds.arm, bounds.start, bounds.target, bounds.stop, max_bytes, keep))
+        executed = self.execute(Stretch(*self.process, bounds.arm, bounds.start, bounds.target, bounds.stop, max_bytes, keep, None, look))
         from reprodebug.store.run import open_run
 
         try:

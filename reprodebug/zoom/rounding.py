@@ -9,7 +9,10 @@ from reprodebug.zoom.log import Op, Value
 _NAMES = (
     "add add_ sub sub_ mul mul_ div div_ rsub neg abs exp log sqrt rsqrt sin cos tanh sigmoid relu relu_ gelu silu erf pow reciprocal "
     "threshold_backward tanh_backward sigmoid_backward gelu_backward silu_backward clamp clamp_min clamp_max where masked_fill addcmul "
-    "addcmul_ addcdiv addcdiv_ lerp lerp_ _to_copy copy_ native_dropout clone hardtanh leaky_relu elu softplus square"
+    "addcmul_ addcdiv addcdiv_ lerp lerp_ _to_copy copy_ native_dropout clone hardtanh leaky_relu elu softplus square uniform_ normal_ "
+    "exponential_ log_normal_ cauchy_ geometric_ bernoulli_ rand randn rand_like randn_like fill_ full expm1 log1p log2 log10 exp2 tan asin "
+    "acos atan atan2 sinh cosh asinh acosh atanh erfc erfinv lgamma digamma logit softplus_backward elu_backward leaky_relu_backward "
+    "hardswish mish selu celu glu prelu sgn sign round floor ceil remainder fmod maximum minimum complex polar angle"
 )
 _ONE_BY_ONE = frozenset(_NAMES.split())
 """each element of the result comes from one element of each argument"""

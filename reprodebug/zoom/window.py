@@ -46,6 +46,8 @@ def bounds(pair: Pair, at: int) -> tuple[Bounds, Bounds]:
     own = _output if kind == Kind.ACTIVATION and not flags & Flag.INPUT else _gradient if kind == Kind.GRADIENT else None
     if own is not None:
         ja, jb = own(pair.a, ia), own(pair.b, ib)
+        if ja is not None and jb is not None and _place(pair.a, ja) != _place(pair.b, jb):  # one side shows less of its backward pass
+            ja, jb = _before_backward(pair.a, ia), _before_backward(pair.b, ib)
         if ja is not None and jb is not None:
             return _made(pair.a, ja, ia), _made(pair.b, jb, ib)
     if kind in (Kind.PARAMETER, Kind.OPTIMIZER) and phase == Phase.OPTIMIZER:
@@ -84,8 +86,8 @@ def _made(trace: Trace, last: int, stop: int) -> Bounds:
     if last < 0:
         return Bounds(0, 0, *ends)
     arm = last
-    phases = events["phase"]
-    backward = phases[stop] == Phase.BACKWARD or phases[last] == Phase.BACKWARD
+    phases, recomputed = events["phase"], events["flags"] & Flag.RECOMPUTE
+    backward = bool(Phase.BACKWARD in (phases[stop], phases[last]) or recomputed[stop] or recomputed[last])
     while arm >= 0 and (phases[arm] == Phase.BACKWARD or (backward and phases[arm] == Phase.FORWARD)):
         arm -= 1
     return Bounds(int(events["seq"][arm]) + 1 if arm >= 0 else 0, int(events["seq"][last]) + 1, *ends)
@@ -121,6 +123,15 @@ def _gradient(trace: Trace, i: int) -> int | None:
             own = j
         j -= 1
     return own if own is not None else (j if j >= 0 else None)
+
+
+def _before_backward(trace: Trace, i: int) -> int | None:
+    """The last event before the backward pass in which event ``i`` stands; None for none, and outside of one."""
+    phases = trace.events["phase"]
+    j = i
+    while j >= 0 and phases[j] == Phase.BACKWARD:
+        j -= 1
+    return j if 0 <= j < i else None
 
 
 def _before_phase(trace: Trace, i: int) -> int:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 from pathlib import Path
 
 import pytest
 
+from reprodebug.bisect.commits import git_log
+from reprodebug.model.experiment import Bisection, Trial
+from tests.bisect import simulated
 from tests.bisect.test_whole import git, tool
 
 FLAKY = """\
@@ -71,3 +76,31 @@ def test_ends_that_are_equal_are_a_finding(tmp_path: Path) -> None:
     done = tool(*words, cwd=tmp_path / "repo", sessions=tmp_path / "s", env=env)
     assert done.returncode == 1, done.stderr
     assert json.loads(done.stdout)["outcome"] == "ends-do-not-reproduce"
+
+
+@pytest.mark.parametrize("how", [{"shows": 0.5}, {"shows": 0.5, "like_b": 0.0}, {"shows": 0.8, "like_b": 0.5}, {"odd": 0.2}], ids=str)
+def test_a_bad_commit_that_shows_at_times_is_seldom_mistaken(how: dict[str, float]) -> None:
+    rng = random.Random(5)
+    said = [simulated.search(16, rng, **how) for _ in range(60)]
+    found = [(b, right) for b, right in said if b.outcome == "found"]
+    assert len(found) >= 45
+    assert sum(not right for _, right in found) <= 5
+    assert all(b.confidence <= 0.99 for b, _ in found)
+
+
+@pytest.mark.parametrize("how", [{}, {"like_b": 0.0}], ids=str)
+@pytest.mark.parametrize("n", [1, 2, 11, 16, 24, 64])
+def test_trials_stay_few_where_nothing_contradicts(n: int, how: dict[str, float]) -> None:
+    rng = random.Random(n)
+    for _ in range(20):
+        found, right = simulated.search(n, rng, **how)
+        assert right
+        assert 0.9 < found.confidence <= 0.99
+        assert len(found.trials) <= math.ceil(math.log2(n)) + 6
+
+
+def test_the_log_of_a_noisy_search_says_what_the_answer_takes_a_commit_for() -> None:
+    trials = [Trial(n, "commit aaaaaaaaaa (first)", v, 1.0) for n, v in enumerate(("same-as-a", "same-as-b", "same-as-a"))]
+    said = git_log(Bisection("found", "commits", "", trials=tuple(trials), counted=(("a" * 40, True),)), "good", "bad", paths=("x y",))
+    assert "git bisect start '--' 'x y'\n" in said
+    assert "git bisect bad aaaaaaaaaa\n" in said

@@ -15,26 +15,27 @@ from textual.screen import Screen
 from reprodebug import api
 from reprodebug.compare.evidence import Evidence
 from reprodebug.model.comparison import Comparison
-from reprodebug.tui.app import CompareApp
+from reprodebug.tui.app import CompareApp, Loader
 from reprodebug.tui.screens.compare import CompareScreen
 
 SAMPLES = Path(__file__).parents[2] / "sample_runs"
 
 
 @cache
-def sample(name: str) -> tuple[Comparison, Evidence | None]:
+def sample(name: str, turned: bool = False) -> tuple[Comparison, Evidence | None]:
     """The comparison of a recorded sample pair, with the records behind it; its paths are those of a call from the root."""
-    c, evidence = api.examine(str(SAMPLES / name / "a"), str(SAMPLES / name / "b"))
-    a, b = (dataclasses.replace(side, path=f"sample_runs/{name}/{n}") for side, n in ((c.a, "a"), (c.b, "b")))
+    names = "ba" if turned else "ab"
+    c, evidence = api.examine(*(str(SAMPLES / name / n) for n in names))
+    a, b = (dataclasses.replace(side, path=f"sample_runs/{name}/{n}") for side, n in zip((c.a, c.b), names, strict=True))
     return dataclasses.replace(c, a=a, b=b), evidence
 
 
 @asynccontextmanager
 async def opened(
-    comparison: Comparison, size: tuple[int, int] = (80, 24), evidence: Evidence | None = None
+    comparison: Comparison, size: tuple[int, int] = (80, 24), evidence: Evidence | None = None, turned: Loader | None = None
 ) -> AsyncIterator[tuple[Pilot[Any], CompareScreen]]:
     """The compare screen, drawn."""
-    app = CompareApp(lambda say: (comparison, evidence))
+    app = CompareApp(lambda say: (comparison, evidence), turned)
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: isinstance(app.screen, CompareScreen))
         await pilot.pause()
@@ -46,7 +47,7 @@ async def opened(
 async def opened_sample(name: str, size: tuple[int, int] = (100, 32)) -> AsyncIterator[tuple[Pilot[Any], CompareScreen]]:
     """The compare screen of a sample pair, drawn."""
     comparison, evidence = sample(name)
-    async with opened(comparison, size, evidence) as both:
+    async with opened(comparison, size, evidence, lambda say: sample(name, turned=True)) as both:
         yield both
 
 
@@ -96,7 +97,7 @@ def told(pilot: Pilot[Any]) -> list[str]:
 
 def selected(pilot: Pilot[Any]) -> str:
     """The row under the cursor."""
-    return next(line for line in page(pilot).splitlines() if line.startswith("▸"))
+    return next(line for line in page(pilot).splitlines() if line.startswith("❯"))
 
 
 AnyScreen = Screen[Any]

@@ -20,7 +20,8 @@ from reprodebug.cli.bisect import EXIT_CODES
 from reprodebug.model import progress
 from reprodebug.model.experiment import Bisection, Culprit, Trial
 from reprodebug.tui.app import BisectApp
-from reprodebug.tui.screens.bisect import BisectScreen, Job, tail
+from reprodebug.tui.screens.bisect import BisectScreen
+from reprodebug.tui.screens.job import Job, tail
 from reprodebug.tui.screens.reading import ReadingScreen
 from tests.tui.opened import look, opened, page, told, until
 
@@ -79,7 +80,7 @@ async def test_a_search_is_shown_while_it_runs(tmp_path: Path) -> None:
     async with searching(script) as (pilot, screen):
         await until(pilot, lambda: "running: trial 1" in page(pilot))
         shown = page(pilot)
-        assert "searching · commits" in shown and "16 of 16 left" in shown and "about 3 more, 1" in shown
+        assert "searching  commits" in shown and "16 of 16 left" in shown and "about 3 more, 1" in shown
         assert "line of trial 1 [/bold]" in shown
         script.gate.release()
         await until(pilot, lambda: "running: trial 2" in page(pilot))

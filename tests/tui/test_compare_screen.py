@@ -56,7 +56,7 @@ async def test_opens_on_the_answer(size: tuple[int, int]) -> None:
         lines = page(pilot).splitlines()
         assert lines[0].startswith(" ✗ divergent: an activation of module bn")
         assert any("bn (BatchNorm2d)" in line for line in lines)
-        row = next(line for line in lines if line.startswith("▸"))
+        row = next(line for line in lines if line.startswith("❯"))
         assert "bn output.0" in row and "12/20" in row
         assert "coverage 90%, 1 blind spot" in lines[-2]
         assert "? help" in lines[-1] and "q quit" in lines[-1]
@@ -124,11 +124,11 @@ async def test_swap_exchanges_everything_that_is_shown() -> None:
     comparison = made.with_numbers()
     async with opened(comparison, (110, 40)) as (pilot, screen):
         before = page(pilot)
-        assert "mean: A 0.125, B 0.25" in before and "A train, B eval" in before and "180 only in A" in before
+        assert "A 0.125" in before and "B 0.25" in before and "A train, B eval" in before and "180 only in A" in before
         await pilot.press("x")
         await pilot.pause()
         after = page(pilot)
-        assert "mean: A 0.25, B 0.125" in after and "A eval, B train" in after and "180 only in B" in after
+        assert "A 0.25" in after and "B 0.125" in after and "A eval, B train" in after and "180 only in B" in after
         assert "[32, 8, 16, 8] float16 in A, [32, 8, 16, 16] float32 in B" in after
         assert screen.comparison.differences[0].a == "3d9a29"
         await pilot.press("Y")

@@ -16,8 +16,9 @@ from reprodebug.model import progress
 from reprodebug.model.experiment import Bisection, Culprit, Trial
 from reprodebug.tui import picture
 from reprodebug.tui.app import BisectApp, CompareApp
-from reprodebug.tui.screens.bisect import BisectScreen, Job
+from reprodebug.tui.screens.bisect import BisectScreen
 from reprodebug.tui.screens.compare import CompareScreen
+from reprodebug.tui.screens.job import Job
 from reprodebug.tui.screens.states import ErrorScreen
 from tests.tui import comparisons as made
 from tests.tui.opened import look, sample, until

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -19,14 +20,22 @@ ROOT = Path(__file__).parents[2]
 PLANTED = [b"\x1b]0;pwned\x07", b"\x1b]0;pwned", b"\x9b31m", "\x9b31m".encode(), "\u202e".encode(), b"a\nb\rc"]
 
 
-def play(program: str, keys: bytes, size: tuple[int, int] = (80, 24), **environment: str) -> tuple[int, bytes]:
-    """Run ``program`` in a pseudo-terminal, type ``keys`` one by one once it is drawn; (exit code, all output)."""
+def play(
+    program: str, keys: bytes, size: tuple[int, int] = (80, 24), *, end_by: signal.Signals | None = None, stdin: bool = True,
+    controlling: bool = False, **environment: str,
+) -> tuple[int, bytes]:  # fmt: skip
+    """Run ``program`` in a pseudo-terminal, type ``keys`` one by one once it is drawn; (exit code, all output).
+
+    ``end_by`` is a signal sent after the keys. Without ``stdin`` that is ``/dev/null``; ``controlling`` makes the terminal the
+    session's own.
+    """
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
     env = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **environment}
     process = subprocess.Popen(
-        [sys.executable, "-c", program], stdin=slave, stdout=slave, stderr=slave, env=env, cwd=ROOT, start_new_session=True
-    )
+        [sys.executable, "-c", (_CONTROLLING if controlling else "") + program], stdin=slave if stdin else subprocess.DEVNULL,
+        stdout=slave, stderr=slave, env=env, cwd=ROOT, start_new_session=True,
+    )  # fmt: skip
     os.close(slave)
     out, start, waiting = b"", time.monotonic(), list(keys)
     quiet = 0.0
@@ -45,6 +54,9 @@ def play(program: str, keys: bytes, size: tuple[int, int] = (80, 24), **environm
                 quiet += 0.1
                 if waiting and quiet >= 0.2 and b"coverage" in out + (b"coverage" if b"quits" in out else b""):
                     os.write(master, bytes([waiting.pop(0)]))
+                elif end_by is not None and not waiting and quiet >= 0.4 and b"coverage" in out:
+                    process.send_signal(end_by)
+                    end_by = None
         return process.wait(5), out
     finally:
         if process.poll() is None:
@@ -53,6 +65,7 @@ def play(program: str, keys: bytes, size: tuple[int, int] = (80, 24), **environm
         os.close(master)
 
 
+_CONTROLLING = "import fcntl, termios; fcntl.ioctl(1, termios.TIOCSCTTY, 0)\n"
 SHOW = (
     "import sys; from tests.tui import comparisons as made; from reprodebug.tui import run_compare\n"
     "sys.exit(run_compare(lambda say: (made.{}(), None)))"
@@ -90,6 +103,27 @@ def test_the_terminal_is_left_as_it_was() -> None:
         _, out = play(SHOW.format("divergent"), keys)
         for sequence in RESTORED:
             assert sequence in out[out.rindex(b"\x1b[?1049l") - 200 :], (keys, sequence)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_the_terminal_as_it_was(number: signal.Signals) -> None:
+    code, out = play(SHOW.format("divergent"), b"jj", end_by=number)
+    assert code == 128 + number
+    for sequence in RESTORED:
+        assert sequence in out[out.rindex(b"\x1b[?1049l") - 200 :]
+
+
+COMPARE = "import sys; from reprodebug.cli import main; sys.exit(main(['compare', 'sample_runs/threads/a', 'sample_runs/threads/b']))"
+
+
+def test_keys_come_from_the_terminal_where_stdin_is_something_else() -> None:
+    code, out = play(COMPARE, b"w qq", stdin=False, controlling=True)
+    assert code == 1 and b"\x1b[?1049h" in out and b"question 2 of" in out
+
+
+def test_without_a_keyboard_there_is_text() -> None:
+    code, out = play(COMPARE, b"", stdin=False)
+    assert code == 1 and b"\x1b[?1049h" not in out and b"First divergence" in out
 
 
 def test_a_crash_leaves_the_terminal_as_it_was_and_shows_no_traceback(tmp_path: Path) -> None:

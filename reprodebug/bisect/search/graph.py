@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from reprodebug.bisect.search.noise import evidence, rate
+
 _INSIDE_ASKED = 16
 """untestable blocks with at most this many unasked candidates are asked through, as git does; larger ones are not"""
 
@@ -47,6 +49,16 @@ class GraphSearch:
     answers: dict[str, list[bool]] = field(default_factory=dict)
     """candidate -> what its trials said: True for bad"""
     untestable: set[str] = field(default_factory=set)
+    learned: bool = False
+    """answers may be wrong at rates that nobody knows: they are learned from the answers"""
+    unsteady: bool = False
+    """the bad end was seen to vary"""
+    unlike: dict[str, int] = field(default_factory=dict)
+    """candidate -> how many of its bad answers were like neither end"""
+    good_end: tuple[int, int, int] = (0, 0, 0)
+    """trials of the good end that were like it, like the bad end, like neither"""
+    alike: list[tuple[str, str]] = field(default_factory=list)
+    """pairs that are known, without a trial, to be bad or good together; the second may be the good end"""
     _reach: list[int] = field(default_factory=list)
     _position: dict[str, int] = field(default_factory=dict)
     _matrix: Any = None
@@ -67,22 +79,42 @@ class GraphSearch:
 
     @property
     def noisy(self) -> bool:
-        return self.false_bad > 0 or self.false_good > 0
+        return self.learned or self.false_bad > 0 or self.false_good > 0
 
     def ancestors(self, candidate: str) -> list[str]:
         """The candidate and everything it descends from, among the candidates."""
         bits = self._reach[self._position[candidate]]
         return [c for n, c in enumerate(self.order) if bits >> n & 1]
 
-    def answer(self, candidate: str, bad: bool | None) -> None:
-        """What a trial said; None: untestable."""
+    def answer(self, candidate: str, bad: bool | None, *, unlike: bool = False) -> None:
+        """What a trial said; None: untestable. ``unlike``: it was like neither end."""
         if bad is None:
             self.untestable.add(candidate)
         else:
             self.answers.setdefault(candidate, []).append(bad)
+            self.unlike[candidate] = self.unlike.get(candidate, 0) + (bad and unlike)
+
+    def equate(self, candidate: str, other: str) -> None:
+        """Both are bad, or neither is: known without a trial. ``other`` may be the good end."""
+        self.alike.append((candidate, other))
 
     def weights(self) -> list[float]:
         """Probability of each candidate, in ``order``, of being the first bad one; all 0 where the answers contradict."""
+        import numpy as np
+
+        logs = self._learned() if self.learned else self._rated()
+        for one, other in self.alike:
+            row = self._row(self._position[other]) if other in self._position else np.zeros(len(self.order), bool)
+            kept = np.where(self._row(self._position[one]) == row, logs, -np.inf)
+            logs = kept if not self.learned or np.isfinite(kept.max()) else logs
+        top = logs.max()
+        if top == -math.inf:
+            return [0.0] * len(self.order)
+        found = np.exp(logs - top)
+        return list((found / found.sum()).tolist())
+
+    def _rated(self) -> Any:
+        """float[n]: logarithm of the probability of the answers, at the known rates of wrong ones."""
         import numpy as np
 
         logs = np.zeros(len(self.order))
@@ -92,11 +124,32 @@ class GraphSearch:
             inside = _log(1 - self.false_good, bads) + _log(self.false_good, goods)
             outside = _log(self.false_bad, bads) + _log(1 - self.false_bad, goods)
             logs += np.where(self._row(self._position[candidate]), inside, outside)
-        top = logs.max()
-        if top == -math.inf:
-            return [0.0] * len(self.order)
-        found = np.exp(logs - top)
-        return list((found / found.sum()).tolist())
+        return logs
+
+    def _learned(self) -> Any:
+        """The same, where the rates are not known."""
+        inside, outside = self._sides()
+        return evidence(inside, outside, unsteady=self.unsteady)
+
+    def _sides(self) -> tuple[Any, Any]:
+        """Answers (like A, like B, like neither; int[n] each) of what would be bad, and of what would be good."""
+        import numpy as np
+
+        inside = [np.zeros(len(self.order), int) for _ in range(3)]
+        total = list(self.good_end)
+        for candidate, said in self.answers.items():
+            row, unlike = self._row(self._position[candidate]), self.unlike.get(candidate, 0)
+            for n, count in enumerate((len(said) - sum(said), sum(said) - unlike, unlike)):
+                inside[n] += row * count
+                total[n] += count
+        return tuple(inside), tuple(t - x for t, x in zip(total, inside, strict=True))
+
+    def belief(self, candidate: str) -> float:
+        """Probability that this is the first bad one, with nothing known of how often answers are wrong."""
+        import numpy as np
+
+        logs = self._learned()
+        return float(np.exp(logs[self._position[candidate]] - np.logaddexp.reduce(logs)))
 
     def _row(self, at: int) -> Any:
         """bool[n]: which candidates the one at ``at`` descends from, itself included."""
@@ -196,16 +249,21 @@ class GraphSearch:
 
         if self._matrix is None:
             self._matrix = np.stack([self._row(n) for n in range(len(self.order))]).astype(np.float32)
-        if self._budget is None:
-            self._budget = budget(len(self.order), max(self.false_bad, self.false_good))
-        if (asked := self._budgeted()) is not None:
-            return asked
+        if self.learned:
+            inside, outside = ([int(x[leader]) for x in side] for side in self._sides())
+            rates = rate(inside[0], sum(inside)), rate(outside[1] + outside[2], sum(outside))
+        else:
+            rates = self.false_good, self.false_bad
+            if self._budget is None:
+                self._budget = budget(len(self.order), max(rates))
+            if (asked := self._budgeted()) is not None:
+                return asked
         masses = (self._matrix @ np.array(weights, np.float32)).tolist()
         best, value = None, 0.0
         for n, candidate in enumerate(self.order):
             if candidate in self.untestable or n == len(self.order) - 1:
                 continue
-            worth = self._information(min(1.0, masses[n]))
+            worth = _information(min(1.0, masses[n]), *rates)
             if worth > value * (1 + 1e-9):
                 best, value = n, worth
         return None if best is None else self.order[best]
@@ -235,17 +293,13 @@ class GraphSearch:
         best = int(larger.argmin())
         return self.order[best] if np.isfinite(larger[best]) else None
 
-    def _information(self, mass: float) -> float:
-        """Bits that one trial is expected to tell, of a candidate whose ancestors hold ``mass``."""
-        says_bad = mass * (1 - self.false_good) + (1 - mass) * self.false_bad
-        return _entropy(says_bad) - mass * _entropy(self.false_good) - (1 - mass) * _entropy(self.false_bad)
-
     def _chances(self, left: list[int], counts: dict[int, int]) -> dict[int, float]:
         """Probability that each candidate can be tested, from its ancestors and descendants that are known."""
         every_blocked = [n for n in left if self.order[n] in self.untestable]
         if not every_blocked:
             return dict.fromkeys(left, 1.0)
-        every_tested = [n for n in left if self.order[n] in self.answers]
+        known = self.answers.keys() | {one for one, _ in self.alike}
+        every_tested = [n for n in left if self.order[n] in known]
         found = {}
         for n in left:
             at = counts[n]
@@ -327,6 +381,12 @@ def budget(n: int, wrong: float) -> tuple[int, int]:
         if n * ways <= 2**answers:
             return answers, lies
     return 0, 0
+
+
+def _information(mass: float, false_good: float, false_bad: float) -> float:
+    """Bits that one trial is expected to tell, of a candidate whose ancestors hold ``mass``."""
+    says_bad = mass * (1 - false_good) + (1 - mass) * false_bad
+    return _entropy(says_bad) - mass * _entropy(false_good) - (1 - mass) * _entropy(false_bad)
 
 
 def _share(near: int, far: int) -> float:

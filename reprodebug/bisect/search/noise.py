@@ -7,6 +7,13 @@ test (1945): trials are added until the odds between "bad" and "good" reach the 
 from __future__ import annotations
 
 import math
+from typing import Any
+
+_FLAKY, _UNSTEADY, _ODD = 0.1, 0.3, 0.03
+"""probability that bad candidates show as good at times: before anything is known, and where the bad end was seen to vary;
+that good ones show otherwise at times"""
+_SHOWN = (2.0, 0.1, 0.7)
+"""Dirichlet prior of a good candidate that varies: like A, like B, like neither"""
 
 
 def rate(wrong: int, tries: int) -> float:
@@ -41,3 +48,26 @@ def runs_needed(share: float, confidence: float = 0.99, most: int = 12) -> int:
     if share <= 0:
         return most
     return max(1, min(most, math.ceil(math.log(1 - confidence) / math.log(1 - share))))
+
+
+def evidence(inside: tuple[Any, Any, Any], outside: tuple[Any, Any, Any], *, unsteady: bool = False) -> Any:
+    """Natural logarithm of the probability of trials where no rate is known: float[n] from counts (int[n] each) of trials that
+    were like A, like B and like neither, of candidates that would be bad (``inside``) and good (``outside``).
+
+    Bad candidates either always show, or in an unknown share of their trials (uniform prior); good ones are always like A, or
+    vary in an unknown way (Dirichlet prior). The shares are integrated out.
+    """
+    import numpy as np
+    from scipy.special import betaln, gammaln
+
+    a, b, other = (np.asarray(x, float) for x in inside)
+    flaky = _UNSTEADY if unsteady else _FLAKY
+    bad = np.logaddexp(np.where(a == 0, math.log(1 - flaky), -np.inf), math.log(flaky) + betaln(a + 1, b + other + 1))
+    bad += betaln(other + 0.5, b + 0.5) - betaln(0.5, 0.5)
+    a, b, other = (np.asarray(x, float) for x in outside)
+    total = sum(_SHOWN)
+    varied = gammaln(total) - gammaln(total + a + b + other)
+    for count, prior in zip((a, b, other), _SHOWN, strict=True):
+        varied = varied + gammaln(prior + count) - gammaln(prior)
+    steady = np.where((b == 0) & (other == 0), math.log(1 - _ODD), -np.inf)
+    return bad + np.logaddexp(steady, math.log(_ODD) + varied)

@@ -5,11 +5,8 @@ Owns the wording of events and the thread of the search. Refuses to search: ``ap
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.text import Text
@@ -20,61 +17,31 @@ from textual.screen import Screen
 
 from reprodebug._base.errors import ReprodebugError
 from reprodebug._base.text import plural, visible
-from reprodebug.bisect.control import Cancelled, Control, Listener
+from reprodebug.bisect.control import Cancelled, Control
 from reprodebug.model import progress
-from reprodebug.model.comparison import Comparison
 from reprodebug.model.experiment import Bisection, Trial
 from reprodebug.report import bisection, words
 from reprodebug.tui import actions, content
 from reprodebug.tui.export import write
 from reprodebug.tui.page import Page, fit
 from reprodebug.tui.palette import style
+from reprodebug.tui.screens.base import Keyed
 from reprodebug.tui.screens.help import HelpScreen
+from reprodebug.tui.screens.job import NOW, STATES, Job, named, tail
 from reprodebug.tui.screens.reading import ReadingScreen
 from reprodebug.tui.screens.states import FailureDialog, TooSmall
+from reprodebug.tui.views.base import CURSOR
 from reprodebug.tui.widgets.lines import Lines
 from reprodebug.tui.widgets.panes import Bar, Pane
-
-Search = Callable[[bool, Listener, Control], Bisection]
-"""(go on with the newest session, who is told, handle) -> what was found; raises what ``api.bisect`` raises"""
 
 _VERDICTS = {
     "same-as-a": ("=", "good", "same as A"), "same-as-b": ("✗", "bad", "same as B"), "other": ("≠", "warn", "another result"),
     "untestable": ("?", "dim", "untestable"),
 }  # fmt: skip
-_TAIL = 4096
-"""bytes of a trial's output that are looked at"""
 _OUTCOMES = {"found": "good", "not-found": "warn", "ends-do-not-reproduce": "warn", "inconclusive": "warn"}
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A search that can be started, and what the user is told before it is."""
-
-    search: Search
-    about: tuple[str, ...]
-    """what will be run, one line each"""
-    command: str
-    """the same without a screen"""
-    resume: bool = False
-    """go on with the newest session of the same question"""
-
-
-def from_comparison(c: Comparison) -> Job:
-    """The search for what makes the two runs of a comparison differ."""
-    from reprodebug import api
-    from reprodebug.bisect.drive import Question
-
-    question = Question(os.path.abspath(c.a.path), os.path.abspath(c.b.path))
-
-    def search(resume: bool, listen: Listener, control: Control) -> Bisection:
-        return api.bisect(question, resume=resume, listen=listen, control=control)
-
-    about = [f"{name}: {visible(' '.join(side.command), 300)}" for name, side in (("A", c.a), ("B", c.b))]
-    return Job(search, tuple(about), f"reprodebug bisect {words.paths(c)} --headless")
-
-
-class BisectScreen(Screen[None]):
+class BisectScreen(Keyed, Screen[None]):
     """Asks before it runs anything where ``confirm`` is set; then shows the search live."""
 
     NAME: ClassVar[str] = "bisect"
@@ -94,6 +61,10 @@ class BisectScreen(Screen[None]):
     BisectScreen.-tall #tail { height: 14; }
     BisectScreen.-short #tail { height: 3; }
     BisectScreen.-short #candidates { max-height: 2; }
+    BisectScreen.-asking #candidates { max-height: 8; }
+    BisectScreen.-asking #header { display: none; }
+    BisectScreen.-asking #trials { height: 0; min-height: 0; } /* not hidden: it keeps the focus */
+    BisectScreen.-asking #tail { height: 1fr; }
     BisectScreen #keys { height: 1; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     BisectScreen.-too-small > * { display: none; }
     BisectScreen.-too-small > TooSmall { display: block; }
@@ -246,7 +217,8 @@ class BisectScreen(Screen[None]):
         self.query_one("#eta", Bar).say(self._eta_line())
         header = f"  {'':>4}  {fit('verdict', 16)}{fit('seconds', 9)}{fit('stopped', 11)}candidate"
         self.query_one("#header", Bar).say(Text(header, "dim", no_wrap=True))
-        self.query_one("#keys", Bar).say(content.key_line(self.NAME, width))
+        self.query_one("#keys", Bar).say(content.key_line(self.NAME, width, NOW[self.state]))
+        self.set_class(self.state in ("asking", "failed"), "-asking")
         self._trials.refresh()
         self._tail()
 
@@ -267,14 +239,17 @@ class BisectScreen(Screen[None]):
             words_, role = f"{'✓' if r.outcome == 'found' else '?'} {r.outcome}: {visible(r.reason, 400)}", _OUTCOMES[r.outcome]
         out = Text(words_, style("bold", role), no_wrap=True, overflow="ellipsis")
         if self.state in ("running", "pausing", "paused") and self._phase is not None:
-            out.append(f"  {self._phase.name} · {self._phase.axis}", style("not bold"))
+            name = "" if self._phase.name == progress.SEARCHING else f"{self._phase.name} · "
+            out.append(f"  {name}{self._phase.axis}", style("not bold"))
         return out
 
     def _candidates(self, width: int) -> Text:
         if self.state == "asking":
-            text = Text("This runs the recorded program again, a few times to a few dozen, in copies of its directory;\n")
+            text = Text("This runs the recorded program again, a few times to a few dozen, in copies of its directory; ")
             text.append("your files, your repository and your environment are not touched. ")
             return text.append("Enter starts it.", style("bold", "hint"))
+        if self.state == "failed":
+            return Text(visible(self._note, 600), style("bad"))
         left = self._left
         if left is None:
             return Text("candidates: not counted yet" if self.state == "running" else "")
@@ -287,7 +262,7 @@ class BisectScreen(Screen[None]):
         )
         if left.kept:
             out.append("\npart of the answer: ", "dim").append(visible(", ".join(left.kept), 300), style("bad"))
-        shown = [visible(c[:12] if left.axis == "commits" else c, 60) for c in left.candidates]
+        shown = [visible(named(c), 60) for c in left.candidates]
         names = ", ".join(shown) if len(shown) <= 6 else f"{', '.join(shown[:3])} … {', '.join(shown[-2:])}"
         return out.append("\none of: " if left.form == "range" else "\namong: ", "dim").append(names)
 
@@ -303,17 +278,17 @@ class BisectScreen(Screen[None]):
         if steps is not None and self.running:
             parts.append(f"about {steps} more" + (f", {max(0.0, eta - (time.monotonic() - then)):.0f} s" if eta is not None else ""))
         out = Text(" · ".join(parts), "dim", no_wrap=True, overflow="ellipsis")
-        if self._note:
-            out.append(f"  {visible(self._note, 300)}", style("bad" if self.state == "failed" else "warn"))
+        if self._note and self.state != "failed":
+            out.append(f"  {visible(self._note, 300)}", style("warn"))
         return out
 
     def _row(self, index: int, width: int, selected: bool) -> Text:
         t = self.trials[index]
         glyph, role, word = _VERDICTS[t.verdict]
-        out = Text("▸ " if selected else "  ", no_wrap=True).append(f"{t.number:>4}  ", "dim")
+        out = Text(CURSOR if selected else "  ", no_wrap=True).append(f"{t.number:>4}  ", "dim")
         out.append(fit(f"{glyph} {word}", 16), style(role)).append(f"{t.seconds:>7.1f}  ")
         out.append(fit("to its end" if t.stopped_at_step is None else f"step {t.stopped_at_step}", 10) + " ")
-        return out.append(fit(visible(t.candidate, 200), max(10, width - 44)))
+        return out.append(fit(named(t.candidate), max(10, width - 44)))
 
     def _answer(self) -> Page:
         r, out = self.result, Page()
@@ -329,7 +304,7 @@ class BisectScreen(Screen[None]):
                 a, b = ("(absent)" if values.get(k) is None else visible(str(values.get(k)), 120) for k in "ab")
                 out.field("culprit", f"{visible(name, 120)}: {a} in A, {b} in B{extra}", "bold")
         if r.outcome == "found":
-            rests = f"{plural(len(r.trials), 'trial')} in {r.wall_seconds:.0f} s ({visible(r.bound, 80)})"
+            rests = f"{plural(len(r.trials), 'trial')} in {r.wall_seconds:.0f} s; the bound is {visible(r.bound, 80)}"
             out.field("sure", f"confidence {r.confidence:.2f} after {rests}")
         if r.first is not None:
             out.field("first", f"{r.first.kind}, {words.tensor(r.first)} of {words.place(r.first)}, step {r.first.step}, {r.first.phase}")
@@ -346,10 +321,10 @@ class BisectScreen(Screen[None]):
         now = next(reversed(self.running.values()), None) if self.running else None
         path = ""
         if now is not None:
-            title, path = f"running: trial {now.count}, {visible(now.candidate, 120)}", now.log
+            title, path = f"running: trial {now.count}, {named(now.candidate)}", now.log
         elif self.trials:
             t = self.trials[max(0, min(self._trials.cursor, len(self.trials) - 1))]
-            title, path = f"output of trial {t.number}, {visible(t.candidate, 120)}", self._logs.get(t.number, "")
+            title, path = f"output of trial {t.number}, {named(t.candidate)}", self._logs.get(t.number, "")
         else:
             title = "what would be run" if self.state == "asking" else "no trial has begun yet"
         self.query_one("#which", Bar).say(Text(title, style("bold"), no_wrap=True))
@@ -370,13 +345,6 @@ class BisectScreen(Screen[None]):
         self.call_after_refresh(self.show)
 
     # keys
-
-    def tell(self, text: str) -> None:
-        self.notify(visible(text, 400), timeout=4, markup=False)
-
-    def on_key(self, event: events.Key) -> None:
-        if event.key not in actions.keys(self.NAME) and event.is_printable:
-            self.tell(f"{event.character} does nothing here; ? lists the keys")
 
     def _pane(self) -> Lines | Pane:
         return self.focused if isinstance(self.focused, (Lines, Pane)) else self._trials
@@ -472,7 +440,7 @@ class BisectScreen(Screen[None]):
         self.tell(f"copied: {self.job.command}")
 
     def action_help(self) -> None:
-        self.app.push_screen(HelpScreen(self.NAME, f"The search is {self.state}. Without this screen: {self.job.command}"))
+        self.app.push_screen(HelpScreen(self.NAME, f"{STATES[self.state]}. Without this screen: {self.job.command}"))
 
     def action_leave(self) -> None:
         if self.state in ("running", "pausing", "paused", "cancelling"):
@@ -483,18 +451,3 @@ class BisectScreen(Screen[None]):
     def theme_changed(self) -> None:
         """The colours are others now."""
         self.show()
-
-
-def tail(path: str, size: int = _TAIL, lines: int = 40) -> list[str]:
-    """The last lines of a growing file, at most ``size`` bytes of it; empty where it cannot be read."""
-    if not path:
-        return []
-    try:
-        with open(path, "rb") as file:
-            end = file.seek(0, os.SEEK_END)
-            file.seek(max(0, end - size))
-            text = file.read(size).decode("utf-8", "backslashreplace")
-    except OSError:
-        return []
-    rows = text.replace("\r", "\n").splitlines()
-    return rows[1:][-lines:] if end > size else rows[-lines:]

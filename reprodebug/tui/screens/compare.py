@@ -7,6 +7,7 @@ records behind it.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import ClassVar
 
 from rich.text import Text
@@ -14,6 +15,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Container, Vertical
+from textual.geometry import Size
 from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Input
@@ -21,14 +23,13 @@ from textual.widgets import Input
 from reprodebug._base.text import plural, visible
 from reprodebug.compare.evidence import Evidence
 from reprodebug.model.comparison import Comparison
-from reprodebug.report import text as report_text
 from reprodebug.report import words
 from reprodebug.tui import actions, content
-from reprodebug.tui.exchange import exchanged
-from reprodebug.tui.export import export
+from reprodebug.tui.exchange import exchanged, retold
 from reprodebug.tui.screens.help import HelpScreen
 from reprodebug.tui.screens.reading import ReadingScreen
 from reprodebug.tui.screens.states import FailureDialog, TooSmall
+from reprodebug.tui.screens.ways import Ways
 from reprodebug.tui.views import VIEWS, View
 from reprodebug.tui.widgets.lines import Lines
 from reprodebug.tui.widgets.panes import Bar, Pane
@@ -37,7 +38,7 @@ from reprodebug.tui.widgets.panes import Bar, Pane
 class Filter(Input):
     """The line in which the filter is typed."""
 
-    BINDINGS: ClassVar = [Binding("escape", "screen.filter_away", show=False)]
+    BINDINGS: ClassVar = [b for b in actions.bindings("filter") if isinstance(b, Binding) and b.key == "escape"]  # Enter is Input's own
     DEFAULT_CSS = """
     Filter { display: none; height: 1; border: none; padding: 0 1; background: $surface; }
     Filter.-open { display: block; }
@@ -45,7 +46,7 @@ class Filter(Input):
     """
 
 
-class CompareScreen(Screen[None]):
+class CompareScreen(Ways, Screen[None]):
     """Opens on the answer, the cursor on the first difference."""
 
     NAME: ClassVar[str] = "compare"
@@ -64,7 +65,7 @@ class CompareScreen(Screen[None]):
     CompareScreen #verdict { height: auto; max-height: 4; padding: 0 1; }
     CompareScreen #first { max-height: 4; border-left: outer $panel; padding: 0 1; }
     CompareScreen #first:focus, CompareScreen #detail:focus { border-left: outer $accent; }
-    CompareScreen #cause { height: 1; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    CompareScreen #cause { height: auto; max-height: 3; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     CompareScreen #cause.-none { display: none; }
     CompareScreen #tabs { height: 1; margin: 0 0 0 0; background: $surface; }
     CompareScreen #header { height: 1; }
@@ -81,8 +82,13 @@ class CompareScreen(Screen[None]):
     CompareScreen.-tall #first { max-height: 10; }
     CompareScreen.-tall #detail { height: 9; max-height: 9; }
     CompareScreen.-wide #body { layout: horizontal; }
-    CompareScreen.-wide #detail { width: 44; height: 1fr; max-height: 100%; }
+    CompareScreen.-wide #detail { width: 46; height: 1fr; max-height: 100%; }
     CompareScreen.-wide #left { width: 1fr; }
+    CompareScreen.-other #first { display: none; } /* where there is little room, it stands beside the view that the screen opens on */
+    CompareScreen.-other #detail { height: 10; max-height: 10; }
+    CompareScreen.-tall #first { display: block; }
+    CompareScreen.-tall.-other #detail { height: 12; max-height: 12; }
+    CompareScreen.-wide.-other #detail { height: 1fr; max-height: 100%; }
     CompareScreen.-short #verdict { max-height: 2; }
     CompareScreen.-short #first { max-height: 3; }
     CompareScreen.-short #detail { display: none; }
@@ -98,11 +104,25 @@ class CompareScreen(Screen[None]):
             self.view = view
             self.error = error
 
-    def __init__(self, comparison: Comparison, evidence: Evidence | None = None) -> None:
+    class Turned(Message):
+        """The comparison of B with A has been made, or has failed."""
+
+        def __init__(self, comparison: Comparison | None, error: BaseException | None) -> None:
+            super().__init__()
+            self.comparison = comparison
+            self.error = error
+
+    def __init__(self, comparison: Comparison, evidence: Evidence | None = None, turn: Callable[[], Comparison] | None = None) -> None:
+        """``turn`` compares B with A: what the sentences of the causes say of a side cannot be exchanged by rewriting them."""
         super().__init__()
         self.comparison = comparison
         self.evidence = evidence
         self.swapped = False
+        self._drawn_for: Size | None = None
+        self._turn = turn
+        self._turning = False
+        self._other: Comparison | None = None
+        """the same two runs the other way round, once that was asked for"""
         self.everything = False
         self.views: list[View] = []
         self.opened = 0
@@ -111,6 +131,7 @@ class CompareScreen(Screen[None]):
         self._make_views()
         if not comparison.layers and comparison.differences and evidence is None:
             self.opened = next(n for n, v in enumerate(self.views) if v.name == "environment")
+        self._home = self.opened
 
     def _make_views(self) -> None:
         self.views = [make(self.comparison, self.evidence) for make in VIEWS]
@@ -121,19 +142,22 @@ class CompareScreen(Screen[None]):
                 view.build()
 
     def compose(self) -> ComposeResult:
+        width, height = self.app.size  # so that the first layout is the last one
+        for at, steps in ((width, self.HORIZONTAL_BREAKPOINTS), (height, self.VERTICAL_BREAKPOINTS)):
+            self.add_class(max(step for step in steps if step[0] <= at)[1])
         yield Bar(id="verdict")
         yield Pane(id="first")
         yield Bar(id="cause")
-        yield Bar(id="tabs")
+        yield Bar(id="tabs", fixed=True)
         with Container(id="body"):
             with Vertical(id="left"):
-                yield Bar(id="header")
+                yield Bar(id="header", fixed=True)
                 yield Lines(id="list")
-                yield Bar(id="empty")
+                yield Bar(id="empty", fixed=True)
             yield Pane(id="detail")
         yield Filter(placeholder="filter the rows; Enter keeps it, Esc shows all", id="filter")
-        yield Bar(id="coverage")
-        yield Bar(id="keys")
+        yield Bar(id="coverage", fixed=True)
+        yield Bar(id="keys", fixed=True)
         yield TooSmall()
 
     def on_mount(self) -> None:
@@ -146,10 +170,6 @@ class CompareScreen(Screen[None]):
     def view(self) -> View:
         """The open view."""
         return self.views[self.opened]
-
-    @property
-    def _list(self) -> Lines:
-        return self.query_one("#list", Lines)
 
     @property
     def _detail(self) -> Pane:
@@ -170,6 +190,7 @@ class CompareScreen(Screen[None]):
         elif self.opened not in self._cursors:
             self._cursors[self.opened] = view.start()
         self.set_class(not len(view.rows), "-nothing")
+        self.set_class(self.opened != self._home, "-other")
         self.query_one("#empty", Bar).say(Text(self._why_empty()))
         self._list.show(len(view.rows), view.row, self._cursors.get(self.opened, 0))
         self._bars()
@@ -216,10 +237,12 @@ class CompareScreen(Screen[None]):
 
     def _bars(self) -> None:
         """The lines that depend on the width."""
-        if not self.is_mounted:
+        if not self.is_attached:
             return
-        width = self.size.width - 2
-        why = content.cause(self.comparison, width)
+        width, height = self.size or self.app.size  # before the first layout: what it will be
+        self._drawn_for = Size(width, height)
+        width -= 2
+        why = content.cause(self.comparison, width, 1 if height < 20 else 2 if height < 30 else 3)
         self.query_one("#cause", Bar).say(why)
         self.query_one("#cause", Bar).set_class(not why, "-none")
         tabs, self._tab_ends = content.tabs(self.views, self.opened, self.everything, width + 2)
@@ -234,25 +257,23 @@ class CompareScreen(Screen[None]):
             self._cursors[self.opened] = message.index
             self._detail.say(self.view.detail(message.index).lay)
 
+    def on_lines_chosen(self, message: Lines.Chosen) -> None:
+        if message.lines is self._list and not self._fold(0):
+            self.action_details()
+
     def on_lines_sized(self, message: Lines.Sized) -> None:
         if message.lines is self._list:
             self.query_one("#header", Bar).say(self.view.header(message.width))
 
     def on_resize(self, event: events.Resize) -> None:
+        was_hidden = self.has_class("-too-small")
         self.set_class(self.query_one(TooSmall).measure(event.size.width, event.size.height), "-too-small")
-        self.call_after_refresh(self._bars)
+        if was_hidden and not self.has_class("-too-small"):
+            self.call_after_refresh(self._list.focus)
+        if event.size != self._drawn_for:
+            self.call_after_refresh(self._bars)
 
     # keys
-
-    def tell(self, text: str, severity: str = "information") -> None:
-        """A note that goes away by itself."""
-        self.notify(visible(text, 400), severity=severity, timeout=4, markup=False)  # type: ignore[arg-type]
-
-    def on_key(self, event: events.Key) -> None:
-        if isinstance(self.focused, Filter):
-            return
-        if event.key not in actions.keys(self.NAME) and event.is_printable:
-            self.tell(f"{event.character} does nothing here; ? lists the keys")
 
     def on_click(self, event: events.Click) -> None:
         if event.widget is not None and event.widget.id == "tabs":
@@ -329,7 +350,35 @@ class CompareScreen(Screen[None]):
         self.tell(f"everything is shown, {hidden} too" if self.everything else f"differences only; {hidden} hidden")
 
     def action_swap(self) -> None:
-        self.comparison = exchanged(self.comparison)
+        if self._turning:
+            self.tell("A and B are being swapped already")
+        elif self._other is None and self._turn is not None:
+            self._turning = True
+            self.tell("swapping A and B: what is said of each is worked out anew")
+            turn, app = self._turn, self.app
+
+            def work() -> None:
+                try:
+                    message = self.Turned(turn(), None)
+                except BaseException as e:  # noqa: BLE001 - shown in a dialog
+                    message = self.Turned(None, e)
+                if app.is_running:
+                    self.post_message(message)
+
+            threading.Thread(target=work, name="reprodebug-swap", daemon=True).start()
+        else:
+            self._swap(self._other or exchanged(self.comparison))
+
+    def on_compare_screen_turned(self, message: Turned) -> None:
+        self._turning = False
+        if message.comparison is None:
+            assert message.error is not None
+            self.app.push_screen(FailureDialog(message.error, what="A and B could not be swapped", leave=False))
+        else:
+            self._swap(retold(exchanged(self.comparison), message.comparison))
+
+    def _swap(self, other: Comparison) -> None:
+        self._other, self.comparison = self.comparison, other
         self.evidence = self.evidence.exchanged() if self.evidence is not None else None
         self.swapped = not self.swapped
         filters = [v.filter for v in self.views]
@@ -400,17 +449,9 @@ class CompareScreen(Screen[None]):
         view.filter = text
         if view.ready:
             view.build()
-            self._cursors[self.opened] = view.find(row) if row is not None else view.start()
+            find = view.find if text else view.reveal  # a row found by the filter stays in sight without it
+            self._cursors[self.opened] = find(row) if row is not None else view.start()
         self._rows()
-
-    def action_report(self) -> None:
-        c = self.comparison
-
-        def lines(width: int) -> list[Text]:
-            page = report_text.render(c, width=width, verbose=len(c.layers) <= 2000)
-            return [Text(visible(line, None), no_wrap=True) for line in page.splitlines()]
-
-        self.app.push_screen(ReadingScreen("The whole report", lines))
 
     def action_walk(self) -> None:
         from reprodebug.tui.screens.walk import WalkScreen
@@ -426,67 +467,6 @@ class CompareScreen(Screen[None]):
             self._rows()
             self._list.focus()
 
-    def action_bisect(self) -> None:
-        c = self.comparison
-        why = self._why_no_bisect(c)
-        if why:
-            self.tell(why)
-            return
-        from reprodebug.tui.screens.bisect import BisectScreen, from_comparison
-
-        self.app.push_screen(BisectScreen(from_comparison(c), confirm=True))
-
-    def action_zoom(self) -> None:
-        why = self._why_no_bisect(self.comparison)
-        if why:
-            self.tell(why)
-            return
-        from reprodebug.tui.screens.zoom import ZoomScreen
-
-        self.app.push_screen(ZoomScreen(self.comparison))
-
-    def action_tensor(self) -> None:
-        where = self.view.record(self.view.rows[self._list.cursor]) if len(self.view.rows) else None
-        if where is None or self.evidence is None:
-            self.tell("this row stands for no single tensor; those of layers (1) and records (7) do")
-            return
-        found = self.evidence.portrait(*where)
-        if found is None:
-            self.tell("neither can be drawn unless both runs kept this tensor: record both with --level full, or press z to zoom")
-            return
-        from reprodebug.tui.screens.tensor import TensorScreen
-
-        self.app.push_screen(TensorScreen(self.view.detail(self._list.cursor).plain().splitlines()[0], found))
-
-    def _why_no_bisect(self, c: Comparison) -> str:
-        if c.verdict in ("identical", "equivalent"):
-            return f"the runs are {c.verdict}: there is nothing to search for"
-        if self.evidence is None:
-            return "a search needs two runs of `reprodebug capture`: it runs their command again"
-        if not c.a.command or not c.b.command:
-            return "the command of a run was not recorded, so it cannot be run again"
-        return ""
-
-    def action_copy_row(self) -> None:
-        if not len(self.view.rows):
-            self.tell("there is no row to copy")
-            return
-        self.app.copy_to_clipboard(self.view.detail(self._list.cursor).plain())
-        self.tell("the row was handed to the terminal's clipboard; where that does not work, e writes the report to a file")
-
-    def action_copy_command(self) -> None:
-        command = words.command(self.comparison, "--headless")
-        self.app.copy_to_clipboard(command)
-        self.tell(f"copied: {command}")
-
-    def action_export(self) -> None:
-        try:
-            paths = export(self.comparison, picture=self.app.export_screenshot(title="reprodebug compare"))
-        except OSError as error:
-            self.tell(f"the report could not be written: {error}", "error")
-            return
-        self.tell(f"written: {', '.join(paths[:-1])} and {paths[-1]}")
-
     def action_help(self) -> None:
         focus = (
             "the list"
@@ -499,8 +479,15 @@ class CompareScreen(Screen[None]):
         self.app.push_screen(HelpScreen(self.NAME, about))
 
     def action_leave(self) -> None:
+        if self.has_class("-too-small"):
+            self.app.action_leave()  # type: ignore[attr-defined]
+            return
         if self.focused is not None and self.focused is not self._list:
             self._list.focus()
+            return
+        if self.view.filter:
+            self._filter("")
+            self.tell("the filter is gone, all rows are shown")
             return
         self.app.action_leave()  # type: ignore[attr-defined]
 

@@ -10,11 +10,12 @@ from textual.app import ComposeResult
 from textual.screen import ModalScreen
 
 from reprodebug.tui import actions
+from reprodebug.tui.screens.base import Keyed
 from reprodebug.tui.widgets.lines import Lines
 from reprodebug.tui.widgets.panes import Bar
 
 
-class ReadingScreen(ModalScreen[None]):
+class ReadingScreen(Keyed, ModalScreen[None]):
     """Scrolls lines that ``render(width)`` makes anew for each width."""
 
     NAME: ClassVar[str] = "reading"

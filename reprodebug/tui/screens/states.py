@@ -13,23 +13,24 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen, Screen
 
 from reprodebug._base.errors import NothingComparable, ReprodebugError
 from reprodebug._base.text import visible
+from reprodebug.tui import actions
 from reprodebug.tui.palette import style
+from reprodebug.tui.screens.base import Keyed
 from reprodebug.tui.widgets.panes import Bar, Pane
 
 SMALLEST = (60, 16)
-_LEAVE: list[BindingType] = [Binding("q,escape,enter", "app.leave", show=False)]
 
 
-class LoadingScreen(Screen[None]):
+class LoadingScreen(Keyed, Screen[None]):
     """Shown while the runs are read: the stage, and the seconds, so that it is seen to live. Leaving ends it at once."""
 
-    BINDINGS: ClassVar[list[BindingType]] = _LEAVE
+    NAME: ClassVar[str] = "loading"
+    BINDINGS: ClassVar = actions.bindings("loading")
     DEFAULT_CSS = "LoadingScreen { align: center middle; } LoadingScreen > Bar { width: auto; max-width: 90%; }"
 
     def compose(self) -> ComposeResult:
@@ -54,10 +55,11 @@ class LoadingScreen(Screen[None]):
         self.query_one(Bar).say(text)
 
 
-class ErrorScreen(Screen[None]):
+class ErrorScreen(Keyed, Screen[None]):
     """One sentence and what to type."""
 
-    BINDINGS: ClassVar[list[BindingType]] = _LEAVE
+    NAME: ClassVar[str] = "error"
+    BINDINGS: ClassVar = actions.bindings("error")
     DEFAULT_CSS = "ErrorScreen { align: center middle; } ErrorScreen > Bar { width: auto; max-width: 90%; }"
 
     def __init__(self, error: ReprodebugError) -> None:
@@ -76,14 +78,11 @@ class ErrorScreen(Screen[None]):
         yield bar
 
 
-class FailureDialog(ModalScreen[None]):
+class FailureDialog(Keyed, ModalScreen[None]):
     """An error that nobody foresaw: its cause, and the last lines of its traceback for a bug report."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q,escape,enter", "away", show=False),
-        Binding("down,j", "scroll(1)", show=False),
-        Binding("up,k", "scroll(-1)", show=False),
-    ]
+    NAME: ClassVar[str] = "failure"
+    BINDINGS: ClassVar = actions.bindings("failure")
     DEFAULT_CSS = """
     FailureDialog { align: center middle; }
     FailureDialog > Vertical { width: 90%; max-width: 100; height: auto; max-height: 90%; border: heavy $error; padding: 0 1; }
@@ -119,8 +118,14 @@ class FailureDialog(ModalScreen[None]):
         self.query_one(Pane).say(lambda width: text)
         self.query_one(Pane).focus()
 
-    def action_scroll(self, rows: int) -> None:
+    def action_move(self, rows: int) -> None:
         self.query_one(Pane).move(rows)
+
+    def action_page(self, sign: int) -> None:
+        self.action_move(sign * max(1, self.query_one(Pane).size.height - 1))
+
+    def action_ends(self, sign: int) -> None:
+        self.action_move(sign * 10**9)
 
     def action_away(self) -> None:
         if self._leave:

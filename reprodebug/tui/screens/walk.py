@@ -13,13 +13,14 @@ from reprodebug._base.text import visible
 from reprodebug.model.comparison import Comparison
 from reprodebug.tui import actions, content
 from reprodebug.tui.palette import style
+from reprodebug.tui.screens.base import Keyed
 from reprodebug.tui.screens.help import HelpScreen
 from reprodebug.tui.screens.states import TooSmall
-from reprodebug.tui.walk import Question, questions
+from reprodebug.tui.walk import Question, can_run_again, questions
 from reprodebug.tui.widgets.panes import Bar, Pane
 
 
-class WalkScreen(Screen[str | None]):
+class WalkScreen(Keyed, Screen[str | None]):
     """Returns the name of the view to open, ``bisect``, or None."""
 
     NAME: ClassVar[str] = "walk"
@@ -42,6 +43,7 @@ class WalkScreen(Screen[str | None]):
     def __init__(self, comparison: Comparison) -> None:
         super().__init__()
         self.questions = questions(comparison)
+        self.bisects = can_run_again(comparison)
         self.at = 0
 
     def compose(self) -> ComposeResult:
@@ -76,22 +78,22 @@ class WalkScreen(Screen[str | None]):
         self._keys()
 
     def _keys(self) -> None:
-        self.query_one("#keys", Bar).say(content.key_line(self.NAME, self.size.width - 2))
+        now = {"turn(1)": "next question", "turn(-1)": "back", "view": "view", "copy_row": "copy", "copy_command": "copy command"}
+        if self.at == len(self.questions) - 1:
+            del now["turn(1)"]
+            now = {"bisect": "bisect"} | now if self.bisects else now
+        elif not self.at:
+            del now["turn(-1)"]
+        self.query_one("#keys", Bar).say(content.key_line(self.NAME, self.size.width - 2, now))
 
     def on_resize(self, event: events.Resize) -> None:
         self.set_class(self.query_one(TooSmall).measure(event.size.width, event.size.height), "-too-small")
         self.call_after_refresh(self._keys)
 
-    def tell(self, text: str) -> None:
-        self.notify(visible(text, 400), timeout=4, markup=False)
-
-    def on_key(self, event: events.Key) -> None:
-        if event.key not in actions.keys(self.NAME) and event.is_printable:
-            self.tell(f"{event.character} does nothing here; ? lists the keys")
-
     def action_turn(self, sign: int) -> None:
         if not 0 <= self.at + sign < len(self.questions):
-            self.tell("this is the last question; b proves the cause, q goes back" if sign > 0 else "this is the first question")
+            last = "this is the last question; " + ("b proves the cause, " if self.bisects else "") + "q goes back"
+            self.tell(last if sign > 0 else "this is the first question")
             return
         self.at += sign
         self.show()

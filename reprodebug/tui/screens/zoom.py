@@ -25,12 +25,21 @@ from reprodebug.report import words
 from reprodebug.tui import actions, content
 from reprodebug.tui.page import wrap
 from reprodebug.tui.palette import style
+from reprodebug.tui.screens.base import Keyed
 from reprodebug.tui.screens.help import HelpScreen
 from reprodebug.tui.widgets.lines import Lines
 from reprodebug.tui.widgets.panes import Bar
 
+_NOW = {
+    "asking": {"start": "start", "copy_command": "copy command"},
+    "running": {"cancel": "cancel"},
+    "ended": {"copy_row": "copy", "copy_command": "copy command"},
+    "cancelled": {"start": "start again"},
+}
+"""what can be done in each state"""
 
-class ZoomScreen(Screen[None]):
+
+class ZoomScreen(Keyed, Screen[None]):
     """``asking``, ``running``, ``ended``, ``cancelled``."""
 
     NAME: ClassVar[str] = "zoom"
@@ -73,13 +82,14 @@ class ZoomScreen(Screen[None]):
     def show(self) -> None:
         """Draw everything."""
         words_, role = {
-            "asking": ("? nothing has been run yet", "warn"), "running": (f"… zooming, {time.monotonic() - self._since:.0f} s", "hint"),
+            "asking": ("? nothing has been run yet: Enter starts it", "warn"),
+            "running": (f"… zooming, {time.monotonic() - self._since:.0f} s", "hint"),
             "ended": ("the first differing operation", "bold"), "cancelled": ("■ cancelled", "warn"),
         }[self.state]  # fmt: skip
         self.query_one("#state", Bar).say(Text(words_, style("bold", role)))
         rows = self._rows(max(20, self.size.width - 4))
         self.query_one(Lines).show(len(rows), lambda index, width, selected: rows[index].copy())
-        self.query_one("#keys", Bar).say(content.key_line(self.NAME, self.size.width - 2))
+        self.query_one("#keys", Bar).say(content.key_line(self.NAME, self.size.width - 2, _NOW[self.state]))
 
     def _rows(self, width: int) -> list[Text]:
         if self.state == "asking":
@@ -107,10 +117,10 @@ class ZoomScreen(Screen[None]):
 
     def action_start(self) -> None:
         if self.state == "running":
-            self.notify("it runs already; c cancels it", timeout=4, markup=False)
+            self.tell("it runs already; c cancels it")
             return
         if self.state == "ended":
-            self.notify("it has ended; q goes back", timeout=4, markup=False)
+            self.tell("it has ended; q goes back")
             return
         self.state, self._since, self.text, self._progress = "running", time.monotonic(), "", []
         width = min(self.size.width - 4, 120)
@@ -153,7 +163,7 @@ class ZoomScreen(Screen[None]):
 
     def action_cancel(self) -> None:
         if self.state != "running":
-            self.notify("nothing runs that could be cancelled", timeout=4, markup=False)
+            self.tell("nothing runs that could be cancelled")
             return
         self._end()
         self.state = "cancelled"
@@ -170,21 +180,21 @@ class ZoomScreen(Screen[None]):
 
     def action_copy_row(self) -> None:
         if not self.text:
-            self.notify("there is nothing to copy yet", timeout=4, markup=False)
+            self.tell("there is nothing to copy yet")
             return
         self.app.copy_to_clipboard(self.text)
-        self.notify("the answer was handed to the terminal's clipboard", timeout=4, markup=False)
+        self.tell("the answer was handed to the terminal's clipboard")
 
     def action_copy_command(self) -> None:
         self.app.copy_to_clipboard(self.command)
-        self.notify(visible(f"copied: {self.command}", 300), timeout=4, markup=False)
+        self.tell(f"copied: {self.command}")
 
     def action_help(self) -> None:
         self.app.push_screen(HelpScreen(self.NAME, f"Zooming to the first differing operation: {self.state}."))
 
     def action_leave(self) -> None:
         if self.state == "running":
-            self.notify("it runs; c cancels it", timeout=4, markup=False)
+            self.tell("it runs; c cancels it")
             return
         self.app.pop_screen()
 

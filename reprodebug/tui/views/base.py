@@ -18,6 +18,8 @@ from reprodebug.model.comparison import Comparison, Difference
 from reprodebug.tui.page import Page, fit
 from reprodebug.tui.palette import style
 
+CURSOR = "❯ "
+"""before the row under the cursor; another sign than that of a folded row"""
 MARKS = {"critical": ("✗", "bad"), "notable": ("!", "warn"), "harmless": ("·", "dim")}
 GRAVITY = {"critical": 0, "notable": 1, "harmless": 2}
 SECTIONS_ELSEWHERE = {"random-state": "random state", "data": "data", "metrics": "steps", "tensors": "layers"}
@@ -63,11 +65,10 @@ class View:
         return ""
 
     def header(self, width: int) -> Text:
-        return difference_header(width)
+        return difference_header(width, sections=self._sectioned(width))
 
     def row(self, index: int, width: int, selected: bool) -> Text:
-        above = self.rows[index - 1] if index and isinstance(self.rows[index - 1], Difference) else None
-        return difference_row(self.rows[index], above, width, selected, self.cause_of(self.rows[index]))
+        return self.difference_row(index, width, selected)
 
     def detail(self, index: int) -> Page:
         """The row in full."""
@@ -114,6 +115,10 @@ class View:
         end = len(self.rows) if sign > 0 else -1
         return next((n for n in range(index + sign, end, sign) if self.group(self.rows[n]) != here), None)
 
+    def reveal(self, row: Any) -> int:
+        """Where a row stands now; what hides it is unfolded."""
+        return self.find(row)
+
     def find(self, row: Any) -> int:
         """Where a row went when the rows were made anew; 0 where it is gone."""
         return next((n for n, r in enumerate(self.rows) if r == row), 0)
@@ -139,6 +144,19 @@ class View:
                 return n
         return None
 
+    def difference_row(self, index: int, width: int, selected: bool) -> Text:
+        d, above = self.rows[index], self.rows[index - 1] if index else None
+        section = None if not self._sectioned(width) else "" if isinstance(above, Difference) and above.section == d.section else d.section
+        return _row(d, section, width, selected, self.cause_of(d))
+
+    def _sectioned(self, width: int) -> bool:
+        """Whether differences have a column for their section."""
+        return len(self.sections) > 1 and width >= 64
+
+    def foreign(self) -> bool:
+        """Neither run is one of ours, so that nothing was recorded in execution order."""
+        return self.c.a.level == self.c.b.level == "foreign"
+
     def difference_detail(self, d: Difference) -> Page:
         out = Page()
         glyph, role = MARKS[d.severity]
@@ -155,28 +173,31 @@ class View:
         return out
 
 
-def _widths(width: int) -> tuple[int, int, int]:
-    section = 12 if width >= 70 else 8
-    key = max(10, (width - section - 20) * 2 // 5)
-    return section, key, max(6, (width - section - key - 20) // 2)
+def _widths(width: int, sections: bool) -> tuple[int, int, int]:
+    """Cells of section, key and each value; the key takes what is left over."""
+    section = 11 * sections
+    rest = width - 12 - (section + 2) * sections - 6
+    value = max(6, rest // (3 if width >= 64 else 4))
+    return section, max(10, rest - 2 * value), value
 
 
-def difference_header(width: int) -> Text:
-    section, key, value = _widths(width)
-    cells = ["  " + fit("severity", 10), fit("section", section), fit("what", key), fit("A", value), fit("B", value)]
+def difference_header(width: int, sections: bool) -> Text:
+    section, key, value = _widths(width, sections)
+    cells = ["  " + fit("severity", 10), *[fit("section", section)] * sections, fit("what", key), fit("A", value), fit("B", value)]
     return Text("  ".join(cells), "dim", no_wrap=True)
 
 
-def difference_row(d: Difference, above: Difference | None, width: int, selected: bool, cause: int | None = None) -> Text:
-    """One difference; the section is printed where it changes, the number of the cause that names it before the key."""
-    section, key, value = _widths(width)
+def _row(d: Difference, section: str | None, width: int, selected: bool, cause: int | None) -> Text:
+    """One difference; the number of the cause that names it before the key. No column for the section where it is None."""
+    wide, key, value = _widths(width, section is not None)
     glyph, role = MARKS[d.severity]
-    out = Text("▸ " if selected else "  ", no_wrap=True).append(fit(f"{glyph} {d.severity}", 10), style(role))
-    name = "" if above is not None and above.section == d.section else d.section
+    out = Text(CURSOR if selected else "  ", no_wrap=True).append(fit(f"{glyph} {d.severity}", 10), style(role))
     told = f"({cause}) " if cause is not None else ""
-    out.append("  " + fit(name, section) + "  ").append(told, style("hint", "bold"))
+    out.append("  " + ("" if section is None else fit(section, wide) + "  ")).append(told, style("hint", "bold"))
     out.append(fit(visible(d.key, 120), key - len(told), keep_end=True))
     a, b = _parted(visible(d.a), visible(d.b), value)
+    if a == b and d.reason:  # they part on the way and meet again
+        b = f"({visible(d.reason)})"
     return out.append("  ").append(fit(a, value), style("a")).append("  ").append(fit(b, value), style("b"))
 
 

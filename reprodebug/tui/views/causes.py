@@ -11,9 +11,15 @@ from reprodebug.model.comparison import Cause, Level
 from reprodebug.tui.page import Page, fit
 from reprodebug.tui.palette import style
 from reprodebug.tui.plot import bar
-from reprodebug.tui.views.base import View
+from reprodebug.tui.views.base import CURSOR, View
 
-_STATES = {"holds": ("✓", "good"), "fails": ("✗", "bad"), "unknown": ("?", "warn")}
+_STATES = {"holds": ("✓", "good", "yes"), "fails": ("✗", "bad", "no"), "unknown": ("?", "warn", "unknown")}
+_LEVELS = {
+    "code": "the code (code, configuration and packages)",
+    "results": "the result (the last loss)",
+    "inference": "inference (equal inputs give equal outputs)",
+    "training": "training (every record, bit for bit)",
+}
 
 
 class CausesView(View):
@@ -30,7 +36,7 @@ class CausesView(View):
         return f"{self.c.causes[0].confidence:.2f}" if self.c.causes else "none"
 
     def header(self, width: int) -> Text:
-        return Text(f"  {'confidence':<17}{'category':<16}cause", "dim", no_wrap=True)
+        return Text(f"  {'confidence':<18}{'category':<16}cause", "dim", no_wrap=True)
 
     def text(self, row: Any) -> str:
         if isinstance(row, tuple):
@@ -43,16 +49,16 @@ class CausesView(View):
 
     def row(self, index: int, width: int, selected: bool) -> Text:
         row = self.rows[index]
-        out = Text("▸ " if selected else "  ", no_wrap=True)
+        out = Text(CURSOR if selected else "  ", no_wrap=True)
         if isinstance(row, tuple):
             n, cause = row
-            out.append(f"{n:>2}. {cause.confidence:.2f} ", style("bold")).append(bar(cause.confidence, 6) + " ", style("hint"))
-            return out.append(f"{cause.category:<16}").append(fit(visible(cause.summary, 400), width - 34))
+            out.append(f"{n:>2}. {cause.confidence:.2f} ", style("bold")).append(bar(cause.confidence, 7) + "  ", style("hint"))
+            return out.append(f"{cause.category:<16}").append(fit(visible(cause.summary, 400), width - 36))
         if isinstance(row, Level):
-            glyph, role = _STATES[row.state]
-            out.append(fit(f"{glyph} {row.name}", 17), style(role)).append(f"{row.state:<16}")
-            return out.append(fit(visible(row.evidence, 300), width - 35))
-        return out.append(f"{'size and growth':<17}", "dim").append(fit(visible(row, 400), width - 19))
+            glyph, role, word = _STATES[row.state]
+            out.append(fit(f"{glyph} same {row.name}?", 18), style(role)).append(f"{word:<16}")
+            return out.append(fit(visible(row.evidence, 300), width - 36))
+        return out.append(f"{'size and growth':<18}", "dim").append(fit(visible(row, 400), width - 20))
 
     def detail(self, index: int) -> Page:
         row, out = self.rows[index], Page()
@@ -66,7 +72,8 @@ class CausesView(View):
             if self.c.verdict == "divergent":
                 out.field("prove", "b proves it by experiment: the program is run again under both circumstances", "dim")
         elif isinstance(row, Level):
-            out.line(f"reproducibility of {row.name}: {row.state}", "bold", _STATES[row.state][1])
+            glyph, role, word = _STATES[row.state]
+            out.line(f"{glyph} is {_LEVELS.get(row.name, row.name)} reproduced? {word}", "bold", role)
             out.line(visible(row.evidence, 600))
         else:
             out.line("size and growth of the difference", "bold")

@@ -11,7 +11,7 @@ from reprodebug.compare.evidence import Batch, Evidence
 from reprodebug.model.comparison import Comparison, Difference
 from reprodebug.tui.page import Page, fit
 from reprodebug.tui.palette import style
-from reprodebug.tui.views.base import View, difference_row
+from reprodebug.tui.views.base import CURSOR, View
 
 RELATIONS = {
     "same": ("=", "good"), "reordered": ("⇄", "warn"), "changed": ("~", "bad"), "other": ("✗", "bad"), "differs": ("≠", "bad"),
@@ -62,7 +62,11 @@ class DataView(View):
     def header(self, width: int) -> Text:
         if not self._batches:
             return super().header(width)
-        return Text(f"  {'':<11}  {'step':>6}  {fit('source', _source(width))}  tensors  samples", "dim", no_wrap=True)
+        return Text(f"  {'':<11}  {'step':>6}  {fit('batch of', self._source(width))}  tensors  samples", "dim", no_wrap=True)
+
+    def _source(self, width: int) -> int:
+        """Cells for where a batch comes from."""
+        return max(8, min(24, width - 44, max((len(b.source) for b in self._batches), default=0)))
 
     def text(self, row: Any) -> str:
         return super().text(row) if isinstance(row, Difference) else f"step {row.step} {row.source}"
@@ -73,13 +77,13 @@ class DataView(View):
     def row(self, index: int, width: int, selected: bool) -> Text:
         row = self.rows[index]
         if isinstance(row, Difference):
-            above = self.rows[index - 1] if index else None
-            return difference_row(row, above, width, selected, self.cause_of(row))
+            return self.difference_row(index, width, selected)
         word, sentence = self._relation(row)
         glyph, role = RELATIONS[word]
-        out = Text("▸ " if selected else "  ", no_wrap=True).append(f"{glyph} {word:<9}", style(role))
-        out.append(f"  {row.step:>6,}  {fit(visible(row.source, 80), _source(width))}  ")
-        return out.append(f"{row.differing:>3}/{row.tensors:<3}  ").append(fit(sentence, max(8, width - _source(width) - 34)), "dim")
+        out = Text(CURSOR if selected else "  ", no_wrap=True).append(f"{glyph} {word:<9}", style(role))
+        source = self._source(width)
+        out.append(f"  {row.step:>6,}  {fit(visible(row.source, 80), source)}  ")
+        return out.append(f"{row.differing:>3}/{row.tensors:<3}  ").append(fit(sentence, max(8, width - source - 34)), "dim")
 
     def detail(self, index: int) -> Page:
         row, out = self.rows[index], Page()
@@ -111,6 +115,8 @@ class DataView(View):
     def empty(self) -> str:
         if self._batches and not self.everything:
             return f"All {len(self._batches):,} batches are equal; d lists them."
+        if self.foreign() and not self.of_sections():
+            return "These records of other systems say nothing that differs of the data."
         if not self._batches and not self.of_sections():
             return "No batch was recorded in both runs: neither a DataLoader nor an input of an outermost module was seen."
         return super().empty()
@@ -119,7 +125,3 @@ class DataView(View):
 def _numbers(values: Any) -> str:
     shown = values.tolist()[:_SAMPLES]
     return " ".join(str(v) for v in shown) + (" …" if len(values) > _SAMPLES else "") if len(values) else "not recorded"
-
-
-def _source(width: int) -> int:
-    return max(10, min(24, width - 50))

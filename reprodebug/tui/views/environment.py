@@ -27,4 +27,6 @@ class EnvironmentView(View):
         if hidden and not self.everything:
             it = "it" if hidden == 1 else "them"
             return f"Nothing that could change numbers differs. {plural(hidden, 'harmless difference')} hidden: d shows {it}."
+        if self.foreign():
+            return "Nothing that was recorded of environment, code, configuration and hardware differs."
         return "Nothing around the tensors differs: environment, code, configuration and hardware are equal as far as recorded."

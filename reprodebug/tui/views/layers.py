@@ -11,11 +11,12 @@ from rich.text import Text
 from reprodebug._base.text import visible
 from reprodebug.compare.evidence import Evidence, Node
 from reprodebug.model.comparison import Comparison, Difference, Divergence, LayerDifference
+from reprodebug.model.events import Flag
 from reprodebug.report import words
 from reprodebug.tui.page import Page, fit
 from reprodebug.tui.palette import style
 from reprodebug.tui.plot import heat
-from reprodebug.tui.views.base import View, difference_row
+from reprodebug.tui.views.base import CURSOR, View
 
 _ROLES = {
     "source": "a source: everything that went into it was equal",
@@ -64,6 +65,12 @@ class LayersView(View):
         if not self._open:
             self._open |= {n for n, node in enumerate(self._tree) if node.parent < 0}
 
+    def reveal(self, row: Any) -> int:
+        if isinstance(row, LayerDifference):
+            self._unfold_to(row)
+            self.build()
+        return self.find(row)
+
     def every(self) -> list[Any]:
         if not self.folded:
             return [*self.c.layers, *self.differences()]
@@ -103,7 +110,7 @@ class LayersView(View):
     def row(self, index: int, width: int, selected: bool) -> Text:
         row = self.rows[index]
         if isinstance(row, Difference):
-            return difference_row(row, None, width, selected, self.cause_of(row))
+            return self.difference_row(index, width, selected)
         if isinstance(row, LayerDifference):
             if not self.folded:
                 return self._columns.row(row, width, selected)
@@ -111,16 +118,19 @@ class LayersView(View):
         return self._module_row(row.number, width, selected)
 
     def _line(
-        self, width: int, selected: bool, indent: int, glyph: str, role: str, name: str, dim: str, when: tuple[str, str], map_: str, share: str
+        self, width: int, selected: bool, indent: int, glyph: str, role: str, name: str, dim: tuple[str, ...], when: tuple[str, str], map_: str,
+        share: str,
     ) -> Text:  # fmt: skip
+        """``dim`` are words behind the name, the longest first: of those the first that fits."""
         phase, cells = _shape(width)
         rest = width - 2 - 8 - 11 * phase - (cells + 2) * bool(cells) - 13
         indent = min(indent, max(0, rest - 18))
-        out = Text("▸ " if selected else "  ", no_wrap=True).append(" " * indent)
+        out = Text(CURSOR if selected else "  ", no_wrap=True).append(" " * indent)
         out.append(glyph + " ", style(role) if role else "")
         room = rest - indent - len(glyph) - 1
-        if dim and cell_len(name) + 2 < room:
-            out.append(name).append(fit(" " + dim, room - cell_len(name)), "dim")
+        more = next((d for d in dim if cell_len(name) + 1 + cell_len(d) <= room), "")
+        if more:
+            out.append(name).append(fit(" " + more, room - cell_len(name)), "dim")
         else:
             out.append(fit(name, room))
         out.append(f"  {when[0]:>6}")
@@ -146,8 +156,8 @@ class LayersView(View):
             when = (str(step), phase)
         share = f"{node.differing:,}/{node.compared:,}" if node.compared else f"only {'A' if node.alone_a else 'B'}"
         cells = _shape(width)[1]
-        kind = visible(node.kind, 60) if node.kind != name else ""
-        return self._line(width, selected, 2 * node.depth, f"{fold} {mark}", role, name, kind or " ", when, heat(node.heat, cells), share)
+        kind = (visible(node.kind, 60),) if node.kind != name else ()
+        return self._line(width, selected, 2 * node.depth, f"{fold} {mark}", role, name, kind, when, heat(node.heat, cells), share)
 
     def _tensor_row(self, x: LayerDifference, width: int, selected: bool) -> Text:
         d = x.first
@@ -158,11 +168,12 @@ class LayersView(View):
             self.c.first.rank,
         )
         name = visible(d.tensor, 60) or d.kind
-        kind = ("first, " if first else "") + (d.kind if d.tensor else "")
-        size = f"max {d.numbers.max_abs:.2g}" if d.numbers.max_abs is not None else ""
+        kind = d.kind if d.tensor else ""
+        dim = (f"first, {kind}" if kind else "first", "first") if first else (kind,)
+        size = "" if d.numbers.max_abs is None else f"max {d.numbers.max_abs:.2g}" if _shape(width)[1] > 10 else f"{d.numbers.max_abs:.1e}"
         glyph, role = ("◆", "bad") if first else ("·", "")
         share = f"{x.differing:,}/{x.compared:,}"
-        return self._line(width, selected, 2 * depth + 2, glyph, role, name, kind or " ", (str(d.step), d.phase), size, share)
+        return self._line(width, selected, 2 * depth + 2, glyph, role, name, dim, (str(d.step), d.phase), size, share)
 
     def text(self, row: Any) -> str:
         if isinstance(row, Difference):
@@ -230,7 +241,7 @@ class LayersView(View):
         if isinstance(row, Difference):
             return self.difference_detail(row)
         if isinstance(row, LayerDifference):
-            return layer_detail(row, self.c)
+            return layer_detail(row, self.c, self._prints(row.first))
         node, out = self._tree[row.number], Page()
         name = visible(node.module, 200) if node.module else f"(outermost) {visible(node.root, 80)}"
         out.line(f"{name} {visible(node.kind, 80) if node.kind != node.root else ''}".rstrip(), "bold")
@@ -255,12 +266,24 @@ class LayersView(View):
                 out.field(steps[:7], "nothing compared" if share is None else "=" if share == 0 else f"{heat([share], 1)} {share:.0%}")
         return out
 
+    def _prints(self, d: Divergence) -> tuple[str, str]:
+        """The first digits of the two fingerprints; "" where there is none."""
+        if self.evidence is None or d.index_a < 0 or d.index_b < 0:
+            return "", ""
+        pair = self.evidence.pair_of(d.rank)
+        found = [t.events[k] for t, k in ((pair.a, d.index_a), (pair.b, d.index_b))]
+        return tuple("" if e["flags"] & Flag.UNOBSERVED else f"{int(e['hi']):016x}" for e in found)  # type: ignore[return-value]
+
     def empty(self) -> str:
+        if self.foreign():
+            return "No layer was recorded: these are records of other systems. 5 shows what they say of the environment, 2 of the losses."
         if self.c.verdict == "incomparable":
-            return "No record of the one run could be set against the other, so no layer is listed."
+            return "No record of the one run could be set against the other, so no layer is listed. r tells what was not seen."
         if self.c.first is not None:
             return "The difference belongs to no layer; it is described above."
-        return "No layer differs." + (" d shows the whole tree." if self.folded and not self.everything else "")
+        if not self.folded or self.everything:
+            return "No layer differs."
+        return "No layer differs. d shows the whole tree, w says how far that goes."
 
 
 def _shape(width: int) -> tuple[bool, int]:
@@ -288,22 +311,27 @@ class _Columns:
         return Text(self._line(width, "  ", "step", "phase", "kind", "module and tensor", "differing"), "dim", no_wrap=True)
 
     def row(self, x: LayerDifference, width: int, selected: bool) -> Text:
-        return Text(self._line(width, "▸ " if selected else "  ", *words.layer_row(x)), no_wrap=True)
+        return Text(self._line(width, CURSOR if selected else "  ", *words.layer_row(x)), no_wrap=True)
 
 
-def layer_detail(x: LayerDifference, c: Comparison) -> Page:
-    """One tensor in full, A against B."""
+def layer_detail(x: LayerDifference, c: Comparison, prints: tuple[str, str] = ("", "")) -> Page:
+    """One tensor in full, A against B; ``prints`` are the two fingerprints."""
     d, out = x.first, Page()
-    place = words.place(d) if d.module or not x.root else f"(outermost) {visible(x.root, 60)}"
+    place = words.place(d) if d.module or not x.root else visible(x.root, 60)
     out.line(f"{place} {visible(d.tensor, 80)}, {d.kind}", "bold")
-    out.field("first", when(d, ranks=len(c.first_by_rank) > 1))
-    out.field("records", f"{x.differing:,} of {x.compared:,} differ")
-    for name, shape, dtype, index in (
-        ("A", d.shape, d.dtype, d.index_a),
-        ("B", d.shape if d.shape_b is None else d.shape_b, d.dtype_b or d.dtype, d.index_b),
+    out.field("first", f"{when(d, ranks=len(c.first_by_rank) > 1)}; {x.differing:,} of {x.compared:,} records differ")
+    tensors = []
+    for shape, dtype, index in (
+        (d.shape, d.dtype, d.index_a),
+        (d.shape if d.shape_b is None else d.shape_b, d.dtype_b or d.dtype, d.index_b),
     ):
-        missing = "no such record" if index < 0 else "shape not recorded" if shape is None else ""
-        out.field(name, missing or f"{list(shape or ())} {dtype}", name.lower())
+        tensors.append("no such record" if index < 0 else "shape not recorded" if shape is None else f"{list(shape)} {dtype}")
+    if tensors[0] == tensors[1] == "shape not recorded":
+        out.field("tensor", tensors[0])
+    else:
+        out.both("tensor", *tensors)
+    if all(prints):
+        out.both("bits", *prints)
     size_fields(out, d)
     if x.role:
         out.field("role", _ROLES.get(x.role, x.role))
@@ -325,11 +353,12 @@ def when(d: Divergence, *, ranks: bool) -> str:
 
 def size_fields(out: Page, d: Divergence) -> None:
     """How large the difference is: numbers, statistics, or what to type to get them."""
-    out.field("size", words.size(d))
     if d.numbers.max_abs is None and d.kind != "optimizer":
-        out.field("", "→ " + how_to_get_numbers(d), "hint")
+        out.field("size", f"not recorded, fingerprints only; z measures it, or {how_to_get_numbers(d)}", "hint")
+    else:
+        out.field("size", words.size(d))
     for name, a, b in words.statistics(d):
-        out.field("", f"{visible(name, 40)}: A {a}, B {b}")
+        out.both(visible(name, 40)[:7], a, b)
 
 
 def how_to_get_numbers(d: Divergence) -> str:

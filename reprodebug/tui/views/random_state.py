@@ -13,7 +13,7 @@ from reprodebug.compare.generators import Story
 from reprodebug.model.comparison import Comparison, Difference
 from reprodebug.tui.page import Page, fit
 from reprodebug.tui.palette import style
-from reprodebug.tui.views.base import MARKS, View, difference_row
+from reprodebug.tui.views.base import CURSOR, MARKS, View
 
 _LEAD = 2
 """equal looks that are shown before the states part"""
@@ -73,6 +73,10 @@ class RandomStateView(View):
         rank = self.evidence.pairs[g.process].rank if self.evidence else 0
         key = g.story.name + (f" (rank {rank})" if rank else "")
         return next((d for d in self.of_sections() if d.key == key), None)
+
+    def of_sections(self) -> list[Difference]:
+        """Also the states that other systems saved, which are listed among the environment as well."""
+        return [d for d in self.c.differences if d.section in self.sections or d.key.startswith("rng/")]
 
     def _judged(self, g: Generator) -> str:
         d = self._difference(g)
@@ -138,8 +142,8 @@ class RandomStateView(View):
     def row(self, index: int, width: int, selected: bool) -> Text:
         row = self.rows[index]
         if isinstance(row, Difference):
-            return difference_row(row, None, width, selected, self.cause_of(row))
-        out = Text("▸ " if selected else "  ", no_wrap=True)
+            return self.difference_row(index, width, selected)
+        out = Text(CURSOR if selected else "  ", no_wrap=True)
         if isinstance(row, Generator):
             fold = "▾" if self._key(row) in self._open else "▸"
             d = self._difference(row)
@@ -165,7 +169,7 @@ class RandomStateView(View):
         step = Evidence.where(pair, g.story.at)[0] if pair is not None else 0
         d = self._difference(g)
         why = f"; {d.severity}: {visible(d.reason, 120)}" if d is not None else ""
-        return f"{g.story.algorithm}, parts at step {step}{why}"
+        return f"{g.story.algorithm}, differs from step {step} on{why}"
 
     def _state(self, row: Look, side: int) -> str:
         """The state of one run at a look: its first digits, and the draws since that run's look before."""
@@ -216,7 +220,7 @@ class RandomStateView(View):
         if isinstance(row, Generator):
             out.line(visible(g.story.name, 100), "bold")
             out.line(self._summary(g))
-            out.field("looks", f"{len(g.looks):,} records saw a new state in one of the runs")
+            out.field("looks", f"a new state was seen at {plural(len(g.looks), 'record')}, in one run or both")
             self._apart(out, g)
             out.figure(lambda width: self._timeline(g, width))
             return out
@@ -264,7 +268,8 @@ class RandomStateView(View):
             return f"unknown: {how.reason}", ""
         if n == 0:
             return f"0 {how.unit}: {how.reason}", "warn"
-        return f"{'B' if n > 0 else 'A'} is {abs(n):,} {how.unit} ahead where they part", "warn"
+        unit = how.unit.replace("words", "word", 1).replace("draws", "draw", 1) if abs(n) == 1 else how.unit
+        return f"{'B' if n > 0 else 'A'} is {abs(n):,} {unit} ahead where they part", "warn"
 
     def _timeline(self, g: Generator, width: int) -> Text:
         """One character for each look: equal or not."""
@@ -278,6 +283,8 @@ class RandomStateView(View):
         return out.append("\n━ equal, ╳ apart, in the order of the looks", "dim")
 
     def empty(self) -> str:
+        if self.foreign() and not self.of_sections():
+            return "These records of other systems hold no state of a random generator that differs."
         if self.c.counts.compared and not self.of_sections():
             return "No state of a random generator was recorded in both runs."
         return super().empty()

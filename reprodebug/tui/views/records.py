@@ -13,7 +13,7 @@ from reprodebug.model.comparison import Comparison
 from reprodebug.model.events import Flag, Kind, Phase
 from reprodebug.tui.page import Page, fit
 from reprodebug.tui.palette import style
-from reprodebug.tui.views.base import View
+from reprodebug.tui.views.base import CURSOR, View
 
 
 class RecordsView(View):
@@ -95,7 +95,7 @@ class RecordsView(View):
             else ("=", "good")
         )
         prints = [f"{int(t.events[k]['hi']) >> 32:08x}" if k >= 0 else " " * 8 for t, k in ((pair.a, ia), (pair.b, ib))]
-        out = Text("▸ " if selected else "  ", no_wrap=True).append(f"{mark:<6} ", style(role))
+        out = Text(CURSOR if selected else "  ", no_wrap=True).append(f"{mark:<6} ", style(role))
         out.append(f"{step:>6,}  ")
         if _phase(width):
             out.append(f"{Phase(int(event['phase'])).word:<9}  ")
@@ -121,7 +121,7 @@ class RecordsView(View):
             e = trace.events[i]
             root, module, kind, tensor = trace.sites[e["site"]]
             shape, dtype, device, layout, why = trace.metas[e["meta"]]
-            place = f"{visible(module, 200) or '(outermost)'} ({visible(kind or root, 80)})"
+            place = visible(module or root, 200) + (f" ({visible(kind, 80)})" if kind else "")
             out.field(name, f"record {int(e['seq']):,} of rank {pair.rank}: {place} {visible(tensor, 100)}", name.lower())
             out.field("", f"step {int(steps[i])}, {Phase(int(e['phase'])).word}, call {int(e['call']) + 1}, {Kind(int(e['kind'])).word}")
             out.field(
@@ -129,7 +129,8 @@ class RecordsView(View):
                 f"{list(shape)} {visible(dtype, 40)} on {visible(device, 40)}{'' if layout == 'strided' else ', ' + visible(layout, 40)}",
             )
             flags = [f.name.lower().replace("_", " ") for f in Flag if int(e["flags"]) & f and f.name]
-            out.field("", "flags: " + (", ".join(flags) or "none"))
+            if flags:
+                out.field("", "flags: " + ", ".join(flags))
             out.field("", f"unobserved: {visible(why, 200)}" if why else f"fingerprint {int(e['hi']):016x}{int(e['lo']):016x}")
             out.field("", f"{int(e['time_ms']) / 1000:.3f} s after the recorder's start")
         return out

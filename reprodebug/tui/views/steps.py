@@ -11,7 +11,7 @@ from reprodebug.model.comparison import Difference
 from reprodebug.tui.page import Page, fit
 from reprodebug.tui.palette import style
 from reprodebug.tui.plot import bar, curves
-from reprodebug.tui.views.base import View, difference_row
+from reprodebug.tui.views.base import CURSOR, View
 
 _LEAD = 2
 """equal steps that are shown before the first divergent one"""
@@ -72,9 +72,9 @@ class StepsView(View):
     def row(self, index: int, width: int, selected: bool) -> Text:
         row = self.rows[index]
         if isinstance(row, Difference):
-            return difference_row(row, None, width, selected, self.cause_of(row))
+            return self.difference_row(index, width, selected)
         step, a, b, differing, compared = row
-        out = Text("▸ " if selected else "  ", no_wrap=True)
+        out = Text(CURSOR if selected else "  ", no_wrap=True)
         out.append(f"{'◆' if step == self.first else ' '}{step:>8,}", style("bad", "bold") if step == self.first else "")
         out.append(f"  {_loss(a)}", style("a")).append(f"  {_loss(b)}", style("b"))
         if width >= 62:
@@ -95,26 +95,34 @@ class StepsView(View):
             return self.difference_detail(row)
         step, a, b, differing, compared = row
         out = Page()
-        out.line(f"step {step}" + (" ◆ the first divergent one" if step == self.first else ""), "bold")
-        if a is not None or b is not None:
-            out.field("loss A", "not recorded" if a is None else repr(a), "a")
-            out.field("loss B", "not recorded" if b is None else repr(b), "b")
-        if self.evidence is not None:
-            out.field("records", f"{differing:,} of {compared:,} differ" if compared else "none differs")
         losses = self.c.losses
         series = [(name, role, [(s, row[k]) for s, *row in losses if row[k] is not None]) for k, (name, role) in enumerate(_SIDES)]
         if any(points for _, _, points in series):
-            out.line("")
-            out.line("loss of A and of B" + (", ▲ first divergence" if self.first is not None else ""), "dim")
+            out.figure(self._legend)
             out.figure(lambda width: curves(series, width, 6, self.first))  # type: ignore[arg-type]
         gaps = [(s, abs(x - y)) for s, x, y in losses if x is not None and y is not None and x != y]
         if len(gaps) > 1:
             out.line("")
             out.line("|A-B| of the loss, logarithmic", "dim")
             out.figure(lambda width: curves([("gap", "warn", gaps)], width, 4, self.first, log=True))
+        if out:
+            out.line("")
+        out.line(f"step {step}" + (" ◆ the first divergent one" if step == self.first else ""), "bold")
+        if a is not None or b is not None:
+            out.both("loss", *("not recorded" if x is None else repr(x) for x in (a, b)))
+        if self.evidence is not None:
+            out.field("records", f"{differing:,} of {compared:,} differ" if compared else "none differs")
         for statement in self.c.nature:
             out.field("growth", visible(statement, 400))
         return out
+
+    def _legend(self, width: int) -> Text:
+        text = Text("loss of ", "dim").append("A", style("not dim", "bold", "a")).append(" and ")
+        text.append("B", style("not dim", "bold", "b"))
+        if self.first is not None:
+            text.append(", ").append("▲", style("not dim", "bad")).append(" first divergence")
+        text.truncate(width)
+        return text
 
     def empty(self) -> str:
         if self.c.losses or self.of_sections():

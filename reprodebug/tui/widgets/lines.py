@@ -42,6 +42,13 @@ class Lines(ScrollView, can_focus=True, inherit_bindings=False):
             self.lines = lines
             self.index = index
 
+    class Chosen(Message):
+        """The row that was under the cursor already has been clicked."""
+
+        def __init__(self, lines: Lines) -> None:
+            super().__init__()
+            self.lines = lines
+
     class Sized(Message):
         """The rows are drawn in another width: what stands above them has to follow."""
 
@@ -97,13 +104,17 @@ class Lines(ScrollView, can_focus=True, inherit_bindings=False):
             self.scroll_to_region(Region(0, self.cursor, 1, 1), animate=False, force=True)
 
     def on_resize(self) -> None:
+        self._drawn = 0  # what stands above the rows may have been drawn for another width while none was shown
         self.virtual_size = Size(max(1, self.scrollable_content_region.width), self.count)
         self.call_after_refresh(self._follow, True)
 
     def on_click(self, event: events.Click) -> None:
         index = event.y + round(self.scroll_y)
-        if self.cursor_shown and 0 <= index < self.count:
-            self.cursor = index
+        if not self.cursor_shown or not 0 <= index < self.count:
+            return
+        if index == self.cursor:
+            self.post_message(self.Chosen(self))
+        self.cursor = index
 
     def render_line(self, y: int) -> Strip:
         width = self.scrollable_content_region.width

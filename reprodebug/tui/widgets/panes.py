@@ -13,21 +13,26 @@ Lay = Callable[[int], Text]
 
 
 class Bar(Static):
-    """Lines of text without focus. Starts empty."""
+    """Lines of text without focus. Starts empty. With ``fixed`` its height is that of its style, whatever it says: no new layout."""
 
-    def __init__(self, id: str | None = None) -> None:
+    def __init__(self, id: str | None = None, *, fixed: bool = False) -> None:
         super().__init__(Text(), id=id, markup=False)
+        self._fixed = fixed
+        self._said: object = None
 
     def say(self, text: Text) -> None:
         """Replace the text."""
-        self.update(text)
+        said = text.plain, text.style, tuple(text.spans)
+        if said != self._said:
+            self._said = said
+            self.update(text, layout=not self._fixed)
 
 
 class Pane(VerticalScroll, can_focus=True, inherit_bindings=False):
     """Wrapped text that scrolls under the keys of the screen."""
 
     DEFAULT_CSS = """
-    Pane { height: auto; scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
+    Pane { height: auto; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0; scrollbar-gutter: stable; }
     Pane > Bar { height: auto; width: 1fr; }
     """
 
@@ -43,7 +48,7 @@ class Pane(VerticalScroll, can_focus=True, inherit_bindings=False):
         """Replace the text by what ``lay`` makes for a width, and go to its start."""
         self._lay = lay
         self._width = self.scrollable_content_region.width
-        self.query_one(Bar).say(lay(self._width or 78))
+        self.query_one(Bar).say(lay(self._width or self.app.size.width - 4))  # before the first layout: most are that wide
         self.scroll_home(animate=False)
 
     def on_resize(self) -> None:

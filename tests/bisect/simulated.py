@@ -1,0 +1,89 @@
+"""A search over commits with trials that are drawn instead of run: how often it is right where trials vary."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+from typing import Any
+
+from reprodebug.bisect import commits
+from reprodebug.model.experiment import OTHER, SAME_AS_A, SAME_AS_B, Bisection, Trial
+
+
+class Line:
+    """A history without branches: commits "1" to "n" behind the good end "0"."""
+
+    root = "/nowhere"
+
+    def __init__(self, n: int) -> None:
+        self.n, self.notes = n, list[str]()
+
+    def bound(self, good: str, bad: str) -> None: ...
+
+    def between(self, good: str, bad: str, **_: Any) -> list[str]:
+        return [str(n) for n in range(1, self.n + 1)]
+
+    def edges(self, order: list[str], **_: Any) -> dict[str, list[str]]:
+        return {c: [str(int(c) - 1)] if c != "1" else [] for c in order}
+
+    def is_ancestor(self, old: str, new: str) -> bool:
+        return int(old) <= int(new)
+
+    def subject(self, commit: str) -> str:
+        return f"number {commit}"
+
+    def changed(self, a: str, b: str) -> tuple[list[Any], set[str]]:
+        return [], set()
+
+
+class Drawn:
+    """Stands where ``Lab`` stands. ``shows``: share of the trials of a bad commit that differ from the good end; ``like_b``: of
+    those, the share that is like the bad end; ``odd``: share of the trials of a good commit that are like neither."""
+
+    def __init__(self, culprit: int, rng: random.Random, *, shows: float = 1.0, like_b: float = 1.0, odd: float = 0.0) -> None:
+        self._culprit, self._rng, self._shows, self._like_b, self._odd = culprit, rng, shows, like_b, odd
+        self._seen: dict[tuple[str, int], Trial] = {}
+        self.axis, self.probe, self.reference, self.other, self.started, self.left = "", (), "", "", 0.0, None
+        self.made: list[Trial] = []
+        self.inferred: list[tuple[str, bool]] = []
+        self.executor, self.session = SimpleNamespace(slots=1), SimpleNamespace(path="/nowhere")
+
+    def part(self, a: Any, b: Any) -> Any:
+        a.trial, b.trial = self._draw(a.key, a.text, SAME_AS_A), self._draw(b.key, b.text)
+        return b.trial.first
+
+    def ask(self, wanted: Any) -> Trial:
+        at = (wanted.key, wanted.attempt)
+        if at not in self._seen:
+            self._seen[at] = self._draw(wanted.key, wanted.text)
+        return self._seen[at]
+
+    def _draw(self, commit: str, text: str, verdict: str = "") -> Trial:
+        chance = self._rng.random
+        if not verdict and int(commit) < self._culprit:
+            verdict = OTHER if chance() < self._odd else SAME_AS_A
+        if not verdict:
+            verdict = SAME_AS_A if chance() >= self._shows else SAME_AS_B if chance() < self._like_b else OTHER
+        first: Any = None if verdict == SAME_AS_A else "where"
+        trial = Trial(len(self.made) + 1, text, verdict, 1.0, first=first)
+        self.made.append(trial)
+        return trial
+
+    def listen(self, event: Any) -> None: ...
+
+    def phase(self, name: str) -> None: ...
+
+    def remain(self, *_: Any) -> None: ...
+
+    def narrow(self, first: Any) -> None: ...
+
+    def ahead(self, wanted: Any) -> None: ...
+
+
+def search(n: int, rng: random.Random, **how: float) -> tuple[Bisection, bool]:
+    """(what was found among ``n`` commits, whether that is right)."""
+    culprit = rng.randrange(1, n + 1)
+    lab: Any = Drawn(culprit, rng, **how)
+    tree: Any = Line(n)
+    found = commits.search(lab, commits.Commits(tree, ["python"], "0", str(n), {}))
+    return found, found.culprit.commit == str(culprit)
