@@ -165,7 +165,7 @@ class DeviceFingerprints:
         The same object, version counter, address and stream make it a candidate; the kernel then compares words at places spread over
         its memory, since collectives and kernels of other packages write without moving the counter.
         """
-        if not self.backend.notes or t.nbytes < WORTH_BYTES or t.is_inference():
+        if not self.backend.notes or t.nbytes < WORTH_BYTES or type(t) is not self._torch.Tensor or t.is_inference():
             return self.hash(t, seed)
         address, key = t.data_ptr(), key_of(t)
         with self._lock:
