@@ -25,7 +25,7 @@ from reprodebug.model.events import EVENT
 from reprodebug.recorder import imposed, operations
 from reprodebug.recorder.calls import Calls, PerThread, ThreadState
 from reprodebug.recorder.detail import Detail, Options
-from reprodebug.recorder.device import Unreadable, decoded
+from reprodebug.recorder.device import decoded
 from reprodebug.recorder.fingerprint import Fingerprinter
 from reprodebug.recorder.loading import Loading
 from reprodebug.recorder.modules import ModuleTable
@@ -391,7 +391,7 @@ class Guest:
 
             try:
                 self.fingerprint.device.value(t, arrived)
-            except Unreadable:  # its event says so already
+            except Exception:  # its event says why already
                 pass
 
     def boundary(self) -> None:

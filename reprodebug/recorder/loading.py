@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from reprodebug.model.events import Kind, Phase
 from reprodebug.recorder.calls import leaves
-from reprodebug.recorder.device import Unreadable
 
 if TYPE_CHECKING:
     from reprodebug.recorder.guest import Guest
@@ -214,6 +213,6 @@ class Loading:
         try:
             for t in rows:
                 device.rows(t, n, arrived)
-        except Unreadable:  # the batch's event says why
+        except Exception:  # the batch's event says why
             if indices:
                 guest.writer.samples(seq, [], indices)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import torch
 
 from reprodebug.model.events import EVENT, Flag, Kind, Phase
 from reprodebug.recorder import device, device_kernel
+from reprodebug.recorder.loading import Loading
 from reprodebug.recorder.writer import Writer
 from reprodebug.store.trace import read_journal
 from tests.recorder.far import FarBackend, FarFingerprinter
@@ -409,6 +411,34 @@ def test_rows_of_a_batch(at: Journal) -> None:
     at.back()
     assert found[0] is not None
     assert [found[0][16 * n : 16 * n + 16] for n in range(6)] == [reference(t[n].numpy().tobytes(), 0) for n in range(6)]
+
+
+def test_samples_of_a_batch_on_the_device(at: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(at.far, "_hashable", lambda t: (0, 0))
+    loading = Loading(SimpleNamespace(fingerprint=at.far, writer=at.writer, step=0))  # type: ignore[arg-type]
+    x, y = torch.randn(3, 5), torch.arange(3)
+    kept = []
+    for change in (False, True):
+        x[1, 4] += change
+        for tensors in ([x, y], [x]):
+            seq = at.row(bytes(range(16)), kind=Kind.DATA)
+            loading._samples_elsewhere(tensors, seq, [4, 2, 9])
+            kept.append(seq)
+    at.back()
+    at.flush()
+    found = [at.trace.samples(seq) for seq in kept]
+    assert all(f is not None and f[1].tolist() == [4, 2, 9] and len(set(f[0].tolist())) == 3 for f in found)
+    for before, after in zip(found[:2], found[2:], strict=True):
+        assert before is not None and after is not None
+        assert (before[0] == after[0]).tolist() == [True, False, True]
+    at.backend.broken = "gone"
+    seq = at.row(bytes(range(16)), kind=Kind.DATA)
+    loading._samples_elsewhere([x], seq, [1])
+    at.back()
+    at.flush()
+    lost = at.trace.samples(seq)
+    assert lost is not None
+    assert [part.tolist() for part in lost] == [[], [1]]
 
 
 def test_a_handler_in_the_middle_of_a_record_spoils_nothing(at: Journal) -> None:
