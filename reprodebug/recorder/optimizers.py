@@ -62,7 +62,12 @@ class Optimizers:
                 known = self._known[optimizer] = _Known(self._count)
                 self._count += 1
             guest.parameters.settle()
-            hyper = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+            # a tensor, such as the lr of a capturable optimizer, is compared by its bits or not at all: asking a device would wait
+            tensor = guest._tensor
+            hyper = [
+                {k: _number(v) if isinstance(v, tensor) else v for k, v in group.items() if k != "params"}
+                for group in optimizer.param_groups
+            ]
             if hyper != known.hyper:
                 known.hyper = hyper
                 groups = [{k: _plain(v) for k, v in group.items()} for group in hyper]
@@ -220,6 +225,11 @@ class Optimizers:
             _, seq = self.guest.record(scale, site, _OPTIMIZER_KIND, _OPTIMIZER, _SCALAR)
             if not self.guest.detail.wanted:
                 self.guest.value(scale, seq)
+
+
+def _number(t: Any) -> Any:
+    """The number in a tensor of one element in main memory; of any other tensor a word."""
+    return t.item() if t.is_cpu and t.numel() == 1 else f"<{type(t).__name__}>"
 
 
 def _plain(value: Any) -> Any:

@@ -297,3 +297,19 @@ def test_two_programs_of_one_shell_script_are_two_processes(tmp_path: Path) -> N
     )
     assert sorted(run.traces) == [(0, 0), (0, 1)]
     assert [rows(run, 0, n, tensor="weight")[0].shape for n in (0, 1)] == [(1, 1), (1, 2)]
+
+
+def test_a_learning_rate_in_a_tensor_is_followed(tmp_path: Path) -> None:
+    run = capture(
+        tmp_path,
+        """
+        import torch
+        net, lr = torch.nn.Linear(3, 2), torch.tensor(0.5)
+        opt = torch.optim.SGD(net.parameters(), lr=lr, foreach=False)
+        for step in range(3):
+            opt.zero_grad(); net(torch.ones(2, 3)).sum().backward(); opt.step()
+            if step == 0:
+                lr.mul_(0.5)
+        """,
+    )
+    assert [(n["step"], n["groups"][0]["lr"]) for n in notes(run, "optimizer")] == [(0, 0.5), (1, 0.25)]
