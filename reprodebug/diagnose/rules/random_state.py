@@ -148,6 +148,32 @@ def _weight(s: Scene, story: Story, how: str) -> float:
     return likely * (0.35 if s.has_sources else 0.6)
 
 
+@rule("seeded too late", "ledger")
+def late_seed(s: Scene) -> Iterator[Draft]:
+    """A generator was drawn from before the program seeded it."""
+    if s.stage in ("backward", "optimizer"):
+        return
+    for family, kind in (("torch", ""), ("numpy.random", "numpy-global"), ("python.random", "python-global")):
+        rows = [next((r for r in side if r["generator"] == family), None) for side in s.ledger]
+        if rows[0] is None or rows[1] is None or "" in (rows[0]["drawn_from"], rows[1]["drawn_from"]):
+            continue
+        if rows[0]["drawn_from"] == rows[1]["drawn_from"] or (kind and s.has_sources and not s.hint(kind)):
+            continue
+        own = _OWN[family]
+        evidence = [
+            f"when {own} is first seeded, by {rows[0]['where']}, numbers had been drawn from it already, in both runs",
+            "before that each launch starts from another state",
+            f"first to differ: {s.place}",
+            *(f"the program draws from it: {h.place}" for h in s.hint(kind)[:2]),
+        ]
+        what = "the initial weights" if family == "torch" and s.stage == "init" else "what was drawn before"
+        summary = f"{own} is seeded too late, by {rows[0]['where']}: {what} came from an unseeded state, which differs at every launch"
+        likely = {"init": 0.95, "data": 0.9, "forward": 0.6, "loaded": 0.7, "loss": 0.4}[s.stage] * (1.0 if family == "torch" else 0.9)
+        if s.torch_parted:
+            likely *= 0.6
+        yield Draft("random-state", summary, tuple(evidence), "Seed before anything is built or drawn.", likely, within=True)
+
+
 @rule("extra draws", "ledger")
 def extra_draws(s: Scene) -> Iterator[Draft]:
     """One run draws from a generator where the other does not."""
