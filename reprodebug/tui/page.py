@@ -27,6 +27,15 @@ def fit(text: str, width: int, *, keep_end: bool = False) -> str:
     return text + " " * (width - cell_len(text))
 
 
+def squeeze(text: str, width: int) -> str:
+    """``text`` in exactly ``width`` cells; where it is longer its middle is left out, since names differ at their ends."""
+    if cell_len(text) <= width or width < 8:
+        return fit(text, width)
+    tail = width // 2
+    head = fit(text, width - tail).rstrip()
+    return fit(head + fit(text, tail, keep_end=True).lstrip("…"), width)
+
+
 def wrap(text: str, width: int) -> list[str]:
     """Lines of at most ``width`` columns; at least one."""
     return textwrap.wrap(text, max(12, width), break_on_hyphens=False) or [""]

@@ -162,7 +162,7 @@ def _section(c: Comparison, question: str, sections: tuple[str, ...], part: str,
 
 def _recorded(c: Comparison, part: str) -> bool:
     """Whether the section could be judged at all."""
-    return part != "data" or not any(row.startswith("batches") for row in c.not_recorded)
+    return not part.startswith("data") or not any(row.startswith("batches") for row in c.not_recorded)
 
 
 def _environment(c: Comparison) -> Question:
@@ -181,7 +181,9 @@ def _random_state(c: Comparison) -> Question:
 
 
 def _data(c: Comparison) -> Question:
-    q = _section(c, "Did they read the same data?", ("data",), "data", "data", "data", "v shows batches and samples; go on to the layer")
+    q = _section(
+        c, "Did they read the same data?", ("data",), "data,batches", "data", "data", "v shows batches and samples; go on to the layer"
+    )
     batches = [x for x in c.layers if x.first.kind == "data"]
     if batches:
         first = batches[0]

@@ -103,6 +103,21 @@ async def test_a_swap_that_fails_says_why() -> None:
         assert pilot.app.screen is screen and not screen.swapped
 
 
+@pytest.mark.parametrize(("key", "part"), [("2", "steps"), ("3", "draws"), ("4", "batches"), ("6", "causes"), ("7", "records")])
+async def test_the_command_of_a_view_prints_its_rows(key: str, part: str) -> None:
+    async with opened_sample("extra-draw", (120, 40)) as (pilot, _):
+        await look(pilot, key)
+        row = selected(pilot).split("▌")[0].replace("❯", " ").replace("◆", " ").split()
+        await look(pilot, "Y")
+    typed = shlex.split(pilot.app.clipboard)
+    assert part in typed[-1].split(",")
+    done = subprocess.run([sys.executable, "-m", *typed], cwd=SAMPLES.parent, capture_output=True, text=True, check=False)
+    wanted = {"steps": [row[0], row[1][:6], row[2][:6]], "draws": ["4fe42f16 +4 ", "af72f355 +5 "], "batches": ["step 6, DataLoader#0", "other"],
+              "causes": ["--print-sample (in B only) leads there"], "records": [*row[-2:], "batch.0"]}[part]  # fmt: skip
+    flat = " ".join(done.stdout.split())
+    assert done.returncode == 1 and all(w in flat for w in wanted), (wanted, done.stdout)
+
+
 async def test_the_copied_command_prints_what_the_screen_says() -> None:
     async with opened_sample("threads") as (pilot, screen):
         await look(pilot, "d", "x")

@@ -172,13 +172,16 @@ class CompareScreen(Ways, Screen[None]):
         return self.views[self.opened]
 
     @property
+    def at_home(self) -> bool:
+        return self.opened == self._home
+
+    @property
     def _detail(self) -> Pane:
         return self.query_one("#detail", Pane)
 
     def show(self) -> None:
         """Draw everything anew: another view, theme or order of the runs."""
         c = self.comparison
-        self.query_one("#verdict", Bar).say(content.verdict(c))
         self.query_one("#first", Pane).say(content.first(c).lay)
         self._rows()
 
@@ -190,7 +193,7 @@ class CompareScreen(Ways, Screen[None]):
         elif self.opened not in self._cursors:
             self._cursors[self.opened] = view.start()
         self.set_class(not len(view.rows), "-nothing")
-        self.set_class(self.opened != self._home, "-other")
+        self.set_class(not self.at_home, "-other")
         self.query_one("#empty", Bar).say(Text(self._why_empty()))
         self._list.show(len(view.rows), view.row, self._cursors.get(self.opened, 0))
         self._bars()
@@ -242,6 +245,7 @@ class CompareScreen(Ways, Screen[None]):
         width, height = self.size or self.app.size  # before the first layout: what it will be
         self._drawn_for = Size(width, height)
         width -= 2
+        self.query_one("#verdict", Bar).say(content.verdict(self.comparison, width, 2 if height < 20 else 4))
         why = content.cause(self.comparison, width, 1 if height < 20 else 2 if height < 30 else 3)
         self.query_one("#cause", Bar).say(why)
         self.query_one("#cause", Bar).set_class(not why, "-none")

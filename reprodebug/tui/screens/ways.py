@@ -28,6 +28,11 @@ class Ways(Keyed):
     everything: bool
 
     @property
+    def at_home(self) -> bool:
+        """The view on which the screen opens is open: what it says is what the whole report says."""
+        raise NotImplementedError
+
+    @property
     def view(self) -> View:
         """The open view."""
         raise NotImplementedError
@@ -93,7 +98,8 @@ class Ways(Keyed):
         self.tell("the row was handed to the terminal's clipboard; where that does not work, e writes the report to a file")
 
     def action_copy_command(self) -> None:
-        command = words.command(self.comparison, "--headless", *["--verbose"] * self.everything)
+        part = "--headless" if self.at_home else f"--only {self.view.parts}"
+        command = words.command(self.comparison, part, *["--verbose"] * self.everything)
         self.app.copy_to_clipboard(command)
         self.tell(f"copied: {command}")
 

@@ -43,6 +43,7 @@ class RandomStateView(View):
 
     name: ClassVar[str] = "random state"
     short: ClassVar[str] = "random"
+    parts: ClassVar[str] = "random-state,draws"
     question: ClassVar[str] = "where each generator's states part, and the draws between two looks at it"
     sections: ClassVar[tuple[str, ...]] = ("random-state",)
     heavy: ClassVar[bool] = True

@@ -22,6 +22,7 @@ class StepsView(View):
 
     name: ClassVar[str] = "steps"
     short: ClassVar[str] = "steps"
+    parts: ClassVar[str] = "steps,loss"
     question: ClassVar[str] = "when they part and how the difference grows: losses step by step"
     sections: ClassVar[tuple[str, ...]] = ("metrics",)
 
