@@ -135,7 +135,10 @@ def coverage(c: Comparison, width: int, filtered: str = "") -> Text:
         out.append(f"filter: {fit(visible(filtered, 40), min(40, len(filtered)))} ", style("warn")).append("(/ changes it) · ", "dim")
     if c.a.level == c.b.level == "foreign":
         return out.append(f"{n.differing:,} of {n.compared:,} recorded facts and metrics differ · r shows the whole report")
-    out.append(f"coverage {c.coverage.share:.0%}, ")
+    if not n.compared:
+        out.append("coverage: no record of the one run has a partner in the other, ", style("warn"))
+    else:
+        out.append(f"coverage {c.coverage.share:.0%}, ")
     if blind:
         out.append(f"{plural(blind, 'blind spot')} (r names {'it' if blind == 1 else 'them'})", style("warn"))
     else:

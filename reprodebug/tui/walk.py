@@ -71,7 +71,7 @@ def _verdict(c: Comparison) -> Question:
     page.field("records", f"{n.compared:,} compared, {n.differing:,} differ; {n.only_a:,} only in A, {n.only_b:,} only in B")
     if "foreign" not in (c.a.level, c.b.level):
         blind = f", {plural(len(c.coverage.unobserved), 'blind spot')}" if c.coverage.unobserved else ""
-        page.field("seen", f"{c.coverage.share:.0%} of the model{blind}")
+        page.field("seen", f"{c.coverage.share:.0%} of the model{blind}" if n.compared else "nothing in one run that the other has too")
     role = {"identical": "good", "equivalent": "good", "divergent": "bad"}.get(c.verdict, "warn")
     action = {
         "divergent": "go on: the next pages lead from the first difference to its cause",
