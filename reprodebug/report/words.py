@@ -93,6 +93,11 @@ def command(c: Comparison, *flags: str) -> str:
     return " ".join(["reprodebug compare", paths(c), *extra, *flags])
 
 
+def can_run_again(c: Comparison) -> bool:
+    """Whether the commands of both runs are known, so that an experiment can decide."""
+    return c.a.level != "foreign" != c.b.level and bool(c.a.command) and bool(c.b.command)
+
+
 def sparkline(values: list[float | None], low: float, high: float) -> str:
     """One character for each value between ``low`` and ``high``; a space where there is none."""
     span = (high - low) or 1.0

@@ -50,11 +50,6 @@ def questions(c: Comparison) -> list[Question]:
     return [make(c) for make in makers]
 
 
-def can_run_again(c: Comparison) -> bool:
-    """Whether the commands of both runs are known, so that an experiment can decide."""
-    return c.a.level != "foreign" != c.b.level and bool(c.a.command) and bool(c.b.command)
-
-
 def _only(c: Comparison, part: str) -> str:
     return words.command(c, f"--only {part}")
 
@@ -248,7 +243,7 @@ def _remedy(c: Comparison) -> Question:
         page.field("if not", f"→ {visible(cause.remedy, 500)} (cause {n})", "dim")
     if page:
         page.line("")
-    if can_run_again(c):
+    if words.can_run_again(c):
         page.line(
             "Prove it by experiment: the program is run again under mixtures of both circumstances, until the smallest cause is left."
         )

@@ -178,7 +178,7 @@ async def test_export_says_why_it_failed(monkeypatch: pytest.MonkeyPatch) -> Non
     def refuse(*_: object, **__: object) -> None:
         raise OSError(28, "No space left [/bold]")
 
-    monkeypatch.setattr("reprodebug.tui.screens.ways.export", refuse)
+    monkeypatch.setattr("reprodebug.tui.export.export", refuse)
     async with opened(made.divergent()) as (pilot, _):
         await pilot.press("e")
         assert any("No space left [/bold]" in m for m in told(pilot))

@@ -25,9 +25,6 @@ from reprodebug.compare.evidence import Evidence
 from reprodebug.model.comparison import Comparison
 from reprodebug.report import words
 from reprodebug.tui import actions, content
-from reprodebug.tui.exchange import exchanged, retold
-from reprodebug.tui.screens.help import HelpScreen
-from reprodebug.tui.screens.reading import ReadingScreen
 from reprodebug.tui.screens.states import FailureDialog, TooSmall
 from reprodebug.tui.screens.ways import Ways
 from reprodebug.tui.views import VIEWS, View
@@ -354,6 +351,8 @@ class CompareScreen(Ways, Screen[None]):
         self.tell(f"everything is shown, {hidden} too" if self.everything else f"differences only; {hidden} hidden")
 
     def action_swap(self) -> None:
+        from reprodebug.tui.exchange import exchanged
+
         if self._turning:
             self.tell("A and B are being swapped already")
         elif self._other is None and self._turn is not None:
@@ -379,6 +378,8 @@ class CompareScreen(Ways, Screen[None]):
             assert message.error is not None
             self.app.push_screen(FailureDialog(message.error, what="A and B could not be swapped", leave=False))
         else:
+            from reprodebug.tui.exchange import exchanged, retold
+
             self._swap(retold(exchanged(self.comparison), message.comparison))
 
     def _swap(self, other: Comparison) -> None:
@@ -423,6 +424,8 @@ class CompareScreen(Ways, Screen[None]):
         if not len(self.view.rows):
             self.tell("there is no row whose details could be shown")
             return
+        from reprodebug.tui.screens.reading import ReadingScreen
+
         page = self.view.detail(self._list.cursor)
         self.app.push_screen(ReadingScreen("The selected row", lambda width: list(page.lay(width).split())))
 
@@ -472,6 +475,8 @@ class CompareScreen(Ways, Screen[None]):
             self._list.focus()
 
     def action_help(self) -> None:
+        from reprodebug.tui.screens.help import HelpScreen
+
         focus = (
             "the list"
             if self.focused is self._list

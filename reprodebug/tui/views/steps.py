@@ -80,7 +80,8 @@ class StepsView(View):
         out.append(f"  {_loss(a)}", style("a")).append(f"  {_loss(b)}", style("b"))
         if width >= 62:
             gap = abs(a - b) if a is not None and b is not None else None
-            out.append(f"  {'' if gap is None else '=' if gap == 0 else f'{gap:.3g}':>10}", style("warn") if gap else "dim")
+            shown = "" if gap is None else "=" if gap == 0 else f"{gap:.3g}"
+            out.append(" " * (12 - len(shown))).append(shown, style("warn") if gap else "dim")
         if not differing and (a is None) != (b is None):
             out.append(f"  only {'B' if a is None else 'A'}", style("warn"))  # the other run did not get there
         elif not differing and _apart(a, b):
