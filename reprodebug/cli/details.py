@@ -66,7 +66,7 @@ def _draws(c: Comparison, evidence: Evidence | None, verbose: bool) -> Iterator[
             continue
         rank = f" of rank {pair.rank}" if pair.rank else ""
         where = "equal at every look" if parted is None else f"differs from step {looks[parted].step} on"
-        yield f"{visible(story.name, 80)}{rank}, {story.algorithm}: {where}"
+        yield f"{visible(story.name, 80)}{rank}, {visible(story.algorithm, 40)}: {where}"
         sides = ((pair.a, story.number_a), (pair.b, story.number_b))
         tables = [evidence.states(trace, number) for trace, number in sides]
         for n, look in enumerate(looks):

@@ -116,7 +116,7 @@ class WalkScreen(Keyed, Screen[str | None]):
 
     def action_copy_row(self) -> None:
         q = self.page
-        self.app.copy_to_clipboard("\n".join((q.question, q.answer, q.evidence.plain(), f"next: {q.action}", q.command)))
+        self.app.copy_to_clipboard("\n".join((q.question, visible(q.answer, None), q.evidence.plain(), f"next: {q.action}", q.command)))
         self.tell("the page was handed to the terminal's clipboard")
 
     def action_copy_command(self) -> None:

@@ -329,7 +329,7 @@ def layer_detail(x: LayerDifference, c: Comparison, prints: tuple[str, str] = ("
         (d.shape, d.dtype, d.index_a),
         (d.shape if d.shape_b is None else d.shape_b, d.dtype_b or d.dtype, d.index_b),
     ):
-        tensors.append("no such record" if index < 0 else "shape not recorded" if shape is None else f"{list(shape)} {dtype}")
+        tensors.append("no such record" if index < 0 else "shape not recorded" if shape is None else f"{list(shape)} {visible(dtype, 40)}")
     if tensors[0] == tensors[1] == "shape not recorded":
         out.field("tensor", tensors[0])
     else:
