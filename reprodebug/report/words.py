@@ -27,10 +27,10 @@ def tensor(d: Divergence) -> str:
     text = visible(d.tensor, 80)
     if d.shape is None:
         return text
-    text += f" {list(d.shape)} {d.dtype}"
+    text += f" {list(d.shape)} {visible(d.dtype, 40)}"
     if d.shape_b is not None or d.dtype_b is not None:
         shape = d.shape if d.shape_b is None else d.shape_b
-        text += f" in A, {list(shape)} {d.dtype_b or d.dtype} in B"
+        text += f" in A, {list(shape)} {visible(d.dtype_b or d.dtype, 40)} in B"
     return text
 
 
@@ -82,7 +82,7 @@ def recorded(side: RunSide) -> str:
     """How much a run holds."""
     if side.level == "foreign":
         return "records of other systems"
-    return f"{plural(side.events, 'record')}, {plural(side.steps, 'step')}, level {side.level}"
+    return f"{plural(side.events, 'record')}, {plural(side.steps, 'step')}, level {visible(side.level, 40)}"
 
 
 def paths(c: Comparison) -> str:
@@ -96,6 +96,11 @@ def command(c: Comparison, *flags: str) -> str:
     extra += [f"--ulps {c.tolerance.ulps}"] * bool(c.tolerance.ulps)
     extra += [f"--noise {shlex.quote(visible(path, None))}" for path in c.noise]
     return " ".join(["reprodebug compare", paths(c), *extra, *flags])
+
+
+def can_run_again(c: Comparison) -> bool:
+    """Whether the commands of both runs are known, so that an experiment can decide."""
+    return c.a.level != "foreign" != c.b.level and bool(c.a.command) and bool(c.b.command)
 
 
 def sparkline(values: list[float | None], low: float, high: float) -> str:
