@@ -180,7 +180,7 @@ def _facts(a: Joined, b: Joined) -> tuple[list[Difference], int]:
     found: list[Difference] = []
     compared = 0
     names = dict.fromkeys([*a.aspects, *b.aspects, *(k[8:] for j in (a, b) for s, k in j.facts if k.startswith("package/"))])
-    told, branched = _branches(names, a, b)
+    told, branched, compared = _branches(names, a, b)
     found += branched
     for name in names:
         if name in told:
@@ -265,14 +265,15 @@ def _package(name: str, a: Joined, b: Joined) -> tuple[Difference | None, int]:
     return None, 1
 
 
-def _branches(names: Iterable[str], a: Joined, b: Joined) -> tuple[set[str], list[Difference]]:
-    """Packages of which a side knows several versions and not which one is used: (names that are settled here, what differs).
+def _branches(names: Iterable[str], a: Joined, b: Joined) -> tuple[set[str], list[Difference], int]:
+    """Packages of which a side knows several versions and not which one is used: (names that are settled here, what differs, packages).
 
     What one side installed equals the other where it is one of its branches; branches are told apart by their versions, not by
     how a tool writes their markers.
     """
     settled: set[str] = set()
     found: list[Difference] = []
+    compared = 0
     branches: dict[str, list[str]] = {}
     for name in names:
         if " (" in name:
@@ -291,6 +292,7 @@ def _branches(names: Iterable[str], a: Joined, b: Joined) -> tuple[set[str], lis
             continue  # the versions that are selected differ: said by themselves
         lone = min(len(p), len(q)) == 1 and not (left if len(p) == 1 else right)
         settled |= p.keys() | q.keys()
+        compared += 1
         if lone or not (left or right):
             if base in p and base in q and has({base: p[base]}, q[base][0].value):
                 settled.discard(base)  # one version: what else is known of it is compared
@@ -300,7 +302,7 @@ def _branches(names: Iterable[str], a: Joined, b: Joined) -> tuple[set[str], lis
         rated = importance.package(base, None)[0]
         reason = f"one of several branches{f' ({listed_words(markers)})' if any(markers) else ''}: which one is used is not recorded"
         found.append(Difference("environment", f"package/{base}", x, y, rated if rated != "harmless" else "notable", reason))
-    return settled, found
+    return settled, found, compared
 
 
 def _aspects(name: str, joined: Joined) -> dict[str, tuple[Fact, str, Any]]:
