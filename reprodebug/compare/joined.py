@@ -1,0 +1,103 @@
+"""Everything that the records of one side say, joined by meaning: what counts, what stands behind it, and what is not known."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reprodebug.compare.meaning import same, shown
+from reprodebug.foreign.protocol import Fact, Record
+
+PRESENT = re.compile(r"^(package|env|metrics)/")
+_ASPECT = re.compile(r"^package-(build|commit|origin|hash|files|edited|channel|extras)/(.*)$", re.S)
+
+
+@dataclass(slots=True)
+class Joined:
+    """Everything that one side's records say."""
+
+    path: str
+    facts: dict[tuple[str, str], tuple[Fact, int, str]] = field(default_factory=dict)
+    """(section, key) -> (fact, rank of its record, system)"""
+    shadowed: dict[tuple[str, str], dict[str, tuple[Fact, int, str]]] = field(default_factory=dict)
+    """(section, key) -> system -> what else was said of it, by systems that do not count or by one that said it before"""
+    aspects: dict[str, dict[str, tuple[Fact, str, Any]]] = field(default_factory=dict)
+    """package -> aspect (``build``, ``commit``, ``origin``, ``hash``, ``edited`` ...) -> (fact, system, version in that record)"""
+    series: dict[str, dict[float, float]] = field(default_factory=dict)
+    single: set[str] = field(default_factory=set)
+    summary: set[str] = field(default_factory=set)
+    ranks: dict[tuple[str, str], int] = field(default_factory=dict)
+    """(section, group) -> the most complete rank that speaks of it"""
+    systems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    complete: bool = True
+    unknown: set[tuple[str, str]] = field(default_factory=set)
+    """(section or beginning of a key, system) of what a cut record does not say"""
+
+
+def join(path: str, records: Sequence[Record], *, prefixed: bool = False) -> Joined:
+    """One side's records as one; ``prefixed``: configuration files keep their name in front of their keys. Where two records of the
+    side say different things of a package, the more complete one counts and a note names both."""
+    found = Joined(path)
+    for record in sorted(records, key=lambda r: r.rank):
+        if (record.facts or record.series) and record.system not in found.systems:
+            found.systems.append(record.system)
+        found.notes += [n for n in record.notes if n not in found.notes]
+        found.complete &= record.complete
+        found.unknown |= {(part, record.system) for part in record.unknown}
+        for (section, key), fact in record.facts.items():
+            if prefixed and record.prefix and section == "config":
+                key = f"{record.prefix}:{key}"
+            aspect = _ASPECT.match(key) if section == "environment" else None
+            if aspect:
+                version = record.facts.get(("environment", f"package/{aspect[2]}"))
+                found.aspects.setdefault(aspect[2], {})[aspect[1]] = (fact, record.system, version.value if version else None)
+                continue
+            group = (section, key.partition("/")[0] if PRESENT.match(key) else "")
+            found.ranks[group] = max(found.ranks.get(group, 0), record.rank)
+            known = found.facts.get((section, key))
+            if known is not None and key.startswith("package/"):
+                _contradiction(found, key, known, fact, record)
+            own = (fact, record.rank, record.system)
+            if known is None or known[1] <= record.rank:
+                found.facts[section, key], own = own, known or own
+            if known is not None and own[2] != found.facts[section, key][2]:
+                found.shadowed.setdefault((section, key), {})[own[2]] = own
+        for name, points in record.series.items():
+            if name not in found.series or len(points) > len(found.series[name]):
+                found.series[name] = points
+                if record.single and name not in record.doubles:
+                    found.single.add(name)
+                if name in record.summary:
+                    found.summary.add(name)
+    return found
+
+
+def _contradiction(found: Joined, key: str, known: tuple[Fact, int, str], fact: Fact, record: Record) -> None:
+    """A note where two records of one side name different versions of a package."""
+    if not same("environment", key, known[0].value, fact.value, min(known[1], record.rank)) and len(found.notes) < 40:
+        said = [f"{f.source.rpartition('/')[2]} says {shown(f.value)}" for f in (known[0], fact)]
+        text = f"{key.partition('/')[2]}: {said[0]}, {said[1]}"
+        if said[0].partition(" says ")[0] != said[1].partition(" says ")[0] and text not in found.notes:
+            found.notes.append(text)
+
+
+_PYPI = {
+    "pytorch": "torch", "pytorch-cpu": "torch", "pytorch-gpu": "torch",
+    "matplotlib-base": "matplotlib", "py-opencv": "opencv-python", "tensorflow-base": "tensorflow",
+    "msgpack-python": "msgpack", "brotli-python": "brotli", "pytables": "tables", "dask-core": "dask", "python-tzdata": "tzdata",
+}  # fmt: skip
+"""conda's name of a package -> its name on PyPI, where they differ"""
+
+
+def call_by_one_name(a: Joined, b: Joined) -> None:
+    """Call a package of conda by its name on PyPI where the other side does."""
+    for here, there in ((a, b), (b, a)):
+        for conda, pypi in _PYPI.items():
+            old, new = ("environment", f"package/{conda}"), ("environment", f"package/{pypi}")
+            if old in here.facts and new not in here.facts and new in there.facts and old not in there.facts:
+                here.facts[new] = here.facts.pop(old)
+                if conda in here.aspects:
+                    here.aspects[pypi] = here.aspects.pop(conda)
