@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,8 @@ class Joined:
     ranks: dict[tuple[str, str], int] = field(default_factory=dict)
     """(section, group) -> the most complete rank that speaks of it"""
     systems: list[str] = field(default_factory=list)
+    trackers: set[str] = field(default_factory=set)
+    """systems that recorded metrics"""
     notes: list[str] = field(default_factory=list)
     complete: bool = True
     unknown: set[tuple[str, str]] = field(default_factory=set)
@@ -65,6 +67,7 @@ def join(path: str, records: Sequence[Record], *, prefixed: bool = False) -> Joi
                 found.facts[section, key], own = own, known or own
             if known is not None and own[2] != found.facts[section, key][2]:
                 found.shadowed.setdefault((section, key), {})[own[2]] = own
+        found.trackers |= {record.system} if record.series else set()
         for name, points in record.series.items():
             if name not in found.series or len(points) > len(found.series[name]):
                 found.series[name] = points
@@ -101,3 +104,45 @@ def call_by_one_name(a: Joined, b: Joined) -> None:
                 here.facts[new] = here.facts.pop(old)
                 if conda in here.aspects:
                     here.aspects[pypi] = here.aspects.pop(conda)
+
+
+_GROUPS = frozenset({"params", "parameters", "hparams", "hyperparameters", "hyper_parameters", "config", "args", "general"})
+"""what trackers and their users put before the names of settings"""
+
+
+def _plain(name: str) -> str:
+    """A name without the way in which its system writes levels and the group of all settings: ``Args/opt.lr`` is ``opt.lr``."""
+    parts = [p for p in re.split(r"[/.:\s]+", name) if p]
+    return ".".join(parts[1:] if len(parts) > 1 and parts[0].lower() in _GROUPS else parts)
+
+
+def call_alike(a: Joined, b: Joined) -> None:
+    """Let settings and metrics meet that two trackers write differently: B's are called as A's are, where one name alone fits.
+
+    Within one system every name is what it says.
+    """
+    ours, theirs = ({k: v[2] for k, v in j.facts.items() if k[0] == "config"} for j in (a, b))
+    for old, new in _pairs(ours, theirs, a, b).items():
+        b.facts[new] = b.facts.pop(old)
+    if not a.trackers & b.trackers:
+        mine, others = ({("metrics", n): "" for n in j.series} for j in (a, b))
+        for (_, before), (_, after) in _pairs(mine, others, a, b).items():
+            b.series[after] = b.series.pop(before)
+            for names in (b.single, b.summary):
+                if before in names:
+                    names.discard(before)
+                    names.add(after)
+
+
+def _pairs(
+    ours: Mapping[tuple[str, str], str], theirs: Mapping[tuple[str, str], str], a: Joined, b: Joined
+) -> dict[tuple[str, str], tuple[str, str]]:
+    """B's key -> A's key of the same thing."""
+    found: list[dict[str, list[tuple[str, str]]]] = []
+    for here, other, joined in ((ours, theirs, b), (theirs, ours, a)):
+        plain: dict[str, list[tuple[str, str]]] = {}
+        for key, system in here.items():
+            if key not in other and system not in joined.systems:
+                plain.setdefault(_plain(key[1]), []).append(key)
+        found.append(plain)
+    return {found[1][name][0]: keys[0] for name, keys in found[0].items() if len(keys) == 1 and len(found[1].get(name, ())) == 1}

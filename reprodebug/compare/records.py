@@ -13,7 +13,7 @@ from typing import Any
 
 from reprodebug._base.text import listed_words, plural, visible
 from reprodebug.compare import importance
-from reprodebug.compare.joined import PRESENT, Joined, call_by_one_name
+from reprodebug.compare.joined import PRESENT, Joined, call_alike, call_by_one_name
 from reprodebug.compare.meaning import first_unequal, same, shown
 from reprodebug.foreign.protocol import CONDA_ALONE, NOT_SELECTED, PIP_ALONE, Fact
 from reprodebug.model.comparison import Comparison, Counts, Coverage, Difference, RunSide
@@ -30,6 +30,7 @@ _OPERATION = re.compile(r"(.*)@(\d+) operation$", re.S)
 def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> Comparison:
     """The comparison of two sides. ``extra``: differences found elsewhere (tensors)."""
     call_by_one_name(a, b)
+    call_alike(a, b)
     facts, compared = _facts(a, b)
     metrics, points, first = _metrics(a, b)
     differences = sorted([*extra, *facts, *metrics], key=_place)
@@ -380,7 +381,7 @@ def _metrics(a: Joined, b: Joined) -> tuple[list[Difference], int, tuple[str, fl
         if x is None or y is None:
             lacking = a if x is None else b
             known = lacking.complete and not any(part == "metrics" for part, _ in lacking.unknown)
-            if a.series and b.series and set(a.systems) & set(b.systems) and known:
+            if a.trackers & b.trackers and known:
                 left, right = (ABSENT if s is None else repr(s[max(s)]) for s in (x, y))
                 found.append(Difference("metrics", name, left, right, "notable", "logged by one run alone"))
             continue

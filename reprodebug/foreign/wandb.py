@@ -340,8 +340,9 @@ def _number(value: Any) -> float | None:
 
 def _end_values(record: Record, summary: dict[str, Any]) -> None:
     """The summary's values of metrics that have no history."""
+    media = tuple(f"{name.removesuffix('._type')}." for name in summary if name.endswith("._type"))
     for name, value in summary.items():
-        if _SKIPPED_METRICS.match(name) or name in record.series:
+        if _SKIPPED_METRICS.match(name) or name in record.series or name.startswith(media):
             continue
         if isinstance(value, dict):
             # a metric with define_metric(summary=...) has its own mapping; a medium is no number
