@@ -6,7 +6,8 @@ import dataclasses
 import os
 
 from reprodebug._base.errors import RunUnreadable
-from reprodebug.compare.records import Joined, compare_records, join
+from reprodebug.compare.joined import Joined, join
+from reprodebug.compare.records import compare_records
 from reprodebug.diagnose.records import causes_of_records
 from reprodebug.foreign.protocol import Record
 from reprodebug.model.comparison import Comparison, Tolerance
