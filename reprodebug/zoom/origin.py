@@ -153,6 +153,8 @@ def _classified(left: Side, right: Side, x: Op | None, y: Op | None, slices: lis
     if filled is not None:
         return Origin(ARGUMENT, x, y, what=f"the memory that it fills is {filled[0].dtype} in A, {filled[1].dtype} in B")
     differing = _inputs_apart(x, y)
+    if differing and _composed_otherwise(left, right, x, y, differing):
+        return Origin(SEQUENCE, x, y, None, _alone(left, right, slices))
     if differing:
         return _given(left, right, x, y, differing, whole)
     if (x.random is not None or y.random is not None) and x.random != y.random and x.arguments == y.arguments:
@@ -198,6 +200,15 @@ def _inputs_apart(x: Op, y: Op) -> list[tuple[Value | None, Value | None]]:
         if p is None or q is None or (p.dtype, p.shape) != (q.dtype, q.shape) or (p.digest and q.digest and p.digest != q.digest):
             found.append((p, q))
     return found
+
+
+def _composed_otherwise(
+    left: Side, right: Side, x: Op, y: Op, differing: list[tuple[Value | None, Value | None]]
+) -> bool:  # fmt: skip
+    """Whether two calls of one operation are no partners: values that both runs have go into it in another place or number."""
+    known = all((p is None or p.digest in right.values) and (q is None or q.digest in left.values) for p, q in differing)
+    moved = any(p.digest and p.digest == q.digest and p.name != q.name for p in x.reads for q in y.reads)
+    return known and (moved or [p.name for p in x.reads] != [q.name for q in y.reads])
 
 
 def _results(x: Op | None, y: Op | None) -> tuple[Value, Value] | None:
