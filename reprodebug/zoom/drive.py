@@ -336,6 +336,8 @@ def sentence(origin: origins.Origin, x: model.Operation | None, y: model.Operati
         if any(compiled) and x is not None and y is not None:
             n = compiled.index(True)
             return f"{'AB'[n]} runs {(x, y)[n].name} at {_line((x, y)[n])}, {'BA'[n]} runs operations one by one at {_line((y, x)[n])}"
+        if x is not None and y is not None and x.name == y.name:
+            return f"{name}{where} is put together otherwise: of the values that both runs have, others go into it in A than in B"
         sides = [
             f"{n} runs {o.name} at {_line(o) or 'no line of Python'}" if o else f"{n} has no such operation"
             for n, o in (("A", x), ("B", y))
@@ -357,7 +359,8 @@ def sentence(origin: origins.Origin, x: model.Operation | None, y: model.Operati
 
 
 def _line(op: model.Operation) -> str:
-    return op.forward_line or op.line
+    own = op.function.endswith("backward") and bool(op.node) and not op.node[-1].isdigit()  # the backward of a Function of the program's
+    return op.line if own else op.forward_line or op.line
 
 
 _REPEAT = "find what makes the command vary: `reprodebug check --minimize -- COMMAND`, or `reprodebug bisect A B`"
