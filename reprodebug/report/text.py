@@ -165,7 +165,7 @@ def _first(page: _Page, c: Comparison, d: Divergence) -> None:
     for name, a, b in words.statistics(d):
         page.field("", f"{name}: A {a}, B {b}")
     if c.portrait is not None:
-        page.lines += ["  " + row for row in words.portrait(c.portrait)]
+        page.lines += ["  " + row for row in words.portrait(c.portrait, page.width - 2)]
     if c.equal_before:
         page.title("Just before it")
         for row in c.equal_before:

@@ -148,12 +148,10 @@ def shaded(cells: Sequence[Sequence[float]], low: float, high: float) -> list[st
     return ["".join(shade(v) for v in row) for row in cells]
 
 
-def portrait(p: Portrait) -> list[str]:
-    """The difference of two tensors as lines: heat map, histograms, ULP classes, the elements that are furthest apart."""
-    worst = max((v for row in p.difference for v in row if math.isfinite(v)), default=0.0)
+def portrait(p: Portrait, width: int = 100) -> list[str]:
+    """Two tensors and their difference as lines: heat maps, histograms, ULP classes, the elements that are furthest apart."""
     folded = f"{list(p.shape)}" + (" folded to a matrix, last dimension across" if len(p.shape) > 2 else "")
-    lines = [f"|A-B| of {folded}; blank: equal, full: {worst:.3g}"]
-    lines += [f"  {row}" for row in shaded(p.difference, 0.0, worst)]
+    lines = [f"{folded}; a cell of A or B: mean, of |A-B|: largest; ! infinite, ? NaN", *heat_maps(p, width)]
     top = max((*p.histogram_a, *p.histogram_b, 1))
     lines += [f"values from {p.low:.4g} to {p.high:.4g}"]
     lines += [f"  {name} {sparkline([float(n) if n else None for n in counts], 0.0, float(top))}"
@@ -164,6 +162,25 @@ def portrait(p: Portrait) -> list[str]:
     for title, rows in (("furthest apart", p.worst), ("first to differ", p.first)):
         for index, a, b, ulp in rows[:3]:
             lines.append(f"{title}: {list(index)} A {a:.9g}, B {b:.9g}" + (f" ({ulp:,} ULP)" if ulp is not None else ""))
+    return lines
+
+
+def heat_maps(p: Portrait, width: int) -> list[str]:
+    """A, B and |A-B|, side by side where they fit into ``width`` columns, else one below the other."""
+    finite = [v for grid in (p.a, p.b) for row in grid for v in row if math.isfinite(v)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    worst = max((v for row in p.difference for v in row if math.isfinite(v)), default=0.0)
+    maps = [
+        (f"A, {low:.3g} to {high:.3g}", shaded(p.a, low, high)), (f"B, {low:.3g} to {high:.3g}", shaded(p.b, low, high)),
+        (f"|A-B|, 0 to {worst:.3g}", shaded(p.difference, 0.0, worst)),
+    ]  # fmt: skip
+    cells = max(len(p.a[0]) if p.a else 0, *(len(title) for title, _ in maps))
+    abreast = 3 if 3 * cells + 6 <= width else 1
+    lines = []
+    for start in range(0, 3, abreast):
+        chosen = maps[start : start + abreast]
+        lines.append("  " + "  ".join(f"{title:<{cells}}" for title, _ in chosen).rstrip())
+        lines += ["  " + "  ".join(f"{rows[n]:<{cells}}" for _, rows in chosen) for n in range(len(chosen[0][1]))]
     return lines
 
 
