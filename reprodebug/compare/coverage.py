@@ -77,6 +77,11 @@ def _side(traces: list[Trace]) -> Coverage:
             root, module, kind, tensor = trace.sites[place]
             reasons[(f"{_label(root, module, kind)}: {tensor}", trace.metas[meta][4] or "its values could not be read")] = None
         rows += [Unobserved(*r) for r in sorted(reasons)[:_NAMED]]
+        rows += [
+            Unobserved("CUDA graphs", f"replayed {n.get('replays')} times: what runs inside one does not pass through Python")
+            for n in trace.notes_meta
+            if n.get("type") == "graphs"
+        ]
         rows += [Unobserved("the recorder", str(n.get("what", ""))) for n in trace.notes_meta if n.get("type") == "lost"]
     every = sum(len(t.events) for t in traces)
     if not every:

@@ -222,18 +222,14 @@ class Calls:
                 node.register_prehook(functools.partial(self._on_gradient, t.output_nr, site, call, flags))
 
     def _again(self, t: Any, site: int, thread: ThreadState) -> tuple[bytes, int, int]:
-        """The fingerprint of ``t``; a big tensor that this thread read lately, and nothing wrote since, is not read again.
-
-        On an accelerator every dense tensor counts as big, and its bytes are not at hand: a kernel that writes to the very
-        tensor between two modules without telling torch shows one record late.
-        """
-        if type(t) not in self._plain or t.layout is not self._strided or (t.is_cpu and t.nbytes < WORTH_BYTES):
-            return self._fingerprint.at(t, site)
+        """The fingerprint of ``t``; a big tensor that this thread read lately, and nothing wrote since, is not read again."""
+        if type(t) not in self._plain or t.layout is not self._strided or not t.is_cpu or t.nbytes < WORTH_BYTES:
+            return self._fingerprint.at(t, site) if self._fingerprint.device is None else self._fingerprint.again(t, site)
         known = thread.lately.known(t)
         if known is None:
             known = self._fingerprint.at(t, site)
             if known[2] == 0 and not t.is_inference():
-                thread.lately.note(t, self._fingerprint.buffer(t) if t.is_cpu else None, known)
+                thread.lately.note(t, self._fingerprint.buffer(t), known)
         return known
 
     def _flags(self, module: Any) -> int:

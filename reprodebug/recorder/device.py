@@ -15,12 +15,14 @@ import itertools
 import struct
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from reprodebug.model.events import EVENT, Flag, Kind, Phase
 from reprodebug.recorder import device_kernel as kernel
+from reprodebug.recorder.lately import WORTH_BYTES, key_of
 from reprodebug.recorder.writer import Writer
 
 TOKEN = b"\xf1reprodb"
@@ -36,6 +38,8 @@ WAIT_S = 30.0
 CAPTURED = "a CUDA graph was being captured on its stream: nothing may be added to it"
 LOST = "its fingerprint was asked for again too late"
 _KEEP_SPENT = 8192
+_LATELY = 16
+"""big tensors that are remembered"""
 _NOTHING = bytes(16)
 _DATA, _ACTIVATION, _PARAMETER = int(Kind.DATA), int(Kind.ACTIVATION), int(Kind.PARAMETER)
 _FORWARD = int(Phase.FORWARD)
@@ -55,7 +59,7 @@ class Unreadable(Exception):
 class Block:
     """Results of one stream that travel together."""
 
-    __slots__ = ("address", "event", "host", "late", "memory", "tokens", "used")
+    __slots__ = ("address", "event", "generation", "host", "late", "memory", "tokens", "used")
 
     def __init__(self, memory: Any, address: int, host: Any, event: Any) -> None:
         self.memory = memory
@@ -63,6 +67,8 @@ class Block:
         """of the slots on the device"""
         self.host = host
         self.event = event
+        self.generation = 0
+        """how often it has been cleared"""
         self.used = 0
         self.tokens: list[tuple[int, bytes]] = []
         """(slot, token) of single fingerprints"""
@@ -79,7 +85,8 @@ class Lane:
         self.index = index
         self.stream = stream
         self.block: Block | None = None
-        self.free: list[Block] = []
+        self.free: deque[Block] = deque()
+        """the longest unused first: what was noted in one lasts as long as it can"""
         self.away: deque[Block] = deque()
         self.sent = time.monotonic()
 
@@ -128,6 +135,8 @@ class DeviceFingerprints:
         self._step = b""
         self._outputs: set[bytes] = set()
         self._metas: dict[tuple[int, str], int] = {}
+        self._lately: dict[int, Any] = {}
+        """key of a big tensor -> (weak reference, version, (lane, address, seed), block, its generation, slot of its fingerprint)"""
         writer.late = self
         writer.meta_event({"type": "device-fingerprint", "algorithm": kernel.ALGORITHM, "by": backend.name})
 
@@ -147,6 +156,38 @@ class DeviceFingerprints:
                 self._busy = False
             self._found[token] = None
             block.tokens.append((slot, token))
+        return token
+
+    def hash_again(self, t: Any, seed: int) -> bytes:
+        """Like ``hash``, for what goes from module to module and from term to term: a big tensor that was hashed lately is
+        read again only where the device finds that it was written since.
+
+        The same object, version counter, address and stream make it a candidate; the kernel then compares words at places spread over
+        its memory, since collectives and kernels of other packages write without moving the counter.
+        """
+        if not self.backend.notes or t.nbytes < WORTH_BYTES or type(t) is not self._torch.Tensor or t.is_inference():
+            return self.hash(t, seed)
+        address, key = t.data_ptr(), key_of(t)
+        with self._lock:
+            row = self._lately.pop(key, None)
+            block, slot, lane = self._slots(t.get_device(), 2)
+            token = _token(TOKEN, self._count())
+            try:
+                noted = None
+                if row is not None:
+                    ref, version, where, old, generation, first = row
+                    if ref() is t and version == t._version and where == (lane, address, seed) and old.generation == generation:
+                        noted = old.address + 16 * first
+                self.backend.note(block, slot, lane, address, t.nbytes, seed, noted)
+                if noted is None:
+                    row = (weakref.ref(t), t._version, (lane, address, seed), block, block.generation, slot)
+            finally:
+                self._busy = False
+            self._found[token] = None
+            block.tokens.append((slot, token))
+            if len(self._lately) >= _LATELY:
+                del self._lately[next(iter(self._lately))]
+            self._lately[key] = row
         return token
 
     def check(self, t: Any) -> None:
@@ -254,8 +295,9 @@ class DeviceFingerprints:
             if block is None:
                 if not lane.free:
                     lane.free += self.backend.blocks(lane, BLOCKS, SLOTS)
-                block = lane.block = lane.free.pop()
+                block = lane.block = lane.free.popleft()
                 self.backend.clear(block, lane)
+                block.generation += 1
             slot = block.used
             block.used = slot + n
             return block, slot, lane

@@ -48,6 +48,9 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
 }
 
 
+_FUNCTIONS = (b"fingerprint", b"fingerprint_noted", b"fingerprint_again", b"fingerprints")
+
+
 class DeviceError(Exception):
     """The driver refused; the message is its own."""
 
@@ -64,12 +67,11 @@ class _Table(ctypes.Structure):
 class _Loaded:
     """The kernel on one device."""
 
-    __slots__ = ("context", "many", "most", "one")
+    __slots__ = ("again", "context", "many", "most", "noted", "one")
 
-    def __init__(self, context: int, one: Any, many: Any, most: int) -> None:
+    def __init__(self, context: int, functions: list[Any], most: int) -> None:
         self.context = context
-        self.one = one
-        self.many = many
+        self.one, self.noted, self.again, self.many = functions
         self.most = most
         """blocks of one launch"""
 
@@ -79,7 +81,7 @@ class CudaBackend:
 
     name = "cuda"
     kind = "cuda"
-    many = True
+    many = notes = True
 
     def __init__(self, torch: Any) -> None:
         """Raises OSError where the driver or NVRTC is not there, DeviceError where it cannot compile."""
@@ -95,10 +97,10 @@ class CudaBackend:
         self._launch = self._driver.cuLaunchKernel
         self._loaded: dict[int, _Loaded] = {}
         self._images: dict[tuple[int, int], bytes] = {}
-        # the four arguments of the kernel for one tensor, and where they lie
-        self._values = (_L * 4)()
+        # the arguments of the kernels for one tensor, and where they lie
+        self._values = (_L * 5)()
         at = ctypes.addressof(self._values)
-        self._arguments = (_P * 4)(*(at + 8 * n for n in range(4)))
+        self._arguments = (_P * 5)(*(at + 8 * n for n in range(5)))
         self._load(self._current_device())
 
     # where
@@ -185,6 +187,17 @@ class CudaBackend:
                 code, lane.index, self._launch, loaded.one, wide, rows, 1, kernel.THREADS, 1, 1, 0, lane.stream, self._arguments, None
             )
 
+    def note(self, block: Block, slot: int, lane: Lane, address: int, nbytes: int, seed: int, noted: int | None) -> None:
+        """Queue the fingerprint of a big tensor: with the sums over its places into the next slot; or, where ``noted`` is the
+        address of both from an earlier time, with no more reading than these need as long as they are the same."""
+        with self._on(lane.index):
+            loaded = self._loaded[lane.index]
+            values = self._values
+            values[0], values[1], values[2], values[3], values[4] = address, nbytes, seed, block.address + 16 * slot, noted or 0
+            wide = min(loaded.most, -(-nbytes // kernel.BLOCK_BYTES))
+            function = loaded.noted if noted is None else loaded.again
+            self._do(lane.index, self._launch, function, wide, 1, 1, kernel.THREADS, 1, 1, 0, lane.stream, self._arguments, None)
+
     def table(self, index: int, rows: list[tuple[int, int, int]]) -> Any:
         """(address, bytes, seed) of up to ``TABLE`` tensors as one launch takes them: (table, blocks, arguments)."""
         table = _Table(n=len(rows))
@@ -245,13 +258,13 @@ class CudaBackend:
             image = self._images.get(capability)
             if image is None:
                 image = self._images[capability] = compiled(self._compiler, capability)
-            context, module, one, many = _P(), _P(), _P(), _P()
+            context, module, functions = _P(), _P(), [_P() for _ in _FUNCTIONS]
             self._check(self._driver.cuCtxGetCurrent(ctypes.byref(context)))
             self._check(self._driver.cuModuleLoadData(ctypes.byref(module), ctypes.c_char_p(image)))
-            self._check(self._driver.cuModuleGetFunction(ctypes.byref(one), module, b"fingerprint"))
-            self._check(self._driver.cuModuleGetFunction(ctypes.byref(many), module, b"fingerprints"))
+            for function, name in zip(functions, _FUNCTIONS):
+                self._check(self._driver.cuModuleGetFunction(ctypes.byref(function), module, name))
             most = _BLOCKS_PER_PROCESSOR * int(properties.multi_processor_count)
-            loaded = self._loaded[index] = _Loaded(context.value or 0, one, many, most)
+            loaded = self._loaded[index] = _Loaded(context.value or 0, functions, most)
         return loaded
 
     def _do(self, index: int, function: Any, *arguments: Any) -> None:

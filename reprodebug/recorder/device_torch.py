@@ -18,7 +18,7 @@ class TorchBackend:
     """Blocks are int64[slots, 2] tensors on the device and pinned ones on the host."""
 
     name = "torch"
-    many = False
+    many = notes = False
 
     def __init__(self, torch: Any, kind: str) -> None:
         """``kind``: type of the device, as ``torch.device.type`` says it."""

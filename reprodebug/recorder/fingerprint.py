@@ -224,7 +224,13 @@ class Fingerprinter:
                 self._unreachable[kind] = f"values on {kind} are not fingerprinted: {error}"[:200]
         return self._unreachable.get(kind, "")
 
-    def _device_at(self, t: Any, site: int) -> tuple[bytes, int, int]:
+    def again(self, t: Any, site: int) -> tuple[bytes, int, int]:
+        """Like ``at``, where an accelerator is in use: a big tensor on it that was read lately is read again only if written since."""
+        if type(t) in self.plain and not t.is_cpu:
+            return self._device_at(t, site, True)
+        return self.at(t, site)
+
+    def _device_at(self, t: Any, site: int, lately: bool = False) -> tuple[bytes, int, int]:
         """``at`` for a tensor on an accelerator: a kernel is queued, the fingerprint is a token."""
         known = self._device_sites.get(site)
         device = self.device
@@ -235,7 +241,7 @@ class Fingerprinter:
                     type(t) in self.plain and t.shape == shape and t.dtype is dtype and t.layout is self._strided
                     and t.is_contiguous() and not t.is_neg() and t.get_device() == index
                 ):  # fmt: skip
-                    return device.hash(t, seed), meta, 0
+                    return device.hash_again(t, seed) if lately else device.hash(t, seed), meta, 0
             found = self(t)
             row = self._hashable(t) if found[2] == 0 else None
             if row is not None:
@@ -333,7 +339,7 @@ class Fingerprinter:
                     digest = repr(part).encode()
                 digests.append(digest)
                 h.update(digest)
-        if kind != "cpu" and self.device is not None:
+        if self.device is not None and any(map(self.device.is_token, digests)):
             return self.device.combined([seed.to_bytes(8, "little"), *digests]), meta, 0
         return h.digest(), meta, 0
 

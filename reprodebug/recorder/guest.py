@@ -106,6 +106,8 @@ class Guest:
         self._early_modules: dict[str, str] = {}
         self._files: Any = None
         self._threads_left = _MAX_THREADS
+        self._replays = 0
+        """of CUDA graphs"""
 
     # coming and going
 
@@ -176,6 +178,9 @@ class Guest:
             import numpy.random as numpy_random
 
             self.wrap(numpy_random, "default_rng", before=self.seeding.numpy_generator, after=self._on_default_rng)
+        graphs = getattr(torch.cuda, "CUDAGraph", None)
+        if graphs is not None:
+            self.wrap(graphs, "replay", before=self._on_replay)
         self.seeding.install()
         self.wrap(threading.Thread, "start", before=self._on_thread)
         self.loading.install()
@@ -280,6 +285,10 @@ class Guest:
         runs = f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', type(target).__name__)}"
         self.writer.meta_event({"type": "thread", "step": self.step, "name": str(thread.name)[:80], "runs": runs[:160]})
 
+    def _on_replay(self, args: Any, kwargs: Any) -> None:
+        """A CUDA graph is about to be replayed: none of its modules is called."""
+        self._replays += 1
+
     def _on_default_rng(self, args: Any, result: Any) -> None:
         self.randomness.numpy_generator(result)
 
@@ -326,6 +335,8 @@ class Guest:
         self.writer.meta_event({"type": "facts", "facts": found})
         if self.modules.compiled:
             self.writer.meta_event({"type": "compiled", "modules": sorted(self.modules.compiled)[:100]})
+        if self._replays:
+            self.writer.meta_event({"type": "graphs", "replays": self._replays})
         if self.randomness.numpy_untracked:
             n = self.randomness.numpy_untracked
             self.writer.meta_event({"type": "lost", "what": f"{n} more numpy generators than can be followed"})

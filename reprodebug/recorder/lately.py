@@ -27,22 +27,22 @@ class Lately:
         self._rows: dict[int, tuple[Any, int, int, Any, bytes, tuple[bytes, int, int]]] = {}
 
     def known(self, t: Any) -> tuple[bytes, int, int] | None:
-        """The fingerprint of ``t``, a dense tensor; None where it was not read lately or has been written since."""
+        """The fingerprint of ``t``, a dense CPU tensor; None where it was not read lately or has been written since."""
         row = self._rows.get(key_of(t))
         if row is None:
             return None
         ref, version, address, sample, bytes_then, known = row
-        if ref() is not t or version != t._version or address != t.data_ptr():
-            return None
-        return known if sample is None or sample.tobytes() == bytes_then else None
+        if ref() is t and version == t._version and address == t.data_ptr() and sample.tobytes() == bytes_then:
+            return known
+        return None
 
     def note(self, t: Any, buffer: Any, known: tuple[bytes, int, int]) -> None:
-        """``t`` has just been read, through ``buffer`` where its memory is at hand."""
+        """``t`` has just been read through ``buffer``."""
         rows = self._rows
         key = key_of(t)
         rows.pop(key, None)
         if len(rows) >= _MOST:
             del rows[next(iter(rows))]
         # an odd distance: every byte of an element has its turn
-        sample = None if buffer is None else memoryview(buffer).cast("B")[:: (len(buffer) // _PLACES) | 1]
-        rows[key] = (weakref.ref(t), t._version, t.data_ptr(), sample, b"" if sample is None else sample.tobytes(), known)
+        sample = memoryview(buffer).cast("B")[:: (len(buffer) // _PLACES) | 1]
+        rows[key] = (weakref.ref(t), t._version, t.data_ptr(), sample, sample.tobytes(), known)

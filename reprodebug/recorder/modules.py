@@ -118,7 +118,7 @@ class Info:
 class Root:
     """One outermost module and everything below it."""
 
-    __slots__ = ("called", "described", "dirty", "fresh", "infos", "label", "ref")
+    __slots__ = ("called", "described", "dirty", "fresh", "infos", "label", "plan", "ref")
 
     def __init__(self, ref: Any, label: str) -> None:
         self.ref = ref
@@ -131,6 +131,8 @@ class Root:
         self.infos: list[Info] = []
         self.described: list[list[str]] = []
         """[name, type, settings] of its modules, as last noted"""
+        self.plan: Any = None
+        """how its tensors on an accelerator are fingerprinted together"""
 
 
 class ModuleTable:

@@ -105,7 +105,15 @@ class Optimizers:
                 if place is None:
                     place = self._find(known, p, len(places))
                 slots.append((p, place))
-        ahead = self._ahead(known, optimizer, slots) if guest.fingerprint.device is not None else {}
+        buffers: list[tuple[Slot, Any]] = []
+        for root in guest.modules.roots:
+            for info in root.infos:
+                for slot in info.slots:
+                    if slot.buffer:
+                        t = slot.tensor()
+                        if t is not None and (slot.version != version_of(t) or slot.silent(t)):
+                            buffers.append((slot, t))
+        ahead = self._ahead(known, optimizer, slots, buffers) if guest.fingerprint.device is not None else {}
         for p, place in slots:
             if isinstance(place, tuple):
                 record(p, place[0], _PARAMETER, _OPTIMIZER, known=ahead.get(key_of(p)) if ahead else None)
@@ -113,13 +121,8 @@ class Optimizers:
                 place.owned = True
                 place.version = version_of(p)
                 place.digest, _ = record(p, place.site, _PARAMETER, _OPTIMIZER, known=ahead.get(key_of(p)) if ahead else None)
-        for root in guest.modules.roots:
-            for info in root.infos:
-                for slot in info.slots:
-                    if slot.buffer:
-                        t = slot.tensor()
-                        if t is not None and (slot.version != version_of(t) or slot.silent(t)):
-                            guest.parameters.record(slot, t, _OPTIMIZER, only_changed=True)
+        for slot, t in buffers:
+            guest.parameters.record(slot, t, _OPTIMIZER, True, ahead.get(key_of(t)) if ahead else None)
         for p, place in slots:
             state = optimizer.state.get(p)
             if state:
@@ -129,10 +132,13 @@ class Optimizers:
                 else:
                     self._device_state(state, site, ahead)
 
-    def _ahead(self, known: _Known, optimizer: Any, slots: list[tuple[Any, Any]]) -> dict[int, tuple[bytes, int, int]]:
-        """Fingerprints of all parameters and state tensors on an accelerator, by few launches: key of the tensor -> fingerprint."""
+    def _ahead(
+        self, known: _Known, optimizer: Any, slots: list[tuple[Any, Any]], buffers: list[tuple[Slot, Any]]
+    ) -> dict[int, tuple[bytes, int, int]]:
+        """Fingerprints of all parameters, buffers and state tensors on an accelerator, by few launches: key of the tensor ->
+        fingerprint."""
         tensor, find = self.guest._tensor, optimizer.state.get
-        every = [p for p, _ in slots]
+        every = [p for p, _ in slots] + [t for _, t in buffers]
         for p, _ in slots:
             every += [v for v in (find(p) or {}).values() if isinstance(v, tensor)]
         known.plan, found = self.guest.fingerprint.together(known.plan, every)

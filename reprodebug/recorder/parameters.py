@@ -65,23 +65,31 @@ class Parameters:
     def refresh(self, root: Root) -> None:
         """Record what changed since it was last looked at: loaded weights, hand-made updates, running statistics."""
         phase = _FORWARD if root.called else _INIT
+        due: list[tuple[Slot, Any]] = []
         for info in root.infos:
             for slot in info.slots:
                 t = slot.tensor()
                 if t is None or slot.alias_of == key_of(t):
                     continue
                 if slot.version != version_of(t) or (slot.silent(t) if slot.buffer else not slot.owned):
-                    self.record(slot, t, _FORWARD if slot.buffer else phase, only_changed=True)
+                    due.append((slot, t))
                 if not slot.buffer and slot.hooked != key_of(t):
                     self._hook(slot, t)
+        fingerprint = self._guest.fingerprint
+        if due and fingerprint.device is not None:
+            root.plan, found = fingerprint.together(root.plan, [t for _, t in due])
+            for (slot, t), known in zip(due, found):
+                self.record(slot, t, _FORWARD if slot.buffer else phase, True, known)
+            return
+        for slot, t in due:
+            self.record(slot, t, _FORWARD if slot.buffer else phase, True)
 
-    def record(self, slot: Slot, t: Any, phase: int, only_changed: bool = False) -> None:
-        """Record one parameter or buffer."""
+    def record(self, slot: Slot, t: Any, phase: int, only_changed: bool = False, known: tuple[bytes, int, int] | None = None) -> None:
+        """Record one parameter or buffer; ``known`` is its fingerprint where that has been made already."""
         slot.version = version_of(t)
-        known = None
         if only_changed:
             fingerprint = self._guest.fingerprint
-            known = fingerprint(t)
+            known = known or fingerprint(t)
             if known[0] == slot.digest:
                 return
             if fingerprint.device is not None and fingerprint.device.is_token(known[0]):

@@ -49,6 +49,12 @@ def test_two_gpus_are_compared(other: str) -> None:
     assert same.verdict == "identical"
 
 
+def test_replayed_graphs_are_named() -> None:
+    notes = [NOTE, {"type": "graphs", "replays": 12, "seq": 0}]
+    found = compare_runs(run(trace(on("cuda:0", training()), notes)), run(trace(on("cuda:0", training()), notes)))
+    assert [(u.what, "12 times" in u.why) for u in found.coverage.unobserved if "graph" in u.what] == [("CUDA graphs", True)]
+
+
 def test_another_version_of_the_algorithm_is_not_compared() -> None:
     newer = {**NOTE, "algorithm": "another-128"}
     found = compare_runs(run(trace(on("cuda:0", training()), [NOTE])), run(trace(on("cuda:0", training(change=(0, "a"))), [newer])))

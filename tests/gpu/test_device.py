@@ -126,6 +126,17 @@ def test_many_at_once_and_rows(fingerprint: Fingerprinter) -> None:
     assert [rows[0][16 * n : 16 * n + 16] for n in range(100)] == [reference(t[n].cpu().numpy().tobytes(), 0) for n in range(100)]
 
 
+def test_a_big_tensor_is_read_again_only_if_it_was_written(fingerprint: Fingerprinter) -> None:
+    t = torch.randn(1 << 20, device="cuda")
+    for site in (1, 1, 2, 2):
+        assert back(fingerprint, fingerprint.again(t, site)) == expected(fingerprint, t)
+    results = []
+    for change in (lambda: None, lambda: t.data.mul_(2), lambda: t.add_(1), lambda: t.view(torch.int32).bitwise_xor_(1)):
+        change()  # the second moves no version counter
+        results += [(fingerprint.again(t, 1), expected(fingerprint, t)), (fingerprint.again(t, 1), expected(fingerprint, t))]
+    assert [back(fingerprint, found) == wanted for found, wanted in results] == [True] * 8
+
+
 def test_values(fingerprint: Fingerprinter) -> None:
     found: list[Any] = []
     assert fingerprint.device is not None
@@ -299,7 +310,9 @@ def test_no_step_synchronises(tmp_path: Path) -> None:
 
 def test_a_program_with_a_graph(tmp_path: Path) -> None:
     assert run("graph", tmp_path / "run").stdout == run("graph", None).stdout
-    assert unobserved(journal(tmp_path / "run")) == {device.CAPTURED}
+    trace = journal(tmp_path / "run")
+    assert unobserved(trace) == {device.CAPTURED}
+    assert [n["replays"] for n in trace.notes_meta if n.get("type") == "graphs"] == [1]
 
 
 def test_a_program_that_breaks_the_device_breaks_as_before(tmp_path: Path) -> None:

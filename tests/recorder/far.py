@@ -5,10 +5,13 @@ Only the hardware is faked. Tokens, blocks, read-back, resolution and order are 
 
 from __future__ import annotations
 
+import os
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
+from reprodebug.recorder import device_cuda
 from reprodebug.recorder.device import Block, DeviceFingerprints, Lane
 from reprodebug.recorder.device_torch import TorchBackend
 from reprodebug.recorder.fingerprint import Fingerprinter
@@ -70,3 +73,38 @@ class FarFingerprinter(Fingerprinter):
 
     def at(self, t: Any, site: int) -> tuple[bytes, int, int]:
         return self(t)
+
+
+def cuda_over_memory(library: str) -> device_cuda.CudaBackend:
+    """The way to an NVIDIA GPU, with the driver in ``library`` (made of ``driver.cpp``) and a torch that says device -1, stream 0."""
+    c = SimpleNamespace(
+        _cuda_getCurrentRawStream=lambda index: 0, _cuda_getDevice=lambda: -1, _cuda_isCurrentStreamCapturing=lambda: False,
+        _cuda_setDevice=lambda index: None,
+    )  # fmt: skip
+    properties = SimpleNamespace(major=9, minor=0, multi_processor_count=2)
+    like = SimpleNamespace(_C=c, cuda=SimpleNamespace(get_device_properties=lambda index: properties), version=torch.version)
+    device_cuda.DRIVER = library
+    device_cuda.find_nvrtc = lambda torch: None
+    device_cuda.compiled = lambda nvrtc, capability: b"image" if capability == (9, 0) else b""
+    return device_cuda.CudaBackend(like)
+
+
+class DriverFingerprinter(FarFingerprinter):
+    """The same through the driver: launches, tables and read-back as on a GPU."""
+
+    def far(self) -> Any:
+        if self.device is None:
+            backend = cuda_over_memory(os.environ["FAR_DRIVER"])
+            self.device = DeviceFingerprints(self._torch, self._writer, backend, self._digest, self._described)
+        return self.device.backend
+
+    def _hashable(self, t: Any) -> Any:
+        self.far()
+        if type(t) not in self.plain or not t.is_contiguous() or not t.nbytes or t.is_complex():
+            return None
+        key = (t.shape, t.dtype, t.device)
+        return (self._metas.get(key) or self._intern(t, key))[:2]
+
+    def again(self, t: Any, site: int) -> tuple[bytes, int, int]:
+        row = self._hashable(t)
+        return self(t) if row is None or self.device is None else (self.device.hash_again(t, row[1]), row[0], 0)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ SHIM = r"""
 #define __align__(n) alignas(n)
 struct Dim { unsigned x, y; };
 static Dim blockIdx, threadIdx, gridDim;
+static void atomicAdd(unsigned long long* p, unsigned long long n) { *p += n; }
 static void deliver(unsigned long long lo, unsigned long long hi, unsigned long long* out) { out[0] += lo; out[1] += hi; }
 %s
 extern "C" void run_one(const unsigned char* p, u64 nbytes, u64 seed, unsigned blocks, unsigned rows, u64* out) {
@@ -148,7 +150,7 @@ def test_the_kernel_compiles_for_gpus(tmp_path: Path, architecture: str) -> None
     command = ["nvcc", f"-arch={architecture}", "-cubin", "--resource-usage", "-o", tmp_path / "k", tmp_path / "kernel.cu"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads") == 2, done.stderr
+    assert done.stderr.count("0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads") == 4, done.stderr
 
 
 # which changes are seen
@@ -200,6 +202,10 @@ def test_layouts_dtypes_and_lazy_bits(far: FarFingerprinter) -> None:
     assert settled(far, torch.empty(0)) != settled(far, torch.empty(0, 3))
     assert settled(far, torch.arange(8)) != settled(far, torch.arange(8).view(2, 4))
     assert settled(far, t[1:]) == settled(far, t[1:].clone())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for sparse in (torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr):
+            assert settled(far, sparse(torch.eye(4))) == settled(far, sparse(torch.eye(4))) != settled(far, sparse(2 * torch.eye(4)))
 
 
 # while answers are on their way
@@ -445,9 +451,12 @@ PROGRAM = """
 import os, sys
 import torch
 import reprodebug.recorder.guest as guest
-from tests.recorder.far import FarBackend, FarFingerprinter
+from tests.recorder.far import DriverFingerprinter, FarFingerprinter
 if sys.argv[1] != "near":
-    guest.Fingerprinter = FarFingerprinter
+    guest.Fingerprinter = DriverFingerprinter if sys.argv[1] == "driver" else FarFingerprinter
+if sys.argv[1] == "driver":
+    from reprodebug.recorder.optimizers import Optimizers
+    Optimizers._state = lambda self, state, site, buffers: self._device_state(state, site, {})
 import reprodebug
 recording = reprodebug.record(sys.argv[2]) if sys.argv[1] != "plain" else None
 torch.manual_seed(0)
@@ -549,4 +558,3 @@ def test_a_device_that_never_answers_costs_only_what_waits(program: Any) -> None
         row[:3] for row in in_words(stuck) if row[4] != Kind.PARAMETER
     ]
     assert any(row[3] & Flag.UNOBSERVED for row in in_words(stuck))
-    assert not any(row[3] & Flag.UNOBSERVED for row in in_words(stuck) if row[1] < 2)

@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 import torch
 
-from reprodebug.model.events import Flag
+from reprodebug.model.events import Flag, Kind
 from reprodebug.recorder import device_cuda, device_kernel
 from reprodebug.recorder.device import DeviceFingerprints
 from reprodebug.recorder.writer import Writer
-from tests.recorder.far import FarFingerprinter
-from tests.recorder.test_device import SIZES, data_of, reference, seeded
+from reprodebug.store.run import open_run
+from tests.recorder.far import FarFingerprinter, cuda_over_memory
+from tests.recorder.test_device import SIZES, data_of, in_words, program, reference, seeded  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -41,27 +42,12 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder / "libcuda.so")
 
 
-class CudaOverMemory(device_cuda.CudaBackend):
-    """The back end itself; ``get_device`` of a CPU tensor is -1, the only device here."""
-
-    arrived = True
-
-
 @pytest.fixture
 def far(driver: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    monkeypatch.setattr(device_cuda, "DRIVER", driver)
-    monkeypatch.setattr(device_cuda, "find_nvrtc", lambda torch: None)
-    monkeypatch.setattr(device_cuda, "compiled", lambda nvrtc, capability: b"image" if capability == (9, 0) else b"")
-    c = SimpleNamespace(
-        _cuda_getCurrentRawStream=lambda index: 0, _cuda_getDevice=lambda: -1, _cuda_isCurrentStreamCapturing=lambda: False,
-        _cuda_setDevice=lambda index: None,
-    )  # fmt: skip
-    properties = SimpleNamespace(major=9, minor=0, multi_processor_count=2)
-    like = SimpleNamespace(
-        _C=c, cuda=SimpleNamespace(get_device_properties=lambda index: properties), version=torch.version, __file__=torch.__file__
-    )
+    for name in ("DRIVER", "find_nvrtc", "compiled"):
+        monkeypatch.setattr(device_cuda, name, getattr(device_cuda, name))  # put back afterwards
     fingerprint = FarFingerprinter(torch, Writer(str(tmp_path)))
-    backend = CudaOverMemory(like)
+    backend = cuda_over_memory(driver)
     fingerprint.device = DeviceFingerprints(torch, fingerprint._writer, backend, fingerprint._digest, fingerprint._described)
     fingerprint.far = lambda: backend  # type: ignore[method-assign, assignment, return-value]
     return fingerprint
@@ -120,6 +106,48 @@ def test_tables_of_tensors(far: Any) -> None:
     assert back(far, found[0]) == seeded(far, tensors[0])
 
 
+def test_a_big_tensor_is_read_again_only_if_it_was_written(far: Any) -> None:
+    t = torch.randn(100_000)
+    seed = far._intern(t, (t.shape, t.dtype, t.device))[1]
+    threads = library(far).threads_that_read
+
+    def read() -> tuple[bool, bool]:
+        """(the fingerprint is right, the memory was read)"""
+        before = threads()
+        token = far.device.hash_again(t, seed)
+        far.device.finish()
+        return far.device._result(token) == seeded(far, t), threads() > before
+
+    assert read() == (True, True)
+    assert read() == (True, False)
+    assert read() == (True, False)
+    t.numpy()[:] += 1  # moves no version counter
+    assert read() == (True, True)
+    t.add_(1)
+    assert read() == (True, True)
+    assert read() == (True, False)
+    others = [torch.full((70_000,), float(n)) for n in range(30)]
+    for other in others:  # more than are remembered
+        far.device.hash_again(other, seed)
+    far.device.finish()
+    assert read() == (True, True)
+
+
+def test_what_is_remembered_ends_with_its_block(far: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reprodebug.recorder.device.SLOTS", 4)
+    monkeypatch.setattr(device_cuda, "SLOTS", 4)
+    t = torch.randn(100_000)
+    seed = far._intern(t, (t.shape, t.dtype, t.device))[1]
+    for n in range(12):
+        token = far.device.hash_again(t, seed)
+        for _ in range(n % 5):
+            far(torch.randn(3))
+        if n % 3 == 0:
+            far.device.finish()
+        far.device.finish()
+        assert far.device._result(token) == seeded(far, t), n
+
+
 def test_rows_and_values(far: Any) -> None:
     t, found = torch.randn(70, 9), []
     far.device.rows(t, 70, found.append)
@@ -164,3 +192,22 @@ def test_nvrtc_where_it_is_installed() -> None:
         pytest.skip("no NVRTC here")
     assert device_cuda.compiled(nvrtc, (9, 0))[:4] == b"\x7fELF"
     assert b".target sm_" in device_cuda.compiled(nvrtc, (99, 0))
+
+
+def test_a_program_recorded_through_the_driver(program: Any, driver: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """Every record as on the CPU, every fingerprint as by torch operations; buffers and parameters are hashed by tables."""
+    monkeypatch.setenv("FAR_DRIVER", driver)
+    said, through = program("driver")
+    plain, far = program("far")
+    assert said == plain
+    assert in_words(through) == in_words(far)
+    tables = []
+    for run in (through, far):
+        opened = open_run(str(run))
+        tables.append(opened.trace(*next(iter(opened.traces))).events)
+    same = tables[0]["kind"] != Kind.OPTIMIZER  # its fingerprint is one of fingerprints here, one of bytes there
+    for column in ("seq", "lo", "hi"):
+        assert (tables[0][column][same] == tables[1][column][same]).all()
+    states = tables[0][~same]
+    # in one step the six parameters of the first module have no gradient, and keep their state
+    assert len({(int(e["lo"]), int(e["hi"])) for e in states}) == len(states) - 6

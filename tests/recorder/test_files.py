@@ -125,6 +125,7 @@ def test_limits_keep_the_name_and_say_why(tmp_path) -> None:
     body = 'for n in range(4): open(f"{n}.bin").close()'
     by_files, _ = watch(tmp_path, body, "{'limit_files': 2}")
     assert ["hash" in s for s in by_files] == [True, True, False, False]
+    assert by_files[3].pop("modified") > 0
     assert by_files[3] == {
         "path": str(tmp_path / "3.bin"),
         "mode": "read",
