@@ -82,7 +82,9 @@ def examine(
 
     ``say`` gets the name of each stage as it begins. Raises what ``compare`` raises.
     """
-    from reprodebug.store.run import is_run
+    import os
+
+    from reprodebug.store.run import ATTACHED, is_run
 
     if not (is_run(a) and is_run(b)):
         from reprodebug.mixed import compare_mixed
@@ -92,7 +94,6 @@ def examine(
     from reprodebug.compare.evidence import Evidence
     from reprodebug.compare.runs import examine as meet
     from reprodebug.diagnose.noise import with_noise
-    from reprodebug.mixed import with_attached
 
     say("reading A")
     left = open_run(a)
@@ -106,7 +107,11 @@ def examine(
         import dataclasses
 
         comparison = dataclasses.replace(comparison, noise=tuple(noise))
-    return with_attached(comparison, left, right), Evidence(list(examined.pairs))
+    if all(os.path.exists(os.path.join(run.path, ATTACHED)) for run in (left, right)):
+        from reprodebug.mixed import with_attached
+
+        comparison = with_attached(comparison, left, right)
+    return comparison, Evidence(list(examined.pairs))
 
 
 def bisect(question: Question, *, resume: bool = False, listen: Listener | None = None, control: Control | None = None) -> Bisection:

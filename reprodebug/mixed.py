@@ -6,11 +6,12 @@ import dataclasses
 import os
 
 from reprodebug._base.errors import RunUnreadable
-from reprodebug.compare.records import Joined, compare_records, join
+from reprodebug.compare.joined import Joined, join
+from reprodebug.compare.records import compare_records
 from reprodebug.diagnose.records import causes_of_records
 from reprodebug.foreign.protocol import Record
 from reprodebug.model.comparison import Comparison, Tolerance
-from reprodebug.store.run import StoredRun, is_run, open_run
+from reprodebug.store.run import ATTACHED, StoredRun, is_run, open_run
 
 _HINT = (
     "a run directory of `reprodebug capture`, the directory or file of another system (W&B, MLflow, TensorBoard, Hydra, DVC, conda, uv ...),"
@@ -212,8 +213,6 @@ def _mapping(value: object) -> dict[str, object]:
     return {str(k): v for k, v in value.items()} if isinstance(value, dict) else {}
 
 
-ATTACHED = "records.json"
-"""file in a run directory: what other systems left beside the program"""
 _MOST_ENTRIES = 20_000
 _OURS = frozenset({"pip", "virtual environment", "git", "document"})
 """systems whose facts the run itself records better"""

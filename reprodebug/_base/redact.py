@@ -62,6 +62,7 @@ _ASSIGNED = re.compile(
 )
 _SHELL_ASSIGNED = re.compile(r"""(?<![\w?&.-])(?P<head>(?P<name>[A-Za-z_][\w.-]{0,80})=["']?)(?P<value>[^\s"';]+)""")
 _SHELL_FLAG = re.compile(r"""(?<!\S)(?P<head>(?P<name>--?[\w.-]+)(?:=|\s+)["']?)(?P<value>[^\s"';-][^\s"';]*)""")
+_CURL_USER = re.compile(r"""(?<!\S)(?P<head>(?:-u|--user)[ =]?["']?[^\s:"']{1,100}:)(?P<password>[^\s"'<]+)""")
 _BLOCK = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S)
 
 
@@ -78,11 +79,11 @@ def mask_device(identifier: str, key: bytes) -> str:
 
 def is_secret_name(name: str) -> bool:
     """Whether a variable or configuration key of this name holds a secret."""
-    name = name[:200]
+    name = name[:200].replace("-", "_")
     if name.upper() in _NOT_SECRET or _NAME.search(name) is None:
         return False
-    rest = _ABOUT_TEXT.sub("", name.replace("-", "_"))
-    return rest == name.replace("-", "_") or _NAME.search(rest) is not None
+    rest = _ABOUT_TEXT.sub("", name)
+    return rest == name or _NAME.search(rest) is not None
 
 
 def redact_text(text: str, key: bytes) -> str:
@@ -160,8 +161,11 @@ def _redact_shell(script: str, key: bytes) -> str:
         return m["head"] + mask(m["value"], key) if is_secret_name(m["name"].rsplit(".", 1)[-1]) else m.group(0)
 
     def flag(m: re.Match[str]) -> str:
-        return m["head"] + mask(m["value"], key) if _is_secret_flag(m["name"]) else m.group(0)
+        named = "=" in m["head"] and is_secret_name(m["name"].lstrip("-").rsplit(".", 1)[-1])
+        return m["head"] + mask(m["value"], key) if named or _is_secret_flag(m["name"]) else m.group(0)
 
+    if "curl" in script:
+        script = _CURL_USER.sub(lambda m: m["head"] + mask(m["password"], key), script)
     return _SHELL_ASSIGNED.sub(assigned, _SHELL_FLAG.sub(flag, redact_source(script, key)))
 
 

@@ -46,6 +46,8 @@ class Choice:
     """what else is at B's value, for the candidates' texts"""
     name: Callable[[frozenset[str]], str] | None = None
     """names of all candidates in the session"""
+    held: set[str] = field(default_factory=set)
+    """items that have to stay at A's value, whatever else would need them at B's"""
 
 
 @dataclass(slots=True)
@@ -56,6 +58,8 @@ class Decided:
     reason: str
     items: tuple[str, ...] = ()
     together: tuple[tuple[str, ...], ...] = ()
+    causes: tuple[tuple[str, ...], ...] = ()
+    """the items, those that are needed together in one: each such set makes a difference by itself"""
     first: Divergence | None = None
     confidence: float = 0.0
     bound: str = ""
@@ -138,7 +142,8 @@ def key(choice: Choice, chosen: frozenset[str]) -> str:
         return choice.ends[0]
     if choice.ends[1] and len(chosen) == len(choice.items):
         return choice.ends[1]
-    return f"{choice.axis}:" + ("B" if len(chosen) == len(choice.items) else ",".join(sorted(chosen)) or "A")
+    kept = "~" + ",".join(sorted(choice.held)) if choice.held else ""
+    return f"{choice.axis}{kept}:" + ("B" if len(chosen) == len(choice.items) else ",".join(sorted(chosen)) or "A")
 
 
 def text(choice: Choice, chosen: frozenset[str]) -> str:
@@ -188,6 +193,7 @@ def decide(lab: Lab, choice: Choice) -> Decided:
             weights[item] = weights.get(item, 1.0) * (1 + 20 * suspicion)
     found: list[str] = []
     together: list[tuple[str, ...]] = []
+    causes: list[tuple[str, ...]] = []
     necessary = False
     rest = list(items)
     scope, sufficient = everything, True
@@ -203,6 +209,7 @@ def decide(lab: Lab, choice: Choice) -> Decided:
             )  # fmt: skip
         found += answer.items
         together += answer.together
+        causes.append(answer.items)
         first_of = bench.firsts.get(frozenset(found)) if not firsts else None
         firsts.append(first_of or first)
         sufficient = sufficient and (bench.known.get(frozenset(answer.items)) is True or frozenset(answer.items) == scope)
@@ -210,6 +217,7 @@ def decide(lab: Lab, choice: Choice) -> Decided:
         if not rest:
             necessary = True  # all of them: that is A itself
             break
+        choice.held.update(answer.items)
         # the opposite, watched as long as both ends were: what parts later has a cause of its own
         lab.phase(PROVING)
         lab.left = 1
@@ -227,9 +235,10 @@ def decide(lab: Lab, choice: Choice) -> Decided:
     noisy = bool(bench.false_bad or bench.false_good)
     confidence = (0.99 if necessary else 0.9) if not noisy else 0.95
     if together:
+        confidence = min(confidence, 0.75)
         notes += [f"{listed_words(group)} could not be told apart: no set between could be tried" for group in together]
     return Decided(
-        FOUND, "", tuple(i for i in items if i in chosen), tuple(together), firsts[0], confidence, bound, notes,
+        FOUND, "", tuple(i for i in items if i in chosen), tuple(together), tuple(causes), firsts[0], confidence, bound, notes,
         necessary, sufficient,
     )  # fmt: skip
 

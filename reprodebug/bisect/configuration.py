@@ -158,6 +158,10 @@ def _load(file: str, text: str) -> Any:
         import yaml
 
         return yaml.safe_load(text)
+    if file.endswith(".toml"):
+        import tomllib
+
+        return tomllib.loads(text)
     raise ValueError(file)
 
 
@@ -203,6 +207,8 @@ def _mixed(file: str, a: str, b: str, taken: list[Leaf]) -> str:
             if n in numbers:
                 lines[i:j] = other[k:m]
         return "\n".join(lines) + "\n"
+    if file.endswith((".yaml", ".yml")):
+        return _mixed_yaml(a, b, taken)
     for leaf in taken:
         node = left
         for key in leaf.path[:-1]:
@@ -213,8 +219,64 @@ def _mixed(file: str, a: str, b: str, taken: list[Leaf]) -> str:
             node[leaf.path[-1]] = right[leaf.path]
         else:
             node.pop(leaf.path[-1], None)
-    if file.endswith(".json"):
-        return json.dumps(left, indent=2) + "\n"
+    return json.dumps(left, indent=2) + "\n" if file.endswith(".json") else _toml(left)
+
+
+def _mixed_yaml(a: str, b: str, taken: list[Leaf]) -> str:
+    """Scalars stay as they are written: readers of YAML differ in what ``1e-3`` or ``on`` is."""
     import yaml
 
-    return str(yaml.safe_dump(left, sort_keys=False))
+    left: Any = yaml.compose(a, Loader=yaml.SafeLoader)
+    right: Any = yaml.compose(b, Loader=yaml.SafeLoader)
+    loader = yaml.SafeLoader("")
+
+    def entry(node: Any, key: str) -> int:
+        """The position of a key in a mapping, the last one that counts; -1 where it is not there."""
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        return next((n for n, (k, _) in reversed(list(enumerate(pairs))) if str(loader.construct_object(k, deep=True)) == key), -1)
+
+    for leaf in taken:
+        mine: Any = left
+        theirs: Any = right
+        for key in leaf.path[:-1]:
+            at = entry(theirs, key)
+            key_node, theirs = theirs.value[at] if at >= 0 else (yaml.ScalarNode("tag:yaml.org,2002:str", key), None)
+            at = entry(mine, key)
+            if at < 0:
+                mine.value.append((key_node, yaml.MappingNode("tag:yaml.org,2002:map", [], flow_style=False)))
+            elif not isinstance(mine.value[at][1], yaml.MappingNode):
+                mine.value[at] = (mine.value[at][0], yaml.MappingNode("tag:yaml.org,2002:map", [], flow_style=False))
+            mine = mine.value[at][1]
+        at, there = entry(mine, leaf.path[-1]), entry(theirs, leaf.path[-1])
+        if there >= 0 and at >= 0:
+            mine.value[at] = theirs.value[there]
+        elif there >= 0:
+            mine.value.append(theirs.value[there])
+        elif at >= 0:
+            del mine.value[at]
+    return str(yaml.serialize(left, Dumper=yaml.SafeDumper))
+
+
+def _toml(value: dict[str, Any], at: tuple[str, ...] = ()) -> str:
+    """A document of tables as TOML (tomllib reads it and does not write)."""
+    tables = {k: v for k, v in value.items() if isinstance(v, dict)}
+    lines = [f"{_toml_key(k)} = {_toml_value(v)}" for k, v in value.items() if k not in tables]
+    if at and (lines or not tables):
+        lines.insert(0, f"[{'.'.join(map(_toml_key, at))}]")
+    return "\n".join([*lines, *(_toml(v, (*at, k)) for k, v in tables.items())]) + ("\n" if not at else "")
+
+
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml_value(key)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_toml_key(k)} = {_toml_value(v)}" for k, v in value.items()) + "}"
+    return repr(value) if isinstance(value, int | float) else value.isoformat()

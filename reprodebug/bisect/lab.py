@@ -18,7 +18,7 @@ from reprodebug.bisect import process
 from reprodebug.bisect.control import Cancelled, Control, Listener
 from reprodebug.bisect.executors import SLOT, Executor, Local
 from reprodebug.bisect.session import MARK, Session
-from reprodebug.bisect.trial import Candidate, Class, Executed, Horizon, Untestable, classify, last_words
+from reprodebug.bisect.trial import IMPOSSIBLE, Candidate, Class, Executed, Horizon, Untestable, classify, last_words
 from reprodebug.model.comparison import Divergence
 from reprodebug.model.experiment import OTHER, SAME_AS_A, SAME_AS_B, UNTESTABLE, Trial
 from reprodebug.model.progress import VERIFYING, Left, Phase, TrialEnded, TrialStarted
@@ -124,7 +124,7 @@ class Lab:
                 known = self._judged_again(known, role, against)
             if all(t.number != known.number for t in self.made):
                 self.listen(TrialEnded(known, os.path.join(self.session.path, known.log), recalled=True))
-        if all(t.number != known.number for t in self.made):
+        if all(t.number != known.number for t in self.made) and not known.reason.startswith(IMPOSSIBLE):
             self.made.append(known)
         return known
 

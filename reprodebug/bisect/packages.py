@@ -25,14 +25,16 @@ from reprodebug.bisect.control import Control
 from reprodebug.bisect.lab import Lab
 from reprodebug.bisect.search.graph import GraphSearch
 from reprodebug.bisect.session import MARK
-from reprodebug.bisect.trial import Candidate, Untestable
-from reprodebug.model.experiment import FOUND, Bisection, Culprit
+from reprodebug.bisect.trial import IMPOSSIBLE, Candidate, Untestable
+from reprodebug.model.experiment import FOUND, UNTESTABLE, Bisection, Culprit
 from reprodebug.model.progress import SEARCHING
 from reprodebug.store.run import StoredRun
 
 COMPANIONS = re.compile(r"^(torch|torchvision|torchaudio|torchtext|triton|pytorch-triton.*|nvidia-.*|functorch)$")
 """packages that are built for one version of torch, and torch"""
 _INSTALL_S = 1800.0
+_RELEASES_OF = 3
+"""guilty packages of which the first bad release is searched"""
 _PIN = re.compile(r"^\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*==\s*([A-Za-z0-9.+!_-]+)\s*$")
 _BASE = """
 import json, site, sys, sysconfig
@@ -81,6 +83,16 @@ class Packages:
     weights: Mapping[str, float] = field(default_factory=dict)
     enter_place: Callable[[], tuple[str, str]] | None = None
     """gives a fresh copy of the project: (its root, the directory to run in)"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """A requirement that is not met."""
+
+    text: str
+    on: str
+    """the package that is needed"""
+    specifier: Any
 
 
 class Store:
@@ -174,6 +186,35 @@ class Store:
 
     def contradictions(self, versions: Mapping[str, str | None]) -> list[str]:
         """Requirements among these releases that are not met."""
+        return [n.text for n in self._unmet(versions)]
+
+    def complete(
+        self, versions: Mapping[str, str | None], p: Packages, allowed: frozenset[str], held: frozenset[str]
+    ) -> dict[str, str | None]:
+        """The versions with what the chosen ones need: a package that is still at A's version goes along where a chosen one asks
+        for it, at B's version if that serves, else at the highest release between that does.
+
+        ``allowed``: contradictions that the ends have as well; ``held``: packages that have to stay. Raises Untestable.
+        """
+        found = dict(versions)
+        chosen = {n for n, v in versions.items() if v != p.a.get(n)} | held
+        while unmet := [n for n in self._unmet(found) if n.text not in allowed]:
+            need = unmet[0]
+            if need.on in chosen:
+                raise Untestable(f"{IMPOSSIBLE}: {need.text}")
+            found[need.on] = self._serving(need, p)
+            chosen.add(need.on)
+        return found
+
+    def _serving(self, need: _Need, p: Packages) -> str:
+        low, high = p.a.get(need.on), p.b.get(need.on)
+        between = self.releases(need.on, low, high)[::-1] if low and high and high != low else []
+        for version in (high, *between):
+            if version and need.specifier.contains(version, prereleases=True):
+                return version
+        raise Untestable(f"{IMPOSSIBLE}: {need.text}")
+
+    def _unmet(self, versions: Mapping[str, str | None]) -> list[_Need]:
         from packaging.requirements import InvalidRequirement, Requirement
 
         found = []
@@ -187,16 +228,17 @@ class Store:
                     continue
                 if need.marker is not None and not need.marker.evaluate({"extra": ""}):
                     continue
-                other = versions.get(normal(need.name), "")
-                if other and not need.specifier.contains(other, prereleases=True):
-                    found.append(f"{name} {version} needs {need.name}{need.specifier}, not {other}")
-                elif other is None:
-                    found.append(f"{name} {version} needs {need.name}, which is absent")
+                on = normal(need.name)
+                other = versions.get(on, "")
+                if other is None:
+                    found.append(_Need(f"{name} {version} needs {need.name}, which is absent", on, need.specifier))
+                elif other and not need.specifier.contains(other, prereleases=True):
+                    found.append(_Need(f"{name} {version} needs {need.name}{need.specifier}, not {other}", on, need.specifier))
         return found
 
     def _requires(self, site: str, name: str) -> list[str]:
         for entry in sorted(os.listdir(site)):
-            if entry.endswith(".dist-info") and normal(entry.rpartition("-")[0].removesuffix(".dist")) == name:
+            if entry.endswith(".dist-info") and normal(entry.removesuffix(".dist-info").rpartition("-")[0]) == name:
                 try:
                     with open(os.path.join(site, entry, "METADATA"), encoding="utf-8", errors="replace") as f:
                         head = f.read(1 << 20).partition("\n\n")[0]
@@ -293,23 +335,26 @@ def choice_of(p: Packages, store: Store) -> choices.Choice:
                 versions[name] = p.b.get(name)
         if not chosen or len(chosen) == len(grouped):
             ends.update(store.contradictions(versions))
-        return enter(p, store, versions, choices.text(question, chosen), frozenset(ends))
+        held = frozenset(name for item in question.held for name in grouped[item])
+        return enter(p, store, versions, choices.text(question, chosen), frozenset(ends), held)
 
     question = choices.Choice("packages", list(grouped), make, p.weights)
     return question
 
 
-def enter(p: Packages, store: Store, versions: Mapping[str, str | None], text: str, allowed: frozenset[str] = frozenset()) -> Candidate:
-    """The command with these versions. Raises Untestable, also for requirements that the ends do not violate as well."""
-    broken = [c for c in store.contradictions(versions) if c not in allowed]
-    if broken:
-        raise Untestable(f"an impossible mixture: {broken[0]}")
-    python, variables = store.environment(versions)
+def enter(
+    p: Packages, store: Store, versions: Mapping[str, str | None], text: str, allowed: frozenset[str] = frozenset(),
+    held: frozenset[str] = frozenset(),
+) -> Candidate:  # fmt: skip
+    """The command with these versions and what they need. Raises Untestable, also for requirements that the ends do not violate
+    as well."""
+    whole = store.complete(versions, p, allowed, held)
+    python, variables = store.environment(whole)
     words = list(p.command)
     if re.match(r"python[\d.]*$", os.path.basename(words[0])):
         words[0] = python
     cwd = p.cwd if p.enter_place is None else p.enter_place()[1]
-    return Candidate(text, text, tuple(words), cwd, variables, check=lambda run: not_taken(run, versions))
+    return Candidate(text, text, tuple(words), cwd, variables, check=lambda run: not_taken(run, whole))
 
 
 def not_taken(run: StoredRun, versions: Mapping[str, str | None]) -> str:
@@ -334,16 +379,16 @@ def search(lab: Lab, p: Packages) -> Bisection:
         return result
     culprits: dict[str, dict[str, Any]] = {}
     notes = list(found.notes)
-    for item in found.items:
+    causes = [told_apart(lab, p, store, question, cause, notes) for cause in found.causes]
+    for item in (i for cause in causes for i in cause):
         for name in grouped[item]:
             culprits[name] = {"a": p.a.get(name), "b": p.b.get(name)}
-    if len(found.items) <= 3:
-        for item in found.items:
-            if len(grouped[item]) == 1:
-                first_bad(lab, p, store, item, found.items, culprits, notes, lambda versions, text: enter(p, store, versions, text))
-            else:
-                culprits[item]["first_bad"] = p.b.get(item)
-                notes.append(f"{listed_words(grouped[item])} change together: their releases were not searched one by one")
+    for cause, item in [(c, i) for c in causes for i in c][:_RELEASES_OF]:
+        if len(grouped[item]) == 1:
+            first_bad(lab, p, store, item, cause, culprits, notes, lambda versions, text: enter(p, store, versions, text))
+        else:
+            culprits[item]["first_bad"] = p.b.get(item)
+            notes.append(f"{listed_words(grouped[item])} change together: their releases were not searched one by one")
     words = [f"{n} {c['a'] or '(absent)'} to {c['b'] or '(absent)'}" for n, c in culprits.items()]
     return replace(
         result, reason=f"{listed_words(words)} {'makes' if len(words) == 1 else 'make'} the difference", culprit=Culprit(packages=culprits),
@@ -351,11 +396,34 @@ def search(lab: Lab, p: Packages) -> Bisection:
     )  # fmt: skip
 
 
+def told_apart(
+    lab: Lab, p: Packages, store: Store, question: choices.Choice, guilty: tuple[str, ...], notes: list[str]
+) -> tuple[str, ...]:  # fmt: skip
+    """The guilty packages, where something had to go along with them: is it that which makes the difference?"""
+    grouped = items(p)
+    names = {n for item in guilty for n in grouped[item]}
+    whole = store.complete(
+        {**p.a, **{n: p.b.get(n) for n in names}}, p, frozenset(store.contradictions(p.a) + store.contradictions(p.b)), frozenset()
+    )
+    along = [i for i in grouped if i not in guilty and any(whole[n] != p.a.get(n) for n in grouped[i])]
+    question.held.clear()
+    for item in along:
+        one, said = frozenset([item]), choices.text(question, frozenset([item]))
+        tried = next((t for t in lab.made if t.candidate == said and t.verdict != UNTESTABLE), None)
+        if (tried or lab.try_(choices.key(question, one), said, lambda one=one: question.make(one))).bad:  # type: ignore[misc]
+            notes.append(f"{listed_words(guilty)} cannot be without {item}, and {item} alone makes the difference")
+            return (item,)
+        notes.append(
+            f"{listed_words(guilty)} cannot be without {item} {whole[grouped[item][0]]}: it went along, and alone makes no difference"
+        )
+    return guilty
+
+
 def first_bad(
-    lab: Lab, p: Packages, store: Store, name: str, guilty: tuple[str, ...], culprits: dict[str, dict[str, Any]], notes: list[str],
+    lab: Lab, p: Packages, store: Store, name: str, cause: tuple[str, ...], culprits: dict[str, dict[str, Any]], notes: list[str],
     make: Callable[[Mapping[str, str | None], str], Candidate],
 ) -> None:  # fmt: skip
-    """The first release of one guilty package that diverges, the other guilty ones at B's version."""
+    """The first release of one guilty package that diverges, what ``cause`` needs beside it at B's version."""
     low, high = p.a.get(name), p.b.get(name)
     if low is None or high is None:
         culprits[name]["first_bad"] = high
@@ -367,7 +435,7 @@ def first_bad(
         releases = [high]
     parents = {r: releases[max(0, n - 1) : n] for n, r in enumerate(releases)}
     graph = GraphSearch(releases, parents)
-    others = {g: p.b.get(g) for g in guilty if g != name}
+    others = {g: p.b.get(g) for g in cause if g != name}
 
     def attempt(release: str, n: int = 0) -> bool | None:
         versions = {**p.a, **others, name: release}

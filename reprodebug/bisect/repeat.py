@@ -26,6 +26,8 @@ from reprodebug.model.experiment import FOUND, INCONCLUSIVE, NOT_FOUND, SAME_AS_
 from reprodebug.model.progress import CONFIRMING, SEARCHING, VERIFYING
 from reprodebug.store.run import open_run
 
+_PLAIN = 5
+"""plain runs after which a command counts as repeating itself"""
 _LONG_S = 60.0
 """runs longer than this are cut a while after the step where plain runs parted"""
 
@@ -101,7 +103,7 @@ def minimize(
     lab.phase(VERIFYING, "settings")
     lab.left = None
     try:
-        plain = repeat(lab, command, {}, 3)
+        plain = repeat(lab, command, {}, _PLAIN)
     except Untestable as error:
         return _done(lab, INCONCLUSIVE, f"the command cannot be run: {error.message}")
     counted = [t for t in plain.trials[1:] if t.verdict != UNTESTABLE]

@@ -119,7 +119,7 @@ class Sides:
     def candidate(
         self, text: str, *, commit: str = "", env: frozenset[str] = frozenset(), settings: frozenset[str] = frozenset(),
         packages: frozenset[str] = frozenset(), config: frozenset[str] = frozenset(),
-        versions: Mapping[str, str | None] | None = None,
+        versions: Mapping[str, str | None] | None = None, held: frozenset[str] = frozenset(),
     ) -> Candidate:  # fmt: skip
         """A's program with these things at B's value. Raises Untestable."""
         variables = recorded.environment(self.a)
@@ -158,7 +158,8 @@ class Sides:
                     wanted[name] = self.versions[1].get(name)
             store = self._store = self._store or versions_of.Store(p, self.lab.session.path, self.lab.control)
             store._p = p
-            entered = versions_of.enter(p, store, wanted, text, frozenset(self._allowed(store)))
+            stay = frozenset(name for item in held for name in grouped[item])
+            entered = versions_of.enter(p, store, wanted, text, frozenset(self._allowed(store)), stay)
             words, variables = list(entered.command), entered.environment
             checks.append(entered.check)
         values = {n: v["b" if n in settings else "a"] for n, v in self.settings.items()}
@@ -262,9 +263,12 @@ def inside(s: Sides, axis: str, others: tuple[str, ...]) -> Bisection:
         return _commits(s, fixed)
     names = s.items(axis)
     tag = axis if not others else f"{axis} beside {'+'.join(sorted(others))}"
-    question = choices.Choice(
-        tag, names, lambda chosen: mixture(s, fixed, choices.text(question, chosen), **{axis: chosen}), _weights(s, axis)
-    )  # fmt: skip
+
+    def make(chosen: frozenset[str]) -> Candidate:
+        more = {"held": frozenset(question.held)} if axis == "packages" else {}
+        return mixture(s, fixed, choices.text(question, chosen), **{axis: chosen}, **more)
+
+    question = choices.Choice(tag, names, make, _weights(s, axis))
     question.beside = f", with the {listed_words(sorted(others))} of B" if others else ""
     question.ends = (_end(s, fixed), _end(s, fixed | {axis}))
     _fresh(s.lab)
@@ -276,16 +280,20 @@ def inside(s: Sides, axis: str, others: tuple[str, ...]) -> Bisection:
             rest = [x for x in s.axes() if x != axis]
             notes = (*notes, f"the two runs also differ in {listed_words(rest)}, which were left at A's value")
         return replace(result, notes=notes)
-    culprits = s.culprit(axis, found.items)
+    guilty = found.items
     if axis == "packages":
         p = s._packages()
         store = s._store = s._store or versions_of.Store(p, s.lab.session.path, s.lab.control)
         more: list[str] = []
+        causes = [versions_of.told_apart(s.lab, p, store, question, cause, more) for cause in found.causes]
+        guilty = tuple(i for cause in causes for i in cause)
+    culprits = s.culprit(axis, guilty)
+    if axis == "packages":
         grouped = versions_of.items(p)
-        for item in found.items[:3]:
+        for cause, item in [(c, i) for c in causes for i in c][:3]:
             if len(grouped[item]) == 1:
                 versions_of.first_bad(
-                    s.lab, p, store, item, found.items, culprits, more, lambda versions, text: mixture(s, fixed, text, versions=versions)
+                    s.lab, p, store, item, cause, culprits, more, lambda versions, text: mixture(s, fixed, text, versions=versions)
                 )  # fmt: skip
         notes = (*notes, *more)
     words = [f"{n} ({_short(c['a'])} in A, {_short(c['b'])} in B)" for n, c in culprits.items()]

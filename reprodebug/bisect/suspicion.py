@@ -65,7 +65,9 @@ def suspects(a: str, b: str) -> Mapping[str, float]:
     comparison = _diagnosed(a, b)
     if comparison is None:
         return {}
-    found = dict(_KINDS.get(comparison.first.kind if comparison.first else "", {}))
+    first = comparison.first
+    trained = first is not None and first.kind == "parameter" and first.phase != "init"
+    found = dict(_KERNELS if trained else _KINDS.get(first.kind if first else "", {}))
     for cause in comparison.causes:
         text = f"{cause.summary} {' '.join(cause.evidence)}".lower()
         for n, name in enumerate(_RULES.get(cause.rule, ())):

@@ -34,6 +34,10 @@ OPENED = "opened.json"
 """in a trial's folder: which files of its working tree it opened"""
 
 
+IMPOSSIBLE = "an impossible mixture"
+"""how the reason of a candidate begins that was told to be none before anything was run: it is no trial"""
+
+
 class Untestable(ReprodebugError):
     """A candidate that cannot be tried; the message says why."""
 

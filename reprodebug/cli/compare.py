@@ -31,7 +31,9 @@ def _ulps(word: str) -> int:
     return value
 
 
-_PARTS = ("verdict", "first", "environment", "random-state", "data", "layers", "loss", "causes", "coverage")
+_DETAILS = ("steps", "draws", "batches", "records")
+"""parts that need the records behind the comparison"""
+_PARTS = ("verdict", "first", "environment", "random-state", "data", "layers", "loss", "causes", "coverage", *_DETAILS)
 
 
 def _parts(words: str) -> tuple[str, ...]:
@@ -80,7 +82,7 @@ def run(words: list[str]) -> int:
             lambda say: api.examine(a, b, tolerance=tolerance, noise=noise, say=say),
             lambda say: api.examine(b, a, tolerance=tolerance, noise=noise, say=say),
         )
-    comparison = api.compare(arguments.a, arguments.b, tolerance=tolerance, noise=arguments.noise)
+    comparison, evidence = api.examine(arguments.a, arguments.b, tolerance=tolerance, noise=arguments.noise)
     if arguments.markdown:
         from reprodebug.report import markdown
 
@@ -96,5 +98,14 @@ def run(words: list[str]) -> int:
 
         width = min(shutil.get_terminal_size((100, 24)).columns, 120)
         color = color_wanted(arguments.color, sys.stdout)
-        write_result("-", text.render(comparison, color=color, width=width, verbose=arguments.verbose, only=arguments.only))
+        if not set(arguments.only) & set(_DETAILS):
+            write_result("-", text.render(comparison, color=color, width=width, verbose=arguments.verbose, only=arguments.only))
+        else:
+            from reprodebug.cli import details
+
+            for part in arguments.only:
+                if part in _DETAILS:
+                    write_result("-", details.render(comparison, evidence, part, verbose=arguments.verbose))
+                else:
+                    write_result("-", text.render(comparison, color=color, width=width, verbose=arguments.verbose, only=(part,)))
     return EXIT_CODES[comparison.verdict]

@@ -12,6 +12,7 @@ import math
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from reprodebug.compare.packed import dense
 from reprodebug.model.comparison import Numbers, Tolerance
 from reprodebug.store.journal import PACKED
 
@@ -27,7 +28,7 @@ _FP8 = {  # exponent bits, mantissa bits, bias, has inf, nan: "ieee", "all-ones"
     "float8_e4m3fnuz": (4, 3, 8, False, "negative-zero"),
     "float8_e5m2fnuz": (5, 2, 16, False, "negative-zero"),
 }
-_COMPLEX = {"complex128": "float64", "complex64": "float32", "complex32": "float16"}
+COMPLEX = {"complex128": "float64", "complex64": "float32", "complex32": "float16"}
 _INTEGERS = {"uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64"}
 
 
@@ -61,8 +62,8 @@ def values(raw: Array, dtype: str) -> Array | None:
     """Raw bytes as float64 (integers exactly up to 2**53); complex gives twice as many. None for an unknown dtype."""
     import numpy as np
 
-    if dtype in _COMPLEX:
-        return values(raw, _COMPLEX[dtype])
+    if dtype in COMPLEX:
+        return values(raw, COMPLEX[dtype])
     if dtype == "bfloat16":
         with np.errstate(invalid="ignore"):  # signalling NaN becomes quiet
             return np.asarray((raw.view("<u2").astype(np.uint32) << 16).view(np.float32), np.float64)
@@ -81,8 +82,8 @@ def _ordered(raw: Array, dtype: str) -> Array | None:
     """Bit patterns as integers in the order of their values; None where the dtype has no ULP."""
     import numpy as np
 
-    if dtype in _COMPLEX:
-        return _ordered(raw, _COMPLEX[dtype])
+    if dtype in COMPLEX:
+        return _ordered(raw, COMPLEX[dtype])
     bits = _FLOAT_BITS.get(dtype) or (8 if dtype in _FP8 else 0)
     if not bits:
         return None
@@ -98,7 +99,12 @@ def compare_bytes(a: Array, b: Array, dtype: str, shape: tuple[int, ...], tolera
 
     elements = math.prod(shape)
     if dtype in PACKED:
-        return Numbers(elements=elements, differing=0 if len(a) == len(b) and bool((a == b).all()) else None)
+        if len(a) == len(b) and bool((a == b).all()):
+            return Numbers(elements=elements, differing=0)
+        p, q = dense(a, dtype, shape), dense(b, dtype, shape)
+        if p is None or q is None or p[1:] != q[1:] or bool((p[0] == q[0]).all()):  # other parts, of the same values too
+            return Numbers(elements=elements)
+        return compare_bytes(p[0], q[0], p[1], p[2], tolerance)
     if elements == 0 or len(a) != len(b) or len(a) % elements:
         return Numbers(elements=elements, differing=0 if elements == 0 and len(a) == len(b) else None)
     size = len(a) // elements

@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from reprodebug.compare.numbers import elements_apart, ulp_histogram, values
+from reprodebug.compare.numbers import COMPLEX, elements_apart, ulp_histogram, values
+from reprodebug.compare.packed import dense
 from reprodebug.model.comparison import Portrait
+from reprodebug.store.journal import PACKED
 
 if TYPE_CHECKING:
     from reprodebug.compare.runs import Pair
@@ -19,13 +21,22 @@ ROWS, COLUMNS, BINS = 12, 32, 24
 
 
 def portrait(a: Any, b: Any, dtype: str, shape: tuple[int, ...]) -> Portrait | None:
-    """The portrait of two tensors given as raw bytes (uint8[n]) of one dtype and shape; None where their values are not known here."""
+    """The portrait of two tensors given as raw bytes (uint8[n]) of one dtype and shape; None where their values are not known here.
+
+    Complex numbers have a last dimension of two, the real and the imaginary part; sparse and quantised tensors are made dense."""
     import numpy as np
 
+    if dtype in PACKED:
+        opened = dense(a, dtype, shape), dense(b, dtype, shape)
+        if opened[0] is None or opened[1] is None or opened[0][1:] != opened[1][1:]:
+            return None
+        a, b, (_, dtype, shape) = opened[0][0], opened[1][0], opened[0]
+    if dtype in COMPLEX:
+        dtype, shape = COMPLEX[dtype], (*shape, 2)
     x, y = values(a, dtype), values(b, dtype)
     elements = math.prod(shape)
     if x is None or y is None or not elements or len(x) != len(y) or len(x) != elements:
-        return None  # complex numbers have two values an element
+        return None
     width = shape[-1] if shape else 1
     matrices = [v.reshape(-1, width) for v in (x, y)]
     with np.errstate(all="ignore"):

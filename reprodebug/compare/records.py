@@ -7,16 +7,15 @@ form), not as text.
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from reprodebug._base.text import listed_words, plural, visible
 from reprodebug.compare import importance
-from reprodebug.foreign.protocol import CONDA_ALONE, NOT_SELECTED, PIP_ALONE, Fact, Record
+from reprodebug.compare.joined import PRESENT, Joined, call_alike, call_by_one_name
+from reprodebug.compare.meaning import first_unequal, same, shown
+from reprodebug.foreign.protocol import CONDA_ALONE, NOT_SELECTED, PIP_ALONE, Fact
 from reprodebug.model.comparison import Comparison, Counts, Coverage, Difference, RunSide
 
 ABSENT = "(absent)"
@@ -24,85 +23,14 @@ _INSTALLERS = frozenset({"pip", "wheel", "setuptools", "uv", "distribute", "pip-
 _SINGLE = 1e-6
 """relative tolerance where one side keeps 32-bit numbers"""
 _ORDER = {"critical": 0, "notable": 1, "harmless": 2}
-_PRESENT = re.compile(r"^(package|env|metrics)/")
 _GROUPED = re.compile(r"(?:.*/)?(image|HostConfig|driver|cdi|partition|mount)/")
 _OPERATION = re.compile(r"(.*)@(\d+) operation$", re.S)
-_ASPECT = re.compile(r"^package-(build|commit|origin|hash|files|edited|channel|extras)/(.*)$", re.S)
-
-
-@dataclass(slots=True)
-class Joined:
-    """Everything that one side's records say."""
-
-    path: str
-    facts: dict[tuple[str, str], tuple[Fact, int, str]] = field(default_factory=dict)
-    """(section, key) -> (fact, rank of its record, system)"""
-    shadowed: dict[tuple[str, str], dict[str, tuple[Fact, int, str]]] = field(default_factory=dict)
-    """(section, key) -> system -> what else was said of it, by systems that do not count or by one that said it before"""
-    aspects: dict[str, dict[str, tuple[Fact, str, Any]]] = field(default_factory=dict)
-    """package -> aspect (``build``, ``commit``, ``origin``, ``hash``, ``edited`` ...) -> (fact, system, version in that record)"""
-    series: dict[str, dict[float, float]] = field(default_factory=dict)
-    single: set[str] = field(default_factory=set)
-    summary: set[str] = field(default_factory=set)
-    ranks: dict[tuple[str, str], int] = field(default_factory=dict)
-    """(section, group) -> the most complete rank that speaks of it"""
-    systems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    complete: bool = True
-    unknown: set[tuple[str, str]] = field(default_factory=set)
-    """(section or beginning of a key, system) of what a cut record does not say"""
-
-
-def join(path: str, records: Sequence[Record], *, prefixed: bool = False) -> Joined:
-    """One side's records as one; ``prefixed``: configuration files keep their name in front of their keys. Where two records of the
-    side say different things of a package, the more complete one counts and a note names both."""
-    found = Joined(path)
-    for record in sorted(records, key=lambda r: r.rank):
-        if (record.facts or record.series) and record.system not in found.systems:
-            found.systems.append(record.system)
-        found.notes += [n for n in record.notes if n not in found.notes]
-        found.complete &= record.complete
-        found.unknown |= {(part, record.system) for part in record.unknown}
-        for (section, key), fact in record.facts.items():
-            if prefixed and record.prefix and section == "config":
-                key = f"{record.prefix}:{key}"
-            aspect = _ASPECT.match(key) if section == "environment" else None
-            if aspect:
-                version = record.facts.get(("environment", f"package/{aspect[2]}"))
-                found.aspects.setdefault(aspect[2], {})[aspect[1]] = (fact, record.system, version.value if version else None)
-                continue
-            group = (section, key.partition("/")[0] if _PRESENT.match(key) else "")
-            found.ranks[group] = max(found.ranks.get(group, 0), record.rank)
-            known = found.facts.get((section, key))
-            if known is not None and key.startswith("package/"):
-                _contradiction(found, key, known, fact, record)
-            own = (fact, record.rank, record.system)
-            if known is None or known[1] <= record.rank:
-                found.facts[section, key], own = own, known or own
-            if known is not None and own[2] != found.facts[section, key][2]:
-                found.shadowed.setdefault((section, key), {})[own[2]] = own
-        for name, points in record.series.items():
-            if name not in found.series or len(points) > len(found.series[name]):
-                found.series[name] = points
-                if record.single and name not in record.doubles:
-                    found.single.add(name)
-                if name in record.summary:
-                    found.summary.add(name)
-    return found
-
-
-def _contradiction(found: Joined, key: str, known: tuple[Fact, int, str], fact: Fact, record: Record) -> None:
-    """A note where two records of one side name different versions of a package."""
-    if not same("environment", key, known[0].value, fact.value, min(known[1], record.rank)) and len(found.notes) < 40:
-        said = [f"{f.source.rpartition('/')[2]} says {shown(f.value)}" for f in (known[0], fact)]
-        text = f"{key.partition('/')[2]}: {said[0]}, {said[1]}"
-        if said[0].partition(" says ")[0] != said[1].partition(" says ")[0] and text not in found.notes:
-            found.notes.append(text)
 
 
 def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> Comparison:
     """The comparison of two sides. ``extra``: differences found elsewhere (tensors)."""
-    _one_name(a, b)
+    call_by_one_name(a, b)
+    call_alike(a, b)
     facts, compared = _facts(a, b)
     metrics, points, first = _metrics(a, b)
     differences = sorted([*extra, *facts, *metrics], key=_place)
@@ -137,25 +65,6 @@ def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> C
     )  # fmt: skip
 
 
-_PYPI = {
-    "pytorch": "torch", "pytorch-cpu": "torch", "pytorch-gpu": "torch",
-    "matplotlib-base": "matplotlib", "py-opencv": "opencv-python", "tensorflow-base": "tensorflow",
-    "msgpack-python": "msgpack", "brotli-python": "brotli", "pytables": "tables", "dask-core": "dask", "python-tzdata": "tzdata",
-}  # fmt: skip
-"""conda's name of a package -> its name on PyPI, where they differ"""
-
-
-def _one_name(a: Joined, b: Joined) -> None:
-    """Call a package of conda by its name on PyPI where the other side does."""
-    for here, there in ((a, b), (b, a)):
-        for conda, pypi in _PYPI.items():
-            old, new = ("environment", f"package/{conda}"), ("environment", f"package/{pypi}")
-            if old in here.facts and new not in here.facts and new in there.facts and old not in there.facts:
-                here.facts[new] = here.facts.pop(old)
-                if conda in here.aspects:
-                    here.aspects[pypi] = here.aspects.pop(conda)
-
-
 def _place(d: Difference) -> tuple[int, bool, bool]:
     """Where a difference stands: the most severe first, consequences behind causes, variants of BLAS and CUDA first."""
     variant = d.key.startswith("package/") and "built otherwise" in d.reason and _FIRST.search(d.key) is not None
@@ -180,7 +89,7 @@ def _facts(a: Joined, b: Joined) -> tuple[list[Difference], int]:
     found: list[Difference] = []
     compared = 0
     names = dict.fromkeys([*a.aspects, *b.aspects, *(k[8:] for j in (a, b) for s, k in j.facts if k.startswith("package/"))])
-    told, branched = _branches(names, a, b)
+    told, branched, compared = _branches(names, a, b)
     found += branched
     for name in names:
         if name in told:
@@ -265,14 +174,15 @@ def _package(name: str, a: Joined, b: Joined) -> tuple[Difference | None, int]:
     return None, 1
 
 
-def _branches(names: Iterable[str], a: Joined, b: Joined) -> tuple[set[str], list[Difference]]:
-    """Packages of which a side knows several versions and not which one is used: (names that are settled here, what differs).
+def _branches(names: Iterable[str], a: Joined, b: Joined) -> tuple[set[str], list[Difference], int]:
+    """Packages of which a side knows several versions and not which one is used: (names that are settled here, what differs, packages).
 
     What one side installed equals the other where it is one of its branches; branches are told apart by their versions, not by
     how a tool writes their markers.
     """
     settled: set[str] = set()
     found: list[Difference] = []
+    compared = 0
     branches: dict[str, list[str]] = {}
     for name in names:
         if " (" in name:
@@ -291,6 +201,7 @@ def _branches(names: Iterable[str], a: Joined, b: Joined) -> tuple[set[str], lis
             continue  # the versions that are selected differ: said by themselves
         lone = min(len(p), len(q)) == 1 and not (left if len(p) == 1 else right)
         settled |= p.keys() | q.keys()
+        compared += 1
         if lone or not (left or right):
             if base in p and base in q and has({base: p[base]}, q[base][0].value):
                 settled.discard(base)  # one version: what else is known of it is compared
@@ -300,7 +211,7 @@ def _branches(names: Iterable[str], a: Joined, b: Joined) -> tuple[set[str], lis
         rated = importance.package(base, None)[0]
         reason = f"one of several branches{f' ({listed_words(markers)})' if any(markers) else ''}: which one is used is not recorded"
         found.append(Difference("environment", f"package/{base}", x, y, rated if rated != "harmless" else "notable", reason))
-    return settled, found
+    return settled, found, compared
 
 
 def _aspects(name: str, joined: Joined) -> dict[str, tuple[Fact, str, Any]]:
@@ -309,7 +220,7 @@ def _aspects(name: str, joined: Joined) -> dict[str, tuple[Fact, str, Any]]:
     own = joined.aspects.get(name, {})
     if version is None:
         return own
-    return {k: x for k, x in own.items() if x[2] is None or _same_version(str(x[2]), str(version[0].value), prefix=False)}
+    return {k: x for k, x in own.items() if x[2] is None or same("environment", "package/", x[2], version[0].value)}
 
 
 def _same_aspect(aspect: str, x: Any, y: Any) -> bool:
@@ -370,7 +281,7 @@ def _known_to_be_absent(section: str, key: str, left: Any, right: Any, a: Joined
     here, other = (left, b) if left is not None else (right, a)
     if section == "hardware" or key in _OF_SOME_SOURCES:
         return False
-    group = (section, key.partition("/")[0] if _PRESENT.match(key) else "")
+    group = (section, key.partition("/")[0] if PRESENT.match(key) else "")
     if group not in other.ranks:
         return section == "code" and key in ("git_diff", "untracked") and ("code", "git_commit") in other.facts and here[2] in other.systems
     if key.startswith("package/"):
@@ -395,96 +306,6 @@ def _known_to_be_absent(section: str, key: str, left: Any, right: Any, a: Joined
 def _built(key: str, here: Any, a: Joined, b: Joined) -> bool:
     """Whether a package has a build: then conda installed it."""
     return any("build" in j.aspects.get(key[8:], {}) for j in (a, b))
-
-
-def same(section: str, key: str, x: Any, y: Any, rank: int = 2) -> bool:
-    """Whether two recorded values mean the same."""
-    if x == y:
-        return True
-    if section == "code" and key == "git_commit":
-        p, q = str(x).lower(), str(y).lower()
-        return min(len(p), len(q)) >= 7 and (p.startswith(q) or q.startswith(p))
-    if key == "requires-python":
-        return {w.strip() for w in str(x).split(",")} == {w.strip() for w in str(y).split(",")}
-    if key.startswith("package/") or key in ("python", "cuda", "cudnn", "driver"):
-        return _same_version(str(x), str(y), prefix=key == "python" or rank < 2)
-    return _same_value(x, y, 0)
-
-
-def _same_version(x: str, y: str, *, prefix: bool) -> bool:
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet
-    from packaging.version import InvalidVersion, Version
-
-    try:
-        p, q = Version(x), Version(y)
-    except InvalidVersion:
-        for spec, version in ((x, y), (y, x)):
-            if re.match(r"^[<>=!~]", spec):  # what is asked for, and what was installed or locked
-                try:
-                    return SpecifierSet(spec).contains(Version(version), prereleases=True)
-                except (InvalidSpecifier, InvalidVersion):
-                    continue
-        return x == y or "any" in (x, y)
-    if p == q:
-        return True
-    short, long = sorted((p, q), key=lambda v: len(v.release))
-    return (
-        prefix and len(short.release) < 3 and len(short.release) < len(long.release) and long.release[: len(short.release)] == short.release
-    )
-
-
-def _same_value(x: Any, y: Any, depth: int) -> bool:
-    if depth > 32:
-        return False
-    x, y = _meant(x), _meant(y)
-    if isinstance(x, bool) or isinstance(y, bool):
-        other = y if isinstance(x, bool) else x
-        return x == y and (isinstance(other, bool) or other in (0.0, 1.0))
-    if isinstance(x, float) and isinstance(y, float):
-        return x == y or (math.isnan(x) and math.isnan(y)) or math.isclose(x, y, rel_tol=1e-12)
-    if isinstance(x, list) and isinstance(y, list):
-        return len(x) == len(y) and all(_same_value(p, q, depth + 1) for p, q in zip(x, y, strict=True))
-    if isinstance(x, dict) and isinstance(y, dict):
-        return x.keys() == y.keys() and all(_same_value(x[k], y[k], depth + 1) for k in x)
-    return type(x) is type(y) and x == y
-
-
-def _meant(value: Any) -> Any:
-    """A value in one form: numbers as float, text that is a number, a bool, a list or a mapping as that."""
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, (int, float)):
-        return float(value) if abs(value) < 2**53 else value
-    if isinstance(value, tuple):
-        return list(value)
-    if isinstance(value, str):
-        text = value.strip()
-        lower = text.lower()
-        if lower in ("true", "false"):
-            return lower == "true"
-        if lower in ("none", "null", "~"):
-            return None
-        if lower in ("nan", ".nan"):
-            return math.nan
-        if re.fullmatch(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?", text):
-            number = float(text.replace("_", ""))
-            return number if abs(number) < 2**53 else text
-        if text[:1] in "[{" or re.fullmatch(r"\(.*,.*\)", text, re.S):
-            try:
-                return json.loads(re.sub(r"^\((.*?),?\s*\)$", r"[\1]", text, flags=re.S).replace("'", '"'))
-            except (ValueError, RecursionError):
-                return text
-        return text
-    return value
-
-
-def shown(value: Any) -> str:
-    """A fact's value for a report."""
-    if isinstance(value, str):
-        return value[:4000]
-    if value is None:
-        return "None"
-    return json.dumps(value, ensure_ascii=False, default=str)[:4000]
 
 
 def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) -> tuple[str, str]:
@@ -560,16 +381,16 @@ def _metrics(a: Joined, b: Joined) -> tuple[list[Difference], int, tuple[str, fl
         if x is None or y is None:
             lacking = a if x is None else b
             known = lacking.complete and not any(part == "metrics" for part, _ in lacking.unknown)
-            if a.series and b.series and set(a.systems) & set(b.systems) and known:
+            if a.trackers & b.trackers and known:
                 left, right = (ABSENT if s is None else repr(s[max(s)]) for s in (x, y))
                 found.append(Difference("metrics", name, left, right, "notable", "logged by one run alone"))
             continue
         tolerance = _SINGLE if name in a.single | b.single else 0.0
         if name in a.summary | b.summary:
-            at = _unequal({0: x[max(x)]}, {0: y[max(y)]}, tolerance)
+            at = first_unequal({0: x[max(x)]}, {0: y[max(y)]}, tolerance)
             points += 1
         else:
-            at = _unequal(x, y, tolerance)
+            at = first_unequal(x, y, tolerance)
             points += len(x.keys() & y.keys())
         if at is None and (name in a.summary | b.summary or max(x) == max(y)):
             continue
@@ -586,35 +407,6 @@ def _metrics(a: Joined, b: Joined) -> tuple[list[Difference], int, tuple[str, fl
                 first = (name, at)
         found.append(Difference("metrics", name, last[0], last[1], severity, reason))
     return found, points, first
-
-
-def _unequal(x: Mapping[float, float], y: Mapping[float, float], tolerance: float) -> float | None:
-    """The first common step at which two series differ; None where none does."""
-    if x == y:
-        return None
-    if len(x) > 1000:
-        import numpy as np
-
-        if list(x) == list(y):
-            steps = np.fromiter(x, float, len(x))
-            p, q = (np.fromiter(s.values(), float, len(s)) for s in (x, y))
-        else:
-            steps = np.intersect1d(np.fromiter(x, float, len(x)), np.fromiter(y, float, len(y)), assume_unique=True)
-            p, q = (np.fromiter(map(s.__getitem__, steps.tolist()), float, len(steps)) for s in (x, y))
-        with np.errstate(invalid="ignore"):
-            equal = (p == q) | (np.isnan(p) & np.isnan(q)) | (np.abs(p - q) <= tolerance * np.maximum(np.abs(p), np.abs(q)))
-        wrong = steps[~equal]
-        return _step(float(wrong.min())) if len(wrong) else None
-    for step in sorted(x.keys() & y.keys()):
-        left, right = x[step], y[step]
-        both_nan = math.isnan(left) and math.isnan(right)
-        if left != right and not both_nan and not abs(left - right) <= tolerance * max(abs(left), abs(right)):
-            return step
-    return None
-
-
-def _step(step: float) -> float:
-    return int(step) if step == int(step) else step
 
 
 def _losses(a: Joined, b: Joined) -> tuple[tuple[int, float | None, float | None], ...]:

@@ -352,7 +352,7 @@ def _data(a: Side, b: Side) -> list[Difference]:
                 from reprodebug.compare import sources
 
                 keys = list(sources.configuration(path, x["text"], y["text"], _difference))
-                few = 0 < len(keys) <= _MAX_KEYS and x["text"].lstrip()[:1] != "["
+                few = 0 < len(keys) <= _MAX_KEYS and not (path.endswith(".json") and x["text"].lstrip()[:1] == "[")
                 found += keys if few else [_difference("data", path, rate.data_text(x), rate.data_text(y), rated)]
             elif rated is not None:
                 found.append(_difference("data", path, rate.data_text(x), rate.data_text(y), rated))

@@ -299,7 +299,7 @@ class Scene:
     def alike(self) -> bool:
         """The two runs were launched alike: nothing that the user gives differs, and no machine, package or file.
 
-        Variables of which neither name nor sources say that they matter do not count; ``launched`` tells them.
+        What nothing says that it matters (see ``idle``) does not count; ``launched`` tells it.
         """
         return not [d for d in self.differences if not is_consequence(d) and d not in self.idle]
 
@@ -311,9 +311,22 @@ class Scene:
 
     @cached_property
     def idle(self) -> list[Difference]:
-        """Variables that differ and of which neither name nor sources say that they matter."""
+        """Differences around the runs of which nothing that was recorded says that they matter."""
         named = [d for d in self.variables_read if d.reason.endswith(NAMED) or (d.reason == UNKNOWN and not self.related(d.key))]
-        return [*self.variables_unread, *named]
+        return [*self.variables_unread, *named, *self._weak]
+
+    @cached_property
+    def _weak(self) -> list[Difference]:
+        """Differences of the machine or the repository that have no effect as far as was recorded: cores where the number of
+        threads is the same, a libc, a commit whose imported files are the same."""
+        threads = [side.part("settings").get("intra_op_threads") for side in self.sides]
+        files = [d for d in self.differences if d.section == "code" and d.key not in ("commit", "branch", "uncommitted changes")]
+        found = [d for d in self.differences if d.key == "libc" and d.section == "environment"]
+        if threads[0] is not None and threads[0] == threads[1]:
+            found += [d for d in self.differences if d.key in ("cores", "logical_cpus", "cpus_allowed")]
+        if not files:
+            found += [d for d in self.differences if d.section == "code"]
+        return found
 
     def related(self, name: str) -> bool:
         """Whether the words in a name have to do with the stage of the first divergence, or with seeds."""
@@ -326,6 +339,21 @@ class Scene:
         """How far the two runs were launched alike, in words, where ``alike`` is true."""
         idle = [d.key for d in self.idle]
         return "the two runs were launched alike" + (f", but for {', '.join(idle[:3])}{' and more' if idle[3:] else ''}" if idle else "")
+
+    @cached_property
+    def likeness(self) -> float:
+        """1 where the runs were launched alike; less where something differs that may explain the divergence instead."""
+        return 1.0 if self.alike else 0.75 if not [d for d in self.given if d.section in ("config", "code", "data")] else 0.45
+
+    @cached_property
+    def rounding(self) -> bool | None:
+        """Whether the first difference is of the size of rounding, by the first losses that differ (their values are always
+        kept); None where that cannot be told, or lies between."""
+        apart = [(step, a, b) for step, a, b in self.comparison.losses if a is not None and b is not None and a != b]
+        if not apart or apart[0][0] > self.first.step + 1 or str(self.first.dtype) not in ("float32", "float64"):
+            return None
+        gap = abs(apart[0][1] - apart[0][2]) / max(abs(apart[0][1]), abs(apart[0][2]), 1e-30)
+        return True if gap < 1e-5 else False if gap > 3e-4 else None
 
     # sources
 

@@ -114,6 +114,8 @@ def _session(record: Record, member: Callable[[str], bytes | None], source: str)
 def _typed(value: Any, kind: Any) -> Any:
     if not isinstance(value, str):
         return value
+    if kind == "NoneType" or (kind is None and not value):  # a text has its type beside it
+        return None
     if kind in ("int", "float", "bool", None) or (isinstance(kind, str) and kind.startswith(("list", "dict", "tuple", "NoneType"))):
         try:
             return json.loads({"True": "true", "False": "false", "None": "null"}.get(value, value).replace("'", '"'))

@@ -44,7 +44,7 @@ def read(tree: Tree, place: str) -> Record:
         package = re.match(r"^\[(pip3?|conda)\]\s+([A-Za-z0-9][\w.-]*?)(?:==|\s+)(\d\S*)(?:\s+(\S+))?", line)
         if package:
             record.package(package[2], package[3], place)
-            if package[1] == "conda" and package[4]:
+            if package[1] == "conda" and package[4] and not package[4].startswith("pypi"):
                 record.add("environment", f"package-build/{package[2]}", package[4], place)
             continue
         gpu = re.match(r"^GPU (\d+):\s*(.+?)(?:\s+\(UUID.*)?$", line)

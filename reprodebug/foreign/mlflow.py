@@ -7,6 +7,7 @@ chosen in its stead. MLflow records no package list unless a model was logged.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import posixpath
@@ -28,6 +29,8 @@ _TAGS = {
 }  # fmt: skip
 _SYSTEM = re.compile(r"^system/")
 """metrics of the machine, which MLflow samples by itself"""
+_MOST_NESTED = 500
+"""runs nested in one that are read"""
 _MADE_UP = re.compile(r"[a-z]+-[a-z]+-\d+")
 """names that MLflow gives to runs without one"""
 _IDENTITY = re.compile(
@@ -77,7 +80,7 @@ def runs(tree: Tree) -> list[str]:
     found = []
     for f in tree.files:
         if re.search(r"\.(db|sqlite3?)$", f) and _is_store(tree, f):
-            with _sqlite.opened(tree, f) as db:
+            with contextlib.suppress(Unreadable), _sqlite.opened(tree, f) as db:
                 rows = db.execute("select run_uuid from runs where lifecycle_stage != 'deleted' order by start_time").fetchall()
                 found += [f"{f}#{row[0]}" for row in rows]
     return found + [r for r in _run_folders(tree) if _meta(tree, r).get("lifecycle_stage") != "deleted"]
@@ -88,7 +91,7 @@ def _is_store(tree: Tree, name: str) -> bool:
         with _sqlite.opened(tree, name) as db:
             return {"runs", "params", "metrics", "experiments"} <= _sqlite.tables(db)
     except Unreadable:
-        return False
+        return posixpath.basename(name) == "mlflow.db"  # that it is damaged is said by reading it
 
 
 def read(tree: Tree, place: str) -> Record:
@@ -125,7 +128,7 @@ def _database(tree: Tree, name: str, wanted: str, record: Record) -> str:
         if str(usable[0][1]) not in ("FINISHED", "3"):
             record.cut(f"the run {run[:8]} did not finish ({usable[0][1]})")
         _database_run(db, run, name, record)
-        nested = [(str(r[0]), str(r[3] or "")) for r in reversed(rows) if r[2] == run]
+        nested = [(str(r[0]), str(r[3] or "")) for r in reversed(rows) if r[2] == run][:_MOST_NESTED]
         for (child, _), label in zip(nested, _labels([n for _, n in nested]), strict=True):
             inner = Record(NAME, child)
             _database_run(db, child, name, inner)
@@ -162,6 +165,8 @@ def _nest(record: Record, inner: Record, label: str) -> None:
         if fact.section in ("config", "data"):
             target = fact.derived if isinstance(fact.derived, str) else ""
             record.add(fact.section, f"{label}/{fact.key}", fact.value, fact.source, derived=f"{label}/{target}" if target else "")
+    record.complete &= inner.complete
+    record.notes += [n for n in inner.notes if n not in record.notes and "lie outside" not in n]
     for name, points in inner.series.items():
         record.points(f"{label}/{name}", list(points), list(points.values()))
 
@@ -219,12 +224,16 @@ def _meta(tree: Tree, run: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _files(tree: Tree, run: str, record: Record) -> str:
+def _files(tree: Tree, run: str, record: Record, *, nested: bool = False) -> str:
     meta = _meta(tree, run)
     if not meta:
         raise Unreadable(f"{run}/meta.yaml cannot be read")
     store = posixpath.dirname(posixpath.dirname(run))
-    siblings = [r for r in runs(tree) if run and posixpath.dirname(posixpath.dirname(r)) == store and (r == run or not _parent(tree, r))]
+    siblings = [
+        r
+        for r in ([] if nested else runs(tree))
+        if run and posixpath.dirname(posixpath.dirname(r)) == store and (r == run or not _parent(tree, r))
+    ]
     if len(siblings) > 1:
         record.notes.append(
             f"{store or '.'} holds {len(siblings)} runs: {posixpath.basename(run)[:8]} was read; name another as PATH#RUN_ID"
@@ -257,11 +266,11 @@ def _nested_files(tree: Tree, place: str, run: str, record: Record) -> None:
     """The runs of a file store that are nested in the one that was read."""
     beside = [r for r in _run_folders(tree) if r and r != place and posixpath.dirname(r) == posixpath.dirname(place)] if place else []
     nested = [(r, m) for r in beside if _parent(tree, r) == run and (m := _meta(tree, r)).get("lifecycle_stage") != "deleted"]
-    nested.sort(key=lambda x: _int(x[1].get("start_time")))
+    nested = sorted(nested, key=lambda x: _int(x[1].get("start_time")))[:_MOST_NESTED]
     labels = _labels([str(m.get("run_name") or "") for _, m in nested])
     for (folder, _), label in zip(nested, labels, strict=True):
         inner = Record(NAME, folder)
-        _files(tree, folder, inner)
+        _files(tree, folder, inner, nested=True)
         _nest(record, inner, label)
 
 
@@ -269,8 +278,11 @@ def _metric_file(record: Record, key: str, raw: bytes, path: str, seen: list[Any
     """Lines of ``timestamp value step`` (3.x may write more words); the last of a step counts. A cut last line is left out.
     ``seen``: the steps of the series before, as written and as numbers."""
     whole, _, rest = raw.rpartition(b"\n")
-    if rest.count(b" ") >= 2 and re.fullmatch(rb"\S+ \S+ \d+(?: .*)?", rest):
-        whole += b"\n" + rest
+    if re.fullmatch(rb"\S+ \S+ \d+(?: .*)?", rest):
+        before = whole.rpartition(b"\n")[2].split()
+        # of a step that was cut inside its digits less is left than the step before it
+        if len(before) < 3 or not before[2].isdigit() or int(rest.split()[2]) > int(before[2]):
+            whole += b"\n" + rest
     words = whole.split()
     if len(words) == 3 * (whole.count(b"\n") + 1):
         try:
@@ -288,7 +300,7 @@ def _metric_file(record: Record, key: str, raw: bytes, path: str, seen: list[Any
             steps.append(int(parts[2]) if len(parts) > 2 and parts[2].lstrip("-").isdigit() else 0)
             values.append(_number(parts[1]))
     record.points(key, steps, values)
-    if rest and not whole.endswith(rest):
+    if (rest and not whole.endswith(rest)) or not raw:
         record.cut(f"{path} was cut: what stands before the cut was read")
 
 

@@ -178,6 +178,8 @@ def masked(key: str, value: Any, secret: bytes | None = None) -> Any:
     if isinstance(value, dict):
         return {str(k)[:500]: masked(str(k), v, secret) for k, v in list(value.items())[:10_000]}
     if isinstance(value, (list, tuple)):
+        if all(isinstance(v, str) for v in value) and any(v.startswith("-") for v in value):
+            value = redact.redact_argv(list(value[:10_000]), secret)  # a command line
         return [masked(key, v, secret) for v in value[:10_000]]
     return str(value)[:_MAX_TEXT]
 

@@ -27,7 +27,7 @@ def find(tree: Tree) -> list[str]:
 def _versions(tree: Tree, name: str) -> list[str]:
     """The versions that a file names, in order; none where it holds anything else."""
     words = [w for line in tree.text(name, 1 << 14).splitlines() for w in line.partition("#")[0].replace(":", " ").split()]
-    fits = all(re.fullmatch(r"system|\d+(\.\d+)*([a-z]+\d*)?(-dev|t)?|[a-z][\w.+-]*", w) for w in words)
+    fits = all(re.fullmatch(r"system|\d+(\.\d+)*([a-z]+\d*)?(-dev|t)?|[a-z][\w.+@-]*", w) for w in words)
     return words if fits and len(words) < 50 else []
 
 
@@ -37,5 +37,7 @@ def read(tree: Tree, place: str) -> Record:
     words = _versions(tree, place)
     if not words:
         raise Unreadable(f"{place} names no version")
-    record.add("environment", "python", re.sub(r"^(c?python|pypy)-(?=\d)", "", words[0]), place)
+    # uv pins as ``cpython-3.11.7-linux-x86_64-gnu`` what pyenv calls 3.11.7
+    named = re.fullmatch(r"c?python[-@]?(\d[\w.]*?)(?:-(?:linux|macos|windows)[\w.-]*)?", words[0])
+    record.add("environment", "python", named[1] if named else words[0], place)
     return record

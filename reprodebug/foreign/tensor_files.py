@@ -40,6 +40,7 @@ _STEP = re.compile(r"^(?:(?:global_?)?(?:step|iter|iteration|it|batch)[-_=]?)?0*
 _TENSOR = re.compile(
     r"^(activations?|outputs?|out|inputs?|in|grads?|gradients?|weight|bias|value|values|data|tensor|logits|loss)(?:[._-]?\d+)?$", re.I
 )
+_WEIGHT = re.compile(r"^(\w*kernel|gamma|beta|embeddings|moving_(mean|variance)|(weight|bias):\d+)(:\d+)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,10 @@ def place_of(name: str, *, dump: bool) -> Place:
         if tensor == "grad" and len(parts) > 1:
             return Place(None, ".".join(parts[:-2]), ".".join(parts[-2:]), "gradient")
         return Place(None, ".".join(parts[:-1]), tensor, "parameter")
+    if _WEIGHT.match(parts[-1]) or (len(parts) > 1 and parts[-2] == "vars"):  # what Keras saves of a model
+        cut = -2 if parts[-2:-1] == ["vars"] else -1
+        module = [p for p in parts[:cut] if p not in ("model_weights", "layers")]
+        return Place(None, ".".join(module), ".".join(parts[cut:]), "parameter")
     step: int | None = None
     rest = []
     for part in parts:

@@ -128,6 +128,7 @@ def _file(data: bytes, run: str, record: Record, path: str, found: list[tuple[st
                 continue
     except _wire.Cut as error:
         record.cut(f"{path} was cut ({error}): what stands before the cut was read")
+        record.unknown.add("config")
         whole = False
     found += [(run, s.tag, s.steps, s.values, False) for s in known.values() if s is not None]
     found += [(run, tag, *points, wide) for (tag, wide), points in slow.items()]

@@ -83,7 +83,8 @@ def read(tree: Tree, place: str) -> Record:
     ) if config else None
     if ("config", "(root)") in record.facts:
         del record.facts["config", "(root)"]
-    _end_values(record, summary)
+    if record.complete:  # before the end a summary holds what was last at that time
+        _end_values(record, summary)
     requirements = f"{prefix}files/requirements.txt"
     if tree.exists(requirements):
         record.rank = 3
@@ -109,7 +110,7 @@ def _ends(tree: Tree, prefix: str, record: Record, seen: set[int], logged: bool)
         record.cut("the W&B log holds no end of the run: it was killed, or is still running")
     if _RUN_RECORD not in seen and not tree.exists(f"{prefix}files/config.yaml"):
         record.unknown.add("config")
-    if not {_RUN_RECORD, _ENVIRONMENT_RECORD} & seen and not tree.exists(f"{prefix}files/wandb-metadata.json"):
+    if _ENVIRONMENT_RECORD not in seen and not tree.exists(f"{prefix}files/wandb-metadata.json"):
         record.unknown |= {"code", "environment", "hardware", "container"}
 
 
@@ -339,8 +340,9 @@ def _number(value: Any) -> float | None:
 
 def _end_values(record: Record, summary: dict[str, Any]) -> None:
     """The summary's values of metrics that have no history."""
+    media = tuple(f"{name.removesuffix('._type')}." for name in summary if name.endswith("._type"))
     for name, value in summary.items():
-        if _SKIPPED_METRICS.match(name) or name in record.series:
+        if _SKIPPED_METRICS.match(name) or name in record.series or name.startswith(media):
             continue
         if isinstance(value, dict):
             # a metric with define_metric(summary=...) has its own mapping; a medium is no number

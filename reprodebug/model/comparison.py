@@ -297,7 +297,7 @@ class Comparison:
             "layers": [
                 {"module": x.first.module, "module_type": x.first.module_type, "kind": x.first.kind, "tensor": x.first.tensor,
                  "first_step": x.first.step, "phase": x.first.phase, "rank": x.first.rank,
-                 "differing": x.differing, "compared": x.compared, "role": x.role}
+                 "differing": x.differing, "compared": x.compared, "role": x.role, "first": divergence_json(x.first)}
                 for x in self.layers
             ],
         }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from reprodebug.model.comparison import Divergence, Numbers
+from reprodebug.model.comparison import Divergence, Numbers, Portrait
 
 FOUND, NOT_FOUND, NOT_REPEATABLE, NOT_REPRODUCED = "found", "not-found", "not-repeatable", "not-reproduced"
 OPERATION, ARGUMENT, RANDOM, SEQUENCE, INPUT, OUTSIDE, UNINITIALISED = (
@@ -80,6 +80,8 @@ class Size:
     """length of the sums that each element is made of; 1 for none; None where it is not known"""
     judgement: str = ""
     """the size against what rounding in another order would give"""
+    portrait: Portrait | None = None
+    """both, to be drawn"""
 
 
 @dataclass(frozen=True, slots=True)

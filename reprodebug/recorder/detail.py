@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SMALL_BYTES = 16 << 10
 """at level summary a tensor up to this size is kept whole, so that its numbers are exact"""
+_MOST_BYTES = (1 << 32) - (1 << 16)
+"""a tensor is one frame of the journal, whose length has 32 bits"""
 DEFAULT_BUDGET = 8 << 30
 NAN = math.nan
 _UNOBSERVED = int(Flag.UNOBSERVED)
@@ -87,6 +89,7 @@ class Detail:
         self._first, self._end = options.steps or (0, 1 << 62)
         self._pattern = options.modules
         self._left = options.budget
+        self._huge = False
         self._matches: dict[int, bool] = {}
         self._headers: dict[Any, bytes] = {}
         self._without_parts: set[str] = set()
@@ -126,6 +129,12 @@ class Detail:
         dtype, body = (str(t.dtype).removeprefix("torch."), None) if dense else (layout, self._packed(t, layout))
         nbytes = t.nbytes if body is None else len(body)
         if not self._full and nbytes > SMALL_BYTES:
+            return
+        if nbytes >= _MOST_BYTES:
+            if not self._huge:
+                self._huge = True
+                what = f"a tensor of {nbytes / (1 << 30):.1f} GiB at step {self.guest.step} and others of 4 GiB or more were not kept"
+                self.guest.writer.meta_event({"type": "lost", "what": what})
             return
         if nbytes > self._left:
             if self._left >= 0:

@@ -305,6 +305,8 @@ class Guest:
             self.optimizers.reset()
             self.loading.reset()
             self.thread = PerThread()
+            if self.watch is not None:
+                self.watch.forked()
             self._announce("forked")
         except Exception:
             self.off = True

@@ -140,6 +140,9 @@ class Watch:
         self._node = guest.torch._C._current_autograd_node
         self._seeded = guest.torch.Tag.nondeterministic_seeded
         self._target: Any = None
+        self._worker = False
+        """a forked child of the process that was asked for: it has a log of its own"""
+        self._inherited: Any = None
         self._put = stretch.put
         self._events = {int(k): v for k, v in (stretch.put or {}).get("events", {}).items()}
         Regions(self).install()
@@ -148,6 +151,8 @@ class Watch:
 
     def keep(self, t: Any, seq: int, site: int, flags: int) -> None:
         """An event was recorded; ``t`` is its tensor."""
+        if self._worker:
+            return
         if self._mine is None:  # the very first event may be the one
             self._mine = self._claimed()
         if self._mine and seq >= self.stretch.target:
@@ -169,6 +174,8 @@ class Watch:
 
     def reached(self, events: int) -> None:
         """So many events are recorded: begin, or end."""
+        if self._worker:
+            return
         stretch = self.stretch
         if self._mine is None and events:
             self._mine = self._claimed()
@@ -181,6 +188,31 @@ class Watch:
             self._begin()
         if events > stretch.stop:
             self._finish()
+
+    def forked(self) -> None:
+        """This is a child, such as a DataLoader's worker: what it does from here on goes into ``worker-<pid>``, at once, for it is
+        ended without notice. The files of its parent are not its own."""
+        if self._put is not None or not self.armed or self._mine is False:
+            self.active = False
+            return
+        self._worker = True
+        self._inherited = self._log, self._bytes  # else they were closed here, and what waits in them written twice
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for file in self._inherited:
+            if file is not None:
+                os.dup2(nowhere, file.fileno())
+        os.close(nowhere)
+        self._waiting.clear()
+        self._values.clear()
+        self._size = self.count = self.kept = self.spent = self.dropped = self.inside = 0
+        self._keep = None
+        self._open(f"worker-{os.getpid()}")
+        self.active = True
+
+    def _open(self, name: str) -> None:
+        self._log = open(os.path.join(self._folder, f"{name}.jsonl"), "w")  # noqa: SIM115
+        self._bytes = open(os.path.join(self._folder, f"{name}.bin"), "wb")  # noqa: SIM115
+        self.write({"kind": "head", "pid": os.getpid(), "events": self.guest.writer.seq_seen, "names": self.names(), "cwd": os.getcwd()})
 
     def _claimed(self) -> bool:
         """Whether this is the process that was asked for: processes take numbers in order of their first event."""
@@ -264,9 +296,7 @@ class Watch:
         self._log = self._bytes = None
 
     def _begin(self) -> None:
-        self._log = open(os.path.join(self._folder, f"{os.getpid()}.jsonl"), "w")  # noqa: SIM115
-        self._bytes = open(os.path.join(self._folder, f"{os.getpid()}.bin"), "wb")  # noqa: SIM115
-        self.write({"kind": "head", "pid": os.getpid(), "events": self.guest.writer.seq_seen, "names": self.names(), "cwd": os.getcwd()})
+        self._open(str(os.getpid()))
         self.active = True
 
     def _finish(self) -> None:
@@ -595,7 +625,7 @@ class Watch:
         self._size += len(text)
         self.spent += len(text)
         self.full = self.spent > self.stretch.max_bytes
-        if self._size > _BATCH:
+        if self._size > _BATCH or self._worker:
             self._flush()
 
     def _flush(self) -> None:

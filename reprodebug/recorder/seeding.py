@@ -6,6 +6,7 @@ Wraps the functions that seed (torch, ``random``, NumPy's global generator); dra
 from __future__ import annotations
 
 import os
+import struct
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ class Seeding:
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
         self._left = _MAX_ENTRIES
+        self._seeded: set[str] = set()
 
     def install(self) -> None:
         """Wrap the functions that seed, where their modules are loaded already."""
@@ -35,24 +37,41 @@ class Seeding:
             guest.replace(torch, name, getattr(torch.random, name))
         random = sys.modules.get("random")
         if random is not None:
-            guest.wrap(random, "seed", before=lambda args, kwargs: self._note("python.random", _seed(args, kwargs, "a")))
+            guest.wrap(random, "seed", before=lambda args, kwargs: self._note("python.random", _seed(args, kwargs, "a"), _python()))
         numpy_random = sys.modules.get("numpy.random")
         if numpy_random is not None:
-            guest.wrap(numpy_random, "seed", before=lambda args, kwargs: self._note("numpy.random", _seed(args, kwargs, "seed")))
+            guest.wrap(numpy_random, "seed", before=lambda args, kwargs: self._note("numpy.random", _seed(args, kwargs, "seed"), _numpy()))
 
     def numpy_generator(self, args: Any, kwargs: Any) -> None:
         """``numpy.random.default_rng`` is about to be called."""
         self._note("numpy.default_rng", _seed(args, kwargs, "seed"))
 
     def _torch(self, args: Any, kwargs: Any) -> None:
-        self._note("torch", _seed(args, kwargs, "seed"))
+        head = bytes(self._guest.torch.default_generator.get_state()[:24].tolist())
+        seed, left, _, following = struct.unpack("<QiiQ", head)
+        self._note("torch", _seed(args, kwargs, "seed"), (left != 1 or following != 0, str(seed)))
 
-    def _note(self, generator: str, seed: str) -> None:
+    def _note(self, generator: str, seed: str, before: tuple[bool, str] = (False, "")) -> None:
+        """``before``: whether numbers had been drawn already, and what names the state that they came from."""
         where = _where()
         if not where or self._left <= 0:
             return
         self._left -= 1
-        self._guest.writer.meta_event({"type": "seed", "step": self._guest.step, "generator": generator, "seed": seed, "where": where})
+        note = {"type": "seed", "step": self._guest.step, "generator": generator, "seed": seed, "where": where}
+        if before[0] and generator not in self._seeded:
+            note["drawn_from"] = before[1]
+        self._seeded.add(generator)
+        self._guest.writer.meta_event(note)
+
+
+def _python() -> tuple[bool, str]:
+    words = sys.modules["random"].getstate()[1]  # type: ignore[attr-defined]
+    return words[-1] != 624, str(words[0])
+
+
+def _numpy() -> tuple[bool, str]:
+    state = sys.modules["numpy.random"].get_state(legacy=False)["state"]  # type: ignore[attr-defined]
+    return ("pos" in state and int(state["pos"]) != 624), str(state["key"][0]) if "key" in state else ""
 
 
 def _seed(args: Any, kwargs: Any, name: str) -> str:

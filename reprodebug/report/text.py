@@ -29,16 +29,16 @@ class _Page:
         return f"\x1b[{';'.join(_CODES[s] for s in styles)}m{text}\x1b[0m"
 
     def title(self, text: str) -> None:
-        self.lines += ["", self.paint(text, "bold")]
+        self.lines += ["", self.paint(_plain(text), "bold")]
 
     def line(self, text: str, indent: int = 2, hanging: int = 2) -> None:
         self.lines += textwrap.wrap(
-            text, self.width, initial_indent=" " * indent, subsequent_indent=" " * (indent + hanging), break_on_hyphens=False
+            _plain(text), self.width, initial_indent=" " * indent, subsequent_indent=" " * (indent + hanging), break_on_hyphens=False
         ) or [""]  # fmt: skip
 
     def field(self, name: str, text: str) -> None:
         head = f"  {name:<9}"
-        wrapped = textwrap.wrap(text, self.width - len(head), break_on_hyphens=False) or [""]
+        wrapped = textwrap.wrap(_plain(text), self.width - len(head), break_on_hyphens=False) or [""]
         self.lines += [head + wrapped[0]] + [" " * len(head) + w for w in wrapped[1:]]
 
     def table(self, rows: list[tuple[str, ...]], wide: int) -> None:
@@ -49,8 +49,13 @@ class _Page:
         rest = self.width - 2 - sum(w + 2 for n, w in enumerate(widths) if n != wide)
         widths[wide] = min(widths[wide], max(rest, 16))
         for row in rows:
-            cells = [_cut(cell, w).ljust(w) for cell, w in zip(row, widths, strict=True)]
+            cells = [_cut(_plain(cell), w).ljust(w) for cell, w in zip(row, widths, strict=True)]
             self.lines.append(("  " + "  ".join(cells)).rstrip())
+
+
+def _plain(text: str) -> str:
+    """Whoever forgot to make a name of a run visible: it reaches no terminal raw all the same."""
+    return text if text.isprintable() else visible(text, None)
 
 
 def _cut(text: str, width: int) -> str:
@@ -160,7 +165,7 @@ def _first(page: _Page, c: Comparison, d: Divergence) -> None:
     for name, a, b in words.statistics(d):
         page.field("", f"{name}: A {a}, B {b}")
     if c.portrait is not None:
-        page.lines += ["  " + row for row in words.portrait(c.portrait)]
+        page.lines += ["  " + row for row in words.portrait(c.portrait, page.width - 2)]
     if c.equal_before:
         page.title("Just before it")
         for row in c.equal_before:

@@ -27,10 +27,10 @@ def tensor(d: Divergence) -> str:
     text = visible(d.tensor, 80)
     if d.shape is None:
         return text
-    text += f" {list(d.shape)} {d.dtype}"
+    text += f" {list(d.shape)} {visible(d.dtype, 40)}"
     if d.shape_b is not None or d.dtype_b is not None:
         shape = d.shape if d.shape_b is None else d.shape_b
-        text += f" in A, {list(shape)} {d.dtype_b or d.dtype} in B"
+        text += f" in A, {list(shape)} {visible(d.dtype_b or d.dtype, 40)} in B"
     return text
 
 
@@ -82,7 +82,7 @@ def recorded(side: RunSide) -> str:
     """How much a run holds."""
     if side.level == "foreign":
         return "records of other systems"
-    return f"{plural(side.events, 'record')}, {plural(side.steps, 'step')}, level {side.level}"
+    return f"{plural(side.events, 'record')}, {plural(side.steps, 'step')}, level {visible(side.level, 40)}"
 
 
 def paths(c: Comparison) -> str:
@@ -96,6 +96,11 @@ def command(c: Comparison, *flags: str) -> str:
     extra += [f"--ulps {c.tolerance.ulps}"] * bool(c.tolerance.ulps)
     extra += [f"--noise {shlex.quote(visible(path, None))}" for path in c.noise]
     return " ".join(["reprodebug compare", paths(c), *extra, *flags])
+
+
+def can_run_again(c: Comparison) -> bool:
+    """Whether the commands of both runs are known, so that an experiment can decide."""
+    return c.a.level != "foreign" != c.b.level and bool(c.a.command) and bool(c.b.command)
 
 
 def sparkline(values: list[float | None], low: float, high: float) -> str:
@@ -143,12 +148,10 @@ def shaded(cells: Sequence[Sequence[float]], low: float, high: float) -> list[st
     return ["".join(shade(v) for v in row) for row in cells]
 
 
-def portrait(p: Portrait) -> list[str]:
-    """The difference of two tensors as lines: heat map, histograms, ULP classes, the elements that are furthest apart."""
-    worst = max((v for row in p.difference for v in row if math.isfinite(v)), default=0.0)
+def portrait(p: Portrait, width: int = 100) -> list[str]:
+    """Two tensors and their difference as lines: heat maps, histograms, ULP classes, the elements that are furthest apart."""
     folded = f"{list(p.shape)}" + (" folded to a matrix, last dimension across" if len(p.shape) > 2 else "")
-    lines = [f"|A-B| of {folded}; blank: equal, full: {worst:.3g}"]
-    lines += [f"  {row}" for row in shaded(p.difference, 0.0, worst)]
+    lines = [f"{folded}; a cell of A or B: mean, of |A-B|: largest; ! infinite, ? NaN", *heat_maps(p, width)]
     top = max((*p.histogram_a, *p.histogram_b, 1))
     lines += [f"values from {p.low:.4g} to {p.high:.4g}"]
     lines += [f"  {name} {sparkline([float(n) if n else None for n in counts], 0.0, float(top))}"
@@ -159,6 +162,25 @@ def portrait(p: Portrait) -> list[str]:
     for title, rows in (("furthest apart", p.worst), ("first to differ", p.first)):
         for index, a, b, ulp in rows[:3]:
             lines.append(f"{title}: {list(index)} A {a:.9g}, B {b:.9g}" + (f" ({ulp:,} ULP)" if ulp is not None else ""))
+    return lines
+
+
+def heat_maps(p: Portrait, width: int) -> list[str]:
+    """A, B and |A-B|, side by side where they fit into ``width`` columns, else one below the other."""
+    finite = [v for grid in (p.a, p.b) for row in grid for v in row if math.isfinite(v)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    worst = max((v for row in p.difference for v in row if math.isfinite(v)), default=0.0)
+    maps = [
+        (f"A, {low:.3g} to {high:.3g}", shaded(p.a, low, high)), (f"B, {low:.3g} to {high:.3g}", shaded(p.b, low, high)),
+        (f"|A-B|, 0 to {worst:.3g}", shaded(p.difference, 0.0, worst)),
+    ]  # fmt: skip
+    cells = max(len(p.a[0]) if p.a else 0, *(len(title) for title, _ in maps))
+    abreast = 3 if 3 * cells + 6 <= width else 1
+    lines = []
+    for start in range(0, 3, abreast):
+        chosen = maps[start : start + abreast]
+        lines.append("  " + "  ".join(f"{title:<{cells}}" for title, _ in chosen).rstrip())
+        lines += ["  " + "  ".join(f"{rows[n]:<{cells}}" for _, rows in chosen) for n in range(len(chosen[0][1]))]
     return lines
 
 

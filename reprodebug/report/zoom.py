@@ -14,6 +14,7 @@ from reprodebug.report import words
 from reprodebug.report.json import plain
 
 _OPERANDS = 8
+_HOW = "How "
 
 
 def to_json(z: Zoom) -> str:
@@ -50,6 +51,7 @@ def _operation(op: Operation | None) -> dict[str, Any] | None:
 
 def _size(s: Size) -> dict[str, Any]:
     found = dataclasses.asdict(s)
+    del found["portrait"]  # a picture: its numbers are the others
     found["ulp_histogram"] = [{"up_to": ulp, "elements": n} for ulp, n in s.ulp_histogram]
     return found
 
@@ -72,6 +74,8 @@ def to_text(z: Zoom, width: int = 100) -> str:
             lines.extend(["", title])
         for row in rows:
             line(visible(row, 1000), 2 if title else 0)
+        if title.startswith(_HOW) and z.size is not None and z.size.portrait is not None:
+            lines += ["", *words.heat_maps(z.size.portrait, width)]
     return "\n".join(lines) + "\n"
 
 
@@ -82,6 +86,8 @@ def to_markdown(z: Zoom) -> str:
         if title:
             lines += ["", f"### {title}", ""]
             lines += [f"- {markdown(row, 1000)}" for row in rows]
+            if title.startswith(_HOW) and z.size is not None and z.size.portrait is not None:
+                lines += ["", "```text", *words.heat_maps(z.size.portrait, 100), "```"]
         else:
             lines += [f"**{markdown(rows[0], 1000)}**", *(markdown(r, 1000) for r in rows[1:])]
     lines += ["", f"{code(words_command(z))}"]
@@ -104,7 +110,7 @@ def _parts(z: Zoom) -> list[tuple[str, list[str]]]:
     if z.a is not None or z.b is not None:
         parts += _operations(z)
     if z.size is not None:
-        parts.append((f"How {visible(z.size.operand, 60)} differs", _numbers(z.size)))
+        parts.append((f"{_HOW}{visible(z.size.operand, 60)} differs", _numbers(z.size)))
     if z.region is not None:
         parts.append(("Inside the compiled region", _region_rows(z.region)))
     if z.kernels is not None and (rows := _kernel_rows(*z.kernels)):

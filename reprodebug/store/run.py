@@ -19,6 +19,8 @@ from reprodebug.store.manifest import NAME, read_manifest, write_manifest
 if TYPE_CHECKING:
     from reprodebug.store.trace import Trace
 
+ATTACHED = "records.json"
+"""file in a run directory: what other systems left beside the program"""
 _GOING_ON = "the run is still being recorded"
 _HINT = "point at a directory made by `reprodebug capture -o DIR -- COMMAND`"
 

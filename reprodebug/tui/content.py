@@ -24,13 +24,25 @@ from reprodebug.tui.views.layers import size_fields, when
 ROLES = {"identical": "good", "equivalent": "good", "divergent": "bad", "incomparable": "warn"}
 
 
-def verdict(c: Comparison) -> Text:
-    """Glyph, word and reason; a line for each run that was cut short."""
-    text = Text.assemble((f"{words.GLYPHS[c.verdict]} {c.verdict}", style("bold", ROLES[c.verdict])), ": ", visible(c.reason, 400))
+def verdict(c: Comparison, width: int, lines: int) -> Text:
+    """Glyph, word and reason; a line for each run that was cut short. In at most ``lines`` lines, or one for each."""
+    notes = []
     for name, side in (("A", c.a), ("B", c.b)):
         if not side.complete:
             why = visible(side.notes[0], 200) if side.notes else "the recording stopped before the program ended"
-            text.append(f"\n! {name} is incomplete: ", style("warn")).append(why)
+            notes.append((f"! {name} is incomplete: ", why))
+    reason = c.reason
+    if c.first is not None and len(c.first.module) > 60:
+        reason = reason.replace(c.first.module, visible(c.first.module, 60))
+    head = f"{words.GLYPHS[c.verdict]} {c.verdict}"
+    pieces = wrap(f"{head}: {visible(reason, 400)}", width)
+    room = max(1, lines - len(notes))
+    if len(pieces) > room:
+        pieces = [*pieces[: room - 1], fit(f"{pieces[room - 1]} {pieces[room]}", width).rstrip()]
+    text = Text("\n".join(pieces), no_wrap=True)
+    text.stylize(style("bold", ROLES[c.verdict]), 0, min(len(head), len(pieces[0])))
+    for mark, why in notes:
+        text.append("\n" + mark, style("warn")).append(fit(why, max(10, width - cell_len(mark))).rstrip())
     return text
 
 
@@ -123,7 +135,10 @@ def coverage(c: Comparison, width: int, filtered: str = "") -> Text:
         out.append(f"filter: {fit(visible(filtered, 40), min(40, len(filtered)))} ", style("warn")).append("(/ changes it) · ", "dim")
     if c.a.level == c.b.level == "foreign":
         return out.append(f"{n.differing:,} of {n.compared:,} recorded facts and metrics differ · r shows the whole report")
-    out.append(f"coverage {c.coverage.share:.0%}, ")
+    if not n.compared:
+        out.append("coverage: no record of the one run has a partner in the other, ", style("warn"))
+    else:
+        out.append(f"coverage {c.coverage.share:.0%}, ")
     if blind:
         out.append(f"{plural(blind, 'blind spot')} (r names {'it' if blind == 1 else 'them'})", style("warn"))
     else:

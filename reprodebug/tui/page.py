@@ -11,6 +11,7 @@ from collections.abc import Callable
 from rich.cells import cell_len
 from rich.text import Text
 
+from reprodebug._base.text import visible
 from reprodebug.tui.palette import style
 
 _NAME = 8
@@ -25,6 +26,22 @@ def fit(text: str, width: int, *, keep_end: bool = False) -> str:
             text = text[1:] if keep_end else text[:-1]
         text = "…" + text if keep_end else text + "…"
     return text + " " * (width - cell_len(text))
+
+
+def inert(text: Text) -> Text:
+    """``text``; without its colours, but with every control character printed as an escape, where somebody forgot to make one visible."""
+    if text.plain.replace("\n", "").isprintable():
+        return text
+    return Text("\n".join(visible(line, None) for line in text.plain.split("\n")), no_wrap=text.no_wrap, overflow=text.overflow)
+
+
+def squeeze(text: str, width: int) -> str:
+    """``text`` in exactly ``width`` cells; where it is longer its middle is left out, since names differ at their ends."""
+    if cell_len(text) <= width or width < 8:
+        return fit(text, width)
+    tail = width // 2
+    head = fit(text, width - tail).rstrip()
+    return fit(head + fit(text, tail, keep_end=True).lstrip("…"), width)
 
 
 def wrap(text: str, width: int) -> list[str]:

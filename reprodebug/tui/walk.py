@@ -50,11 +50,6 @@ def questions(c: Comparison) -> list[Question]:
     return [make(c) for make in makers]
 
 
-def can_run_again(c: Comparison) -> bool:
-    """Whether the commands of both runs are known, so that an experiment can decide."""
-    return c.a.level != "foreign" != c.b.level and bool(c.a.command) and bool(c.b.command)
-
-
 def _only(c: Comparison, part: str) -> str:
     return words.command(c, f"--only {part}")
 
@@ -71,7 +66,7 @@ def _verdict(c: Comparison) -> Question:
     page.field("records", f"{n.compared:,} compared, {n.differing:,} differ; {n.only_a:,} only in A, {n.only_b:,} only in B")
     if "foreign" not in (c.a.level, c.b.level):
         blind = f", {plural(len(c.coverage.unobserved), 'blind spot')}" if c.coverage.unobserved else ""
-        page.field("seen", f"{c.coverage.share:.0%} of the model{blind}")
+        page.field("seen", f"{c.coverage.share:.0%} of the model{blind}" if n.compared else "nothing in one run that the other has too")
     role = {"identical": "good", "equivalent": "good", "divergent": "bad"}.get(c.verdict, "warn")
     action = {
         "divergent": "go on: the next pages lead from the first difference to its cause",
@@ -162,7 +157,7 @@ def _section(c: Comparison, question: str, sections: tuple[str, ...], part: str,
 
 def _recorded(c: Comparison, part: str) -> bool:
     """Whether the section could be judged at all."""
-    return part != "data" or not any(row.startswith("batches") for row in c.not_recorded)
+    return not part.startswith("data") or not any(row.startswith("batches") for row in c.not_recorded)
 
 
 def _environment(c: Comparison) -> Question:
@@ -181,7 +176,9 @@ def _random_state(c: Comparison) -> Question:
 
 
 def _data(c: Comparison) -> Question:
-    q = _section(c, "Did they read the same data?", ("data",), "data", "data", "data", "v shows batches and samples; go on to the layer")
+    q = _section(
+        c, "Did they read the same data?", ("data",), "data,batches", "data", "data", "v shows batches and samples; go on to the layer"
+    )
     batches = [x for x in c.layers if x.first.kind == "data"]
     if batches:
         first = batches[0]
@@ -246,7 +243,7 @@ def _remedy(c: Comparison) -> Question:
         page.field("if not", f"→ {visible(cause.remedy, 500)} (cause {n})", "dim")
     if page:
         page.line("")
-    if can_run_again(c):
+    if words.can_run_again(c):
         page.line(
             "Prove it by experiment: the program is run again under mixtures of both circumstances, until the smallest cause is left."
         )

@@ -22,6 +22,7 @@ from reprodebug.model.zoom import Size, Zoom
 from reprodebug.store.run import StoredRun, is_run, open_run
 from reprodebug.zoom import counterfactual, look
 from reprodebug.zoom import origin as origins
+from reprodebug.zoom.log import Log, Op, workers
 from reprodebug.zoom.rerun import NotRepeatable, Repeat, Runner
 from reprodebug.zoom.sizes import size_of
 from reprodebug.zoom.window import Bounds, bounds, widest
@@ -232,10 +233,12 @@ class _Search:
     def _zoom(
         self, runs: tuple[Repeat, Repeat], within: tuple[Bounds, Bounds], origin: origins.Origin, same: tuple[bool | None, bool | None]
     ) -> Zoom:
-        left, right = origins.Side(runs[0].log), origins.Side(runs[1].log)
+        logs, origin = self._sent(runs, origin)
+        left, right = origins.Side(logs[0]), origins.Side(logs[1])
         roots = [r.again.path for r in self.runners]
-        looked = look.again(self.runners, runs, within, origin, self.request.max_bytes, self.notes) if look.needed(origin) else runs
-        size = self._size(runs, within, origin)
+        own = logs[0] is runs[0].log
+        looked = look.again(self.runners, runs, within, origin, self.request.max_bytes, self.notes) if own and look.needed(origin) else runs
+        size = self._size(runs, within, origin, logs)
         kernels = look.kernels(looked, origin)
         inside = look.region(looked, origin, (left, right), roots)
         if inside is not None and not inside.same_graph:
@@ -254,6 +257,22 @@ class _Search:
             counterfactual=tried, region=inside, kernels=kernels,
         )  # fmt: skip
 
+    def _sent(self, runs: tuple[Repeat, Repeat], origin: origins.Origin) -> tuple[tuple[Log, Log], origins.Origin]:
+        """Where another process sent the first value that differs, such as a DataLoader's worker: the operations of that one. (the logs
+        in which the answer lies, the answer)."""
+        main = runs[0].log, runs[1].log
+        if origin.kind != model.OUTSIDE or origin.a is None or origin.b is None or origin.what != origins.SENT or origin.value is None:
+            return main, origin
+        made = [origins.made_in(workers(r.path), v) for r, v in zip(runs, origin.value, strict=True)]
+        if made[0] is None or made[1] is None:
+            return main, origin
+        found = origins.find(made[0], made[1], whole=True)
+        if not found.kind:
+            return main, origin
+        sent = f"in worker processes of a DataLoader, which sent it to {visible(_line_of(origin.a), 120)}"
+        found.notes.append(sent)
+        return (made[0], made[1]), found
+
     def _beside(self) -> list[str]:
         """What works beside the main thread, where operations are not seen."""
         found = []
@@ -270,11 +289,13 @@ class _Search:
                 found.append(f"{name} has a DataLoader with {plural(workers, 'worker process')}: their operations are not seen")
         return found
 
-    def _size(self, runs: tuple[Repeat, Repeat], within: tuple[Bounds, Bounds], origin: origins.Origin) -> Size | None:
-        targets = runs[0].log.target, runs[1].log.target
+    def _size(
+        self, runs: tuple[Repeat, Repeat], within: tuple[Bounds, Bounds], origin: origins.Origin, logs: tuple[Log, Log]
+    ) -> Size | None:
+        targets = logs[0].target, logs[1].target
         assert targets[0] is not None and targets[1] is not None
         p, q = origin.value or (targets[0], targets[1])
-        raw = runs[0].log.raw(p), runs[1].log.raw(q)
+        raw = logs[0].raw(p), logs[1].raw(q)
         if (raw[0] is None and runs[0].log.dropped) or (raw[1] is None and runs[1].log.dropped):
             kept = runs
             try:
@@ -336,6 +357,8 @@ def sentence(origin: origins.Origin, x: model.Operation | None, y: model.Operati
         if any(compiled) and x is not None and y is not None:
             n = compiled.index(True)
             return f"{'AB'[n]} runs {(x, y)[n].name} at {_line((x, y)[n])}, {'BA'[n]} runs operations one by one at {_line((y, x)[n])}"
+        if x is not None and y is not None and x.name == y.name:
+            return f"{name}{where} is put together otherwise: of the values that both runs have, others go into it in A than in B"
         sides = [
             f"{n} runs {o.name} at {_line(o) or 'no line of Python'}" if o else f"{n} has no such operation"
             for n, o in (("A", x), ("B", y))
@@ -356,8 +379,13 @@ def sentence(origin: origins.Origin, x: model.Operation | None, y: model.Operati
     return f"the difference enters from outside of torch operations: {receives}"
 
 
+def _line_of(op: Op) -> str:
+    return op.line.rpartition("/")[2]
+
+
 def _line(op: model.Operation) -> str:
-    return op.forward_line or op.line
+    own = op.function.endswith("backward") and bool(op.node) and not op.node[-1].isdigit()  # the backward of a Function of the program's
+    return op.line if own else op.forward_line or op.line
 
 
 _REPEAT = "find what makes the command vary: `reprodebug check --minimize -- COMMAND`, or `reprodebug bisect A B`"

@@ -152,8 +152,18 @@ def read(run: str) -> Log | None:
         names = sorted(n for n in os.listdir(folder) if n.endswith(".jsonl"))
     except OSError:
         return None
-    logs = [_read(os.path.join(folder, n)) for n in names]
+    logs = [_read(os.path.join(folder, n)) for n in names if not n.startswith("worker-")]
     return next((x for x in logs if x.complete), logs[0] if logs else None)
+
+
+def workers(run: str) -> list[Log]:
+    """The logs of the process's children, such as a DataLoader's workers, in order of their process ids."""
+    folder = os.path.join(run, FOLDER)
+    try:
+        names = sorted((n for n in os.listdir(folder) if n.startswith("worker-") and n.endswith(".jsonl")), key=lambda n: (len(n), n))
+    except OSError:
+        return []
+    return [_read(os.path.join(folder, n)) for n in names]
 
 
 def _read(path: str) -> Log:

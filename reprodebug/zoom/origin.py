@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from reprodebug._base.text import listed_words, plural
 from reprodebug.model.zoom import ARGUMENT, INPUT, OPERATION, OUTSIDE, RANDOM, SEQUENCE, UNINITIALISED, Operand, Operation
@@ -18,6 +18,8 @@ from reprodebug.zoom.log import Log, Op, Value
 
 _SINKS = ("aten._local_scalar_dense.default", "aten.equal.default", "aten.nonzero.default")
 """operations through which values leave for Python, and may choose what the program does"""
+
+SENT = "memory that another process sent"
 
 
 @dataclass(slots=True)
@@ -97,6 +99,16 @@ def find(a: Log, b: Log, *, whole: bool) -> Origin:
     return origin
 
 
+def made_in(logs: list[Log], value: Value) -> Log | None:
+    """The log that made a value, cut behind the operation that did, with that value for its target; None where none did."""
+    for log in logs:
+        for at, op in enumerate(log.ops):
+            found = next((v for v in op.outputs if v.digest == value.digest), None)
+            if found is not None:
+                return replace(log, ops=log.ops[: at + 1], target=found)
+    return None
+
+
 def _first(a: list[Op], b: list[Op]) -> tuple[Op | None, Op | None]:
     """The first of each list; a mere view gives way where the other run has nothing like it."""
     i = j = 0
@@ -145,14 +157,15 @@ def _classified(left: Side, right: Side, x: Op | None, y: Op | None, slices: lis
                 return Origin(SEQUENCE, x, None, None, notes)
         return Origin(SEQUENCE, x, y, None, notes)
     if x.name.startswith("aten.set_.source_Storage"):
-        sent = "rebuild_tensor" in x.via and "load" not in x.via
-        return Origin(
-            OUTSIDE, x, y, _results(x, y), what="memory that another process sent" if sent else "memory read from elsewhere, such as a file"
-        )
+        if "rebuild_tensor" in x.via and "load" not in x.via:  # looked at from the beginning on, its makers are followed too
+            return Origin(OUTSIDE, x, y, _results(x, y), what=SENT, earlier=not whole)
+        return Origin(OUTSIDE, x, y, _results(x, y), what="memory read from elsewhere, such as a file")
     filled = next(((p, q) for p, q in zip(x.inputs, y.inputs, strict=False) if p.overwritten and p.dtype != q.dtype), None)
     if filled is not None:
         return Origin(ARGUMENT, x, y, what=f"the memory that it fills is {filled[0].dtype} in A, {filled[1].dtype} in B")
     differing = _inputs_apart(x, y)
+    if differing and _composed_otherwise(left, right, x, y, differing):
+        return Origin(SEQUENCE, x, y, None, _alone(left, right, slices))
     if differing:
         return _given(left, right, x, y, differing, whole)
     if (x.random is not None or y.random is not None) and x.random != y.random and x.arguments == y.arguments:
@@ -185,8 +198,27 @@ def _given(left: Side, right: Side, x: Op, y: Op, differing: list[tuple[Value | 
         same = names[0] == names[1]
         what += f", which is {names[0]}" if same else f", which is {names[0] or 'no parameter'} in A and {names[1] or 'no parameter'} in B"
     if any(m is not None and not m.undefined for m in makers):
+        beside = [_written_beside(m, v) for m, v in zip(makers, (p, q), strict=True)]
+        if any(beside):
+            which = " and ".join(n for n, b in zip("AB", beside, strict=True) if b)
+            last = next(m for m, b in zip(makers, beside, strict=True) if b)
+            left_by = f"{last.name} at {last.line.rpartition('/')[2]}" if last is not None else ""
+            note = f"in {which} its memory was written by something else than a torch operation (NumPy, another library, another thread)"
+            return Origin(OUTSIDE, x, y, value, [f"{note} after {left_by} had left it"], what=what)
         return Origin(INPUT, x, y, value, what=what)
     return Origin(OUTSIDE if whole else INPUT, x, y, value, what=what, earlier=not whole)
+
+
+def _written_beside(maker: Op | None, value: Value | None) -> bool:
+    """Whether a value is not what the operation left that wrote its memory last: something wrote it that is no operation."""
+    if maker is None or value is None or maker.undefined or not value.digest:
+        return False
+    kept = [
+        v
+        for v in maker.outputs
+        if v.storage == value.storage and (v.dtype, v.shape, v.strides) == (value.dtype, value.shape, value.strides)
+    ]
+    return bool(kept) and all(v.digest and v.digest != value.digest for v in kept)
 
 
 def _inputs_apart(x: Op, y: Op) -> list[tuple[Value | None, Value | None]]:
@@ -198,6 +230,15 @@ def _inputs_apart(x: Op, y: Op) -> list[tuple[Value | None, Value | None]]:
         if p is None or q is None or (p.dtype, p.shape) != (q.dtype, q.shape) or (p.digest and q.digest and p.digest != q.digest):
             found.append((p, q))
     return found
+
+
+def _composed_otherwise(
+    left: Side, right: Side, x: Op, y: Op, differing: list[tuple[Value | None, Value | None]]
+) -> bool:  # fmt: skip
+    """Whether two calls of one operation are no partners: values that both runs have go into it in another place or number."""
+    known = all((p is None or p.digest in right.values) and (q is None or q.digest in left.values) for p, q in differing)
+    moved = any(p.digest and p.digest == q.digest and p.name != q.name for p in x.reads for q in y.reads)
+    return known and (moved or [p.name for p in x.reads] != [q.name for q in y.reads])
 
 
 def _results(x: Op | None, y: Op | None) -> tuple[Value, Value] | None:

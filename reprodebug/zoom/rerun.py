@@ -35,6 +35,8 @@ class Repeat:
     log: Log
     same: bool | None
     """whether it had its recording's value at the divergence; None where that could not be read"""
+    path: str
+    """its directory"""
 
 
 @dataclass(slots=True)
@@ -86,7 +88,7 @@ class Runner:
             lost = next((str(n.get("what")) for n in trace.notes_meta if n.get("type") == "lost"), "")
             why = f": {visible(lost, 300)}" if lost else ""
             raise Untestable(f"the operations of {name} could not be written down{why}{last_words(executed.log)}")
-        return Repeat(mine, log, equal(recorded, trace, self.index))
+        return Repeat(mine, log, equal(recorded, trace, self.index), executed.run)
 
     def execute(self, stretch: Stretch) -> Executed:
         """One execution in a fresh copy of the project."""

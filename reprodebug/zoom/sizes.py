@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reprodebug.compare.portrait import portrait
 from reprodebug.diagnose.nature import judged
 from reprodebug.model.comparison import Numbers, Tolerance
 from reprodebug.model.zoom import Element, Size
@@ -33,5 +34,5 @@ def size_of(value: Value, raw: tuple[object, ...], op: Op | None) -> Size:
     name = "the divergent tensor" if value.name == "target" else value.name
     return Size(
         name, numbers, maths.ulp_histogram(a, b, value.dtype), tuple(Element(*x) for x in first), tuple(Element(*x) for x in worst),
-        length, judgement,
+        length, judgement, portrait(a, b, value.dtype, value.shape),
     )  # fmt: skip

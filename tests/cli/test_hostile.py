@@ -86,7 +86,10 @@ def test_show(recorded: Recorded, run: int) -> None:
     assert "\\x1b" in assert_harmless(done.stdout)
 
 
-@pytest.mark.parametrize("options", [[], ["--verbose"], ["--color", "never"], ["--markdown", "-"], ["--json", "-"]])
+@pytest.mark.parametrize(
+    "options",
+    [[], ["--verbose"], ["--color", "never"], ["--markdown", "-"], ["--json", "-"], ["--only", "steps,draws,batches,records", "--verbose"]],
+)
 @pytest.mark.parametrize("order", [1, -1])
 def test_compare(recorded: Recorded, options: list[str], order: int, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = sorted(p for p in recorded.folder.iterdir() if p.is_dir())[::order]
@@ -116,3 +119,17 @@ def test_colour_is_the_only_control(recorded: Recorded) -> None:
     a, b = sorted(p for p in recorded.folder.iterdir() if p.is_dir())
     done = reprodebug("compare", a, b, "--color", "always")
     assert_harmless(re.sub(rb"\x1b\[[0-9;]*m", b"", done.stdout))
+
+
+def test_every_string_of_a_comparison_is_made_visible() -> None:
+    """Dtypes, levels and names of any kind: a recorded file holds whatever its author wrote into it."""
+    from reprodebug.cli import details
+    from reprodebug.report import text
+    from tests.tui.comparisons import HOSTILE, hostile, hostile_records
+
+    records, evidence = hostile_records()
+    for c in (hostile(), records):
+        assert "\\x1b]0;pwned" in assert_harmless(text.render(c, verbose=True).replace(HOSTILE[6], "x").encode())
+        assert_harmless("".join(text.render(c, only=(part,)) for part in text.PARTS).replace(HOSTILE[6], "x").encode())
+    for part in details.PARTS:
+        assert_harmless(details.render(records, evidence, part, verbose=True).replace(HOSTILE[6], "x").encode())

@@ -18,6 +18,10 @@ def test_one_part_of_the_report_alone() -> None:
         assert len(done.stdout.decode()) < len(whole)
         if "nothing differs" not in done.stdout.decode() and "harmless" not in done.stdout.decode().splitlines()[0]:
             assert done.stdout.decode().splitlines()[0] in whole
+    everything = reprodebug("compare", *pair, "--only", "steps,draws,batches,records", "--verbose").stdout.decode()
+    assert everything.count("\n  = ") + everything.count("\n  ≠ ") >= 707 and "… and" not in everything  # each record once
+    some = reprodebug("compare", *pair, "--only", "records").stdout.decode()
+    assert len(some.splitlines()) == 202 and some.splitlines()[-1].startswith("  … and 455 more")
     assert "tinyaug" in reprodebug("compare", *pair, "--only", "environment,causes").stdout.decode()
     refused = reprodebug("compare", *pair, "--only", "colours")
     assert refused.returncode == 2 and "no part of the report" in refused.stderr.decode() and "Traceback" not in refused.stderr.decode()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from reprodebug.compare.portrait import COLUMNS, ROWS, portrait
+from reprodebug.report.words import heat_maps
 from reprodebug.report.words import portrait as drawn
 
 
@@ -41,6 +42,28 @@ def test_values_that_are_not_finite_are_marked() -> None:
 
 def test_what_has_no_values_here_has_no_portrait() -> None:
     raw = np.zeros(16, np.uint8)
-    assert portrait(raw, raw, "complex64", (2,)) is None
+    assert portrait(raw, raw, "bits8", (16,)) is None
+    assert portrait(raw, raw, "sparse_coo", (16,)) is None
     assert portrait(raw, raw, "float32", (0,)) is None
     assert portrait(raw, raw, "unknown", (16,)) is None
+
+
+def test_complex_numbers_are_drawn_by_their_parts() -> None:
+    a = np.array([[1 + 2j, 3j]], np.complex64)
+    b = np.array([[1 + 2j, 4 + 3j]], np.complex64)
+    p = portrait(np.frombuffer(a.tobytes(), np.uint8), np.frombuffer(b.tobytes(), np.uint8), "complex64", (1, 2))
+    assert p is not None and p.shape == (1, 2, 2)
+    assert p.a == ((1.0, 2.0), (0.0, 3.0)) and p.difference == ((0.0, 0.0), (4.0, 0.0))
+    assert p.worst[0][:3] == ((0, 1, 0), 0.0, 4.0)
+
+
+def test_a_report_shows_both_and_their_difference_and_fits_its_width() -> None:
+    a = np.linspace(0, 1, 2000, dtype=np.float32).reshape(20, 100)
+    b = a.copy()
+    b[3, 50] = 9
+    p = portrait(np.frombuffer(a.tobytes(), np.uint8), np.frombuffer(b.tobytes(), np.uint8), "float32", a.shape)
+    assert p is not None
+    for width in (100, 102, 160):
+        lines = heat_maps(p, width)
+        assert len(lines) == (1 + ROWS) * (1 if width >= 102 else 3) and all(len(row) <= width for row in lines)
+        assert all(word in "".join(lines) for word in ("A, 0.0005 to 1.67", "B, 0.0005 to 1.67", "|A-B|, 0 to 8.")), lines

@@ -28,14 +28,15 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "own-35-torch-cache": ("leftover file", ("other checkpoint", "clock or process id")),
     "own-36-shown-samples": ("extra draws", ("options", "missing or other seed")),
     "own-37-home-weights": ("other checkpoint", ("file content", "leftover file")),
-    "own-38-object-set": ("order of addresses", ("hash order", "clock or process id")),
+    "own-38-object-set": ("order of addresses", ("hash order", "generator made without a seed")),
     "own-39-random-object": ("generator made without a seed", ("order of addresses", "clock or process id")),
     "own-40-rendering-pool": ("order of arrival", ("clock or process id", "hash order")),
     "own-41-gradient-race": ("order of arrival", ("clock or process id", "uninitialised memory")),
     "own-42-time-budget": ("optimizer settings", ("clock or process id", "nondeterministic kernel")),
     "own-43-time-zone": ("variables", ("hash order", "interpreter and libraries")),
-    "own-44-build-order": ("construction order", ("extra draws", "generator made without a seed")),
+    "own-44-build-order": ("construction order", ("extra draws", "seeded too late")),
     "own-45-sqlite": ("file content", ("files of one run", "hash order")),
+    "own-46-late-seed": ("seeded too late", ("uninitialised memory", "missing or other seed")),
 }
 """own case -> (the rule that wins, rules that stay below SILENT)"""
 

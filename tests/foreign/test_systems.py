@@ -537,7 +537,8 @@ def test_one_record_names_its_place(tmp_path: Path) -> None:
 
 
 def test_many_facts_and_points_are_compared_quickly(tmp_path: Path) -> None:
-    from reprodebug.compare.records import compare_records, join
+    from reprodebug.compare.joined import join
+    from reprodebug.compare.records import compare_records
 
     sides = []
     for n in range(2):

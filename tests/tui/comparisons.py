@@ -113,12 +113,15 @@ def truncated() -> Comparison:
 
 def hostile() -> Comparison:
     """Every string that can come from a run is one of ``HOSTILE``."""
-    layers = tuple(LayerDifference(divergence(h, module_type=h, tensor=h, op=h, statistics={h: (0.0, 1.0)}), 1, 2, h) for h in HOSTILE)
+    layers = tuple(
+        LayerDifference(divergence(h, module_type=h, tensor=h, op=h, dtype=h, dtype_b=h + "b", statistics={h: (0.0, 1.0)}), 1, 2, h)
+        for h in HOSTILE
+    )
     everything = "".join(h for h in HOSTILE if len(h) < 100)
     return replace(
         divergent(),
         reason=everything,
-        a=side("a", path=everything, label=everything, complete=False, notes=(everything,), command=(everything,)),
+        a=side("a", path=everything, label=everything, complete=False, notes=(everything,), command=(everything,), level=everything),
         b=side("b", path="x" * 10_000, notes=HOSTILE),
         first=layers[2].first,
         first_by_rank=(layers[2].first, replace(layers[3].first, rank=1)),
@@ -152,8 +155,8 @@ def hostile_records() -> tuple[Comparison, Evidence]:
         out = []
         for step in range(3):
             for n, h in enumerate(HOSTILE):
-                out.append(event(h, 7, step=step, tensor=h, kind=Kind.DATA, phase=Phase.DATA, root=h))
-                out.append(event(h, 7 if (step, n) < (1, 2) else other, step=step, tensor=h, root=h))
+                out.append(event(h, 7, step=step, tensor=h, kind=Kind.DATA, phase=Phase.DATA, root=h, dtype=h))
+                out.append(event(h, 7 if (step, n) < (1, 2) else other, step=step, tensor=h, root=h, dtype=h))
         return out
 
     notes = [{"type": "modules", "root": h, "modules": [[h, h, h]]} for h in HOSTILE]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from reprodebug.tui.screens.states import ErrorScreen, FailureDialog, LoadingScr
 from reprodebug.tui.screens.walk import WalkScreen
 from reprodebug.tui.widgets.lines import Lines
 from tests.tui import comparisons as made
-from tests.tui.opened import opened, page, told, until
+from tests.tui.opened import opened, page, sample, told, until
 
 SIZES = [(80, 24), (60, 16)]
 
@@ -177,7 +178,7 @@ async def test_export_says_why_it_failed(monkeypatch: pytest.MonkeyPatch) -> Non
     def refuse(*_: object, **__: object) -> None:
         raise OSError(28, "No space left [/bold]")
 
-    monkeypatch.setattr("reprodebug.tui.screens.compare.export", refuse)
+    monkeypatch.setattr("reprodebug.tui.export.export", refuse)
     async with opened(made.divergent()) as (pilot, _):
         await pilot.press("e")
         assert any("No space left [/bold]" in m for m in told(pilot))
@@ -227,6 +228,26 @@ async def test_too_small_says_so_and_recovers() -> None:
 async def test_incomplete_run_is_announced() -> None:
     async with opened(made.truncated()) as (pilot, _):
         assert "! B is incomplete: killed by signal 9" in page(pilot)
+
+
+@pytest.mark.parametrize("width", [58, 78, 118])
+def test_a_long_name_hides_neither_the_step_nor_that_a_run_is_cut_short(width: int) -> None:
+    name = "encoder.layers." + "a_very_long_module_name_" * 12 + "17.self_attention"
+    c = dataclasses.replace(
+        made.truncated(), first=made.divergence(name), reason=f"an activation of module {name} is the first to differ, at step 6"
+    )
+    for lines in (2, 4):
+        rows = content.verdict(c, width, lines).plain.splitlines()
+        assert len(rows) <= lines and all(len(r) <= width for r in rows) and "! B is incomplete" in rows[-1]
+    assert "17.self_attention" in " ".join(rows) and "at step 6" in " ".join(rows)
+
+
+def test_a_cause_fills_its_lines_and_says_that_there_are_more() -> None:
+    c, _ = sample("threads")
+    for lines in (1, 2, 3):
+        rows = content.cause(dataclasses.replace(c, causes=c.causes * 2), 78, lines).plain.splitlines()
+        assert len(rows) <= lines and all(len(r) <= 78 for r in rows) and rows[-1].endswith("(+1: 6)")
+    assert content.cause(made.identical(), 78).plain == ""
 
 
 async def test_a_hundred_thousand_rows_stay_quick() -> None:

@@ -58,7 +58,7 @@ async def test_copy_and_export_what_was_recorded(tmp_path: Path, monkeypatch: py
         await look(pilot, "5", "y")
         assert "tinyaug" in pilot.app.clipboard
         await look(pilot, "Y")
-        assert pilot.app.clipboard == "reprodebug compare sample_runs/changed-package/a sample_runs/changed-package/b --headless"
+        assert pilot.app.clipboard == "reprodebug compare sample_runs/changed-package/a sample_runs/changed-package/b --only environment"
         await look(pilot, "e")
     assert json.loads((tmp_path / "reprodebug-report.json").read_text())["verdict"] == comparison.verdict
     assert (tmp_path / "reprodebug-report.svg").read_text().lstrip().startswith("<svg")

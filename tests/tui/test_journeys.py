@@ -13,35 +13,44 @@ import pytest
 from reprodebug import api
 from reprodebug.report import words
 from reprodebug.tui import actions
+from reprodebug.tui.screens.compare import Filter
 from reprodebug.tui.screens.reading import ReadingScreen
 from reprodebug.tui.screens.states import FailureDialog
 from reprodebug.tui.views import VIEWS
 from tests.tui import comparisons as made
 from tests.tui.opened import SAMPLES, look, opened, opened_sample, page, sample, selected, told, until
 
-NAMED = [a for a in actions.of("compare") if a.action != "app.command_palette"]
 
-
-@pytest.mark.parametrize("action", NAMED, ids=[a.action for a in NAMED])
-async def test_the_palette_does_what_the_key_does(action: actions.Action, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_the_palette_does_what_the_keys_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every action of the registry is there, under a name of its own, and leads where its key leads."""
-    seen: list[Any] = []
-    for by_name in (False, True):
+    todo = [a for a in actions.of("compare") if a.action not in ("app.command_palette", "app.leave", "leave")]
+    seen: dict[bool, list[Any]] = {False: [], True: []}
+    for by_name, found in seen.items():
         (tmp_path / str(by_name)).mkdir()
         monkeypatch.chdir(tmp_path / str(by_name))
         async with opened(made.divergent(), (100, 32)) as (pilot, screen):
-            if by_name:
-                every = list(pilot.app.get_system_commands(screen))
-                commands = {c.title: c for c in every}
-                assert len(commands) == len(every)
-                command = commands[action.title.partition(": ")[0]]
-                assert f"key {actions.glyph(action.keys[0])}" in command.help
-                await command.callback()
-            else:
-                await pilot.press(action.keys[0])
-            await pilot.pause()
-            seen.append((type(pilot.app.screen), screen.opened, screen._list.cursor, screen.everything, told(pilot), pilot.app.return_code))
-    assert seen[0] == seen[1]
+            every = list(pilot.app.get_system_commands(screen))
+            commands = {c.title: c for c in every}
+            assert len(commands) == len(every)
+            for action in [*todo, *(a for a in actions.of("compare") if a.action == "leave")]:
+                if by_name:
+                    command = commands[action.title.partition(": ")[0]]
+                    assert f"key {actions.glyph(action.keys[0])}" in command.help
+                    await command.callback()
+                else:
+                    await pilot.press(action.keys[0])
+                await pilot.pause()
+                state = type(pilot.app.screen), screen.opened, screen._list.cursor, screen.everything, pilot.app.return_code
+                found.append((action.action, *state))
+                while pilot.app.screen is not screen:
+                    pilot.app.pop_screen()
+                    await pilot.pause()
+                if isinstance(screen.focused, Filter):
+                    await pilot.press("escape")
+                screen._list.focus()
+                await pilot.pause()
+    assert seen[False] == seen[True]
+    assert seen[True][-1][-1] == 1  # the way out
 
 
 async def test_a_click_on_the_selected_row_unfolds_or_opens_it() -> None:
@@ -101,6 +110,21 @@ async def test_a_swap_that_fails_says_why() -> None:
         assert any("z does nothing here; q and Enter lead out of it" in m for m in told(pilot))
         await look(pilot, "q")
         assert pilot.app.screen is screen and not screen.swapped
+
+
+@pytest.mark.parametrize(("key", "part"), [("2", "steps"), ("3", "draws"), ("4", "batches"), ("6", "causes"), ("7", "records")])
+async def test_the_command_of_a_view_prints_its_rows(key: str, part: str) -> None:
+    async with opened_sample("extra-draw", (120, 40)) as (pilot, _):
+        await look(pilot, key)
+        row = selected(pilot).split("▌")[0].replace("❯", " ").replace("◆", " ").split()
+        await look(pilot, "Y")
+    typed = shlex.split(pilot.app.clipboard)
+    assert part in typed[-1].split(",")
+    done = subprocess.run([sys.executable, "-m", *typed], cwd=SAMPLES.parent, capture_output=True, text=True, check=False)
+    wanted = {"steps": [row[0], row[1][:6], row[2][:6]], "draws": ["4fe42f16 +4 ", "af72f355 +5 "], "batches": ["step 6, DataLoader#0", "other"],
+              "causes": ["--print-sample (in B only) leads there"], "records": [*row[-2:], "batch.0"]}[part]  # fmt: skip
+    flat = " ".join(done.stdout.split())
+    assert done.returncode == 1 and all(w in flat for w in wanted), (wanted, done.stdout)
 
 
 async def test_the_copied_command_prints_what_the_screen_says() -> None:

@@ -94,6 +94,25 @@ def test_hostile_names_in_records_reach_no_terminal() -> None:
         assert planted not in out
 
 
+def test_what_nobody_made_visible_is_inert_all_the_same() -> None:
+    """Each widget guards itself: a view or a screen that forgets it writes no control character."""
+    program = (
+        "import sys; from rich.text import Text; from tests.tui import comparisons as made; from reprodebug.tui import content, run_compare\n"
+        "from reprodebug.tui.views.layers import LayersView\n"
+        "from reprodebug.tui.page import Page\n"
+        "raw = 'raw \\x1b]0;pwned\\x07 \\x9b31m \\u202e coverage'\n"
+        "LayersView.row = lambda self, index, width, selected: Text(raw, 'bold')\n"
+        "LayersView.header = content.coverage = lambda *a: Text(raw)\n"
+        "def detail(self, index): page = Page(); page.line(raw); page.field(raw, raw); page.both('x', raw, 'b'); return page\n"
+        "LayersView.detail = detail\n"
+        "sys.exit(run_compare(lambda say: (made.divergent(), None)))"
+    )
+    code, out = play(program, b"jj\rqq")
+    assert code == 1 and b"raw" in out
+    for planted in PLANTED:
+        assert planted not in out
+
+
 RESTORED = (b"\x1b[?1049l", b"\x1b[?25h", b"\x1b[?1000l", b"\x1b[?2004l")
 """main screen, cursor, no mouse reports, no bracketed paste"""
 

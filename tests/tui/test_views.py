@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,7 @@ from reprodebug.model.events import Kind
 from reprodebug.tui import palette
 from reprodebug.tui.views import VIEWS
 from reprodebug.tui.views.base import View
+from reprodebug.tui.views.steps import StepsView
 from reprodebug.tui.widgets.lines import Lines
 from tests.tui import comparisons as made
 from tests.tui.opened import look, opened_sample, page, sample, selected, told
@@ -136,6 +140,15 @@ async def test_steps_mark_the_first_divergent_one_and_draw_the_losses() -> None:
         assert f"{a:.8g}" in selected(pilot) and f"{b:.8g}" in selected(pilot)
         assert any("⠀" <= c <= "⣿" for c in shown) and "▲" in shown
         assert "= equal" in shown
+
+
+def test_a_step_that_one_run_did_not_reach_is_no_divergence() -> None:
+    c = dataclasses.replace(made.identical(), losses=((0, 0.5, 0.5), (1, 3.1296571e-6, None), (2, math.nan, math.nan)))
+    v = StepsView(c, None)
+    v.build()
+    rows = [v.row(n, 78, False).plain for n in range(3)]
+    assert "= loss" in rows[0] and "only A" in rows[1] and "3.129657e-06" in rows[1] and "≠" not in "".join(rows)
+    assert v.next(0, 1) is None
 
 
 # random state

@@ -84,4 +84,4 @@ def test_the_commands_of_the_walk_print_what_it_says() -> None:
             assert all(d.key in done.stdout for d in comparison.differences if d.section == "environment" and d.severity == "critical")
         if words[-1] == "causes":
             assert comparison.causes[0].summary[:40] in " ".join(done.stdout.split())
-    assert {"verdict", "first", "environment", "random-state", "data", "causes"} <= seen
+    assert {"verdict", "first", "environment", "random-state", "data,batches", "causes"} <= seen

@@ -30,6 +30,15 @@ def trace(log: str, script: str) -> None:
     state: dict[str, Any] = {"step": 0, "turn": 0, "optimizer": False, "modules": [], "names": {}}
     out = open(log, "w")  # noqa: SIM115
 
+    def child() -> None:
+        """A worker has a file of its own, written line by line: it is ended without notice."""
+        nonlocal out
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # what waits in the parent's is not written twice
+        state["inherited"] = out
+        out = open(f"{log}.{os.getpid()}", "w", buffering=1)  # noqa: SIM115
+
+    os.register_at_fork(after_in_child=child)
+
     def digest(t: Any) -> str:
         t = t.detach()
         h = hashlib.sha256(f"{t.dtype} {tuple(t.shape)}".encode())
@@ -102,8 +111,13 @@ def trace(log: str, script: str) -> None:
 
 
 def rows(log: str) -> list[dict[str, Any]]:
-    with open(log) as f:
-        return [json.loads(line) for line in f]
+    """Every operation: those of worker processes, which make what the program is given, before its own."""
+    folder, name = os.path.split(log)
+    found = []
+    for one in [*sorted(n for n in os.listdir(folder) if n.startswith(name + ".")), name]:
+        with open(os.path.join(folder, one)) as f:
+            found += [json.loads(line) for line in f if line.endswith("\n")]
+    return found
 
 
 def first(mine: list[dict[str, Any]], other: list[dict[str, Any]], where: dict[str, Any]) -> dict[str, Any] | None:

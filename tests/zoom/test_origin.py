@@ -76,6 +76,50 @@ def test_an_input_that_nothing_made() -> None:
     assert "layer.weight" in origin.find(a, b, whole=True).what
 
 
+def test_memory_that_was_written_beside_torch() -> None:
+    """NumPy shares a tensor's memory: what the last operation left there is not what the next one reads."""
+
+    def read_back(left: str, found: str) -> Log:
+        return log(
+            ("aten.add_", "t.py:1", [value("self", 0, "w")], [value("self", 0, left, written=True)]),
+            ("aten.relu", "t.py:2", [value("self", 0, found)], [value("out", 1, found + "r")]),
+            target=value("target", 1, found + "r"),
+        )
+
+    found = origin.find(read_back("v", "v"), read_back("v", "changed"), whole=True)
+    assert found.kind == "outside" and found.notes[0].startswith("in B its memory was written by something else")
+    assert found.notes[0].endswith("after aten.add_ at t.py:1 had left it")
+
+
+def test_a_call_that_is_put_together_otherwise() -> None:
+    """g * x * 3 against g * (x * 3): the first product has other factors, all of which both runs have."""
+
+    def product(*factors: str, out: str) -> Log:
+        ins = [value(n, k, f) for k, (n, f) in enumerate(zip(("self", "other"), factors, strict=False))]
+        first = ("aten.mul", "t.py:1", ins, [value("out", 5, out)])
+        seen = ("aten.add", "t.py:0", [value("self", 7, "g"), value("other", 8, "x")], [value("out", 9, "s")])
+        return log(seen, first, target=value("target", 5, out))
+
+    found = origin.find(product("x", out="p"), product("g", "x", out="q"), whole=True)
+    assert found.kind == "sequence" and found.a is not None and found.b is not None and found.a.name == found.b.name == "aten.mul"
+
+
+def test_a_value_is_found_in_the_worker_that_made_it() -> None:
+    def made(x: str) -> Log:
+        return log(
+            ("aten.lift_fresh", "d.py:4", [value("self", 0, x)], [value("out", 0, x)]),
+            ("aten.stack", "d.py:9", [value("tensors.0", 0, x)], [value("out", 1, x + "s")]),
+            ("aten.stack", "d.py:9", [value("tensors.0", 0, x)], [value("out", 2, "later")]),
+            target=value("target", 9, ""),
+        )
+
+    logs = [origin.made_in([made("other"), made(x)], value("out", 3, x + "s")) for x in ("x", "y")]
+    assert logs[0] is not None and logs[1] is not None and [len(x.ops) for x in logs] == [2, 2]
+    found = origin.find(logs[0], logs[1], whole=True)
+    assert found.kind == "outside" and found.a is not None and found.a.name == "aten.lift_fresh"
+    assert origin.made_in([made("other")], value("out", 3, "nowhere")) is None
+
+
 def test_memory_that_nothing_wrote_is_no_value_until_it_is_read() -> None:
     def filled(garbage: str, content: str) -> Log:
         return log(
@@ -171,6 +215,22 @@ def test_a_stretch_begins_behind_the_inputs_of_the_divergent_call() -> None:
     found = pair(calls(4), calls(5))
     (a, b) = bounds(found.pair, found.at)
     assert a == b and (a.start, a.stop, a.whole) == (4, 4, False)
+
+
+def test_a_stretch_in_a_recomputation_is_followed_from_before_the_forward_pass() -> None:
+    """Activation checkpointing runs modules within backward, where following cannot begin."""
+
+    def recomputed(out: int) -> list[dict[str, Any]]:
+        again = Flag.RECOMPUTE
+        return [
+            event("a", 2, tensor="input.0", flags=Flag.INPUT, kind=Kind.DATA), event("a", 3),
+            event("loss", 4, kind=Kind.LOSS, tensor="loss.0"), event("b", 9, kind=Kind.GRADIENT, phase=Phase.BACKWARD, tensor="output.0.grad"),
+            event("a", 2, tensor="input.0", flags=Flag.INPUT | again), event("a", out, flags=again),
+        ]  # fmt: skip
+
+    found = pair(recomputed(5), recomputed(6))
+    (a, _) = bounds(found.pair, found.at)
+    assert (a.start, a.stop) == (5, 5) and a.arm == 0
 
 
 def test_a_stretch_of_a_parameter_at_its_first_sight_is_the_whole_program() -> None:

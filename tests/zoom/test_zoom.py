@@ -141,6 +141,37 @@ for step in range(3):
 """
 
 
+WORKERS = """\
+import sys, numpy, torch
+
+class Noisy(torch.utils.data.Dataset):
+    def __len__(self):
+        return 8
+    def __getitem__(self, i):
+        x = torch.full((6,), float(i))
+        return x + torch.from_numpy(numpy.full(6, 0.5)) if i == 5 and "--noise" in sys.argv else x + 0.25
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    net = torch.nn.Linear(6, 1)
+    for x in torch.utils.data.DataLoader(Noisy(), batch_size=2, num_workers=2):
+        net(x.float()).sum().backward()
+"""
+
+
+@pytest.mark.slow
+def test_an_operation_in_a_worker_process_is_named(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(WORKERS)
+    runs = record(tmp_path, "a"), record(tmp_path, "b", "--noise")
+    done = zoom(tmp_path, *runs, "--json", "-")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    lines = [found["operation"][side]["line"] for side in "ab" if found["operation"][side] is not None]
+    assert lines and set(lines) == {"train.py:8"}, found
+    assert any("worker processes of a DataLoader" in n for n in found["notes"])
+    assert found["repeats"] == {"a": True, "b": True}
+
+
 def record(folder: Path, name: str, *words: str) -> str:
     command = [sys.executable, "-m", "reprodebug", "capture", "-o", name, "--", "python", "train.py", *words]
     done = subprocess.run(command, cwd=folder, env=surroundings(folder), capture_output=True, text=True)

@@ -60,6 +60,13 @@ def smallest_set(
             bad = min((m for m, said in zip(middles, answers, strict=True) if said), default=bad)
             good = max((m for m, said in zip(middles, answers, strict=True) if said is False and m < bad), default=good)
         group = rest[good:bad]
+        if 1 < len(group) <= _FEW:  # no set between could be tried in this order: each alone, then all without each
+            for one in group:
+                if (yield [frozenset([*kept, one])])[0]:
+                    return Smallest(tuple(i for i in items if i in {*kept, one}), tuple(together))
+            for one in group if len(group) > 2 else ():
+                if len(group) > 1 and (yield [frozenset([*kept, *rest[:good], *(g for g in group if g != one)])])[0]:
+                    group = [g for g in group if g != one]
         kept += group
         if len(group) > 1:
             together.append(tuple(group))

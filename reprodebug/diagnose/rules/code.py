@@ -47,7 +47,7 @@ def changed_code(s: Scene) -> Iterator[Draft]:
     found = [t for t in triggers(s) if t.difference.section == "code" and not any(belongs(t.difference.key, p) for p in upgraded)]
     modules = s.one_sided_modules
     other = [t for t in triggers(s) if t.difference.section == "config" and t.difference.severity == "critical"]
-    machine = s.find(r".", "hardware")
+    machine = [d for d in s.find(r".", "hardware") if d not in s.idle] if s.rounding is not False else []
     if not found:
         if modules and s.numeric and other:
             return

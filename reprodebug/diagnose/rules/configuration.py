@@ -35,7 +35,7 @@ def optimizer_settings(s: Scene) -> Iterator[Draft]:
     evidence = [*(said(d) for d in [*chosen[:4], *trigger]), f"first to differ: {s.place}"]
     evidence += [f"equal before: {row.removesuffix(': equal')}" for row in s.equal[-4:]]
     remedy = f"Use the same {listed(dict.fromkeys(keys), 3)} in both runs."
-    if not s.given:
+    if not trigger and not [d for d in s.given if d.section in ("config", "code")]:
         yield _computed(s, summary, evidence, likely, frozenset(d.key for d in found))
         return
     yield Draft("configuration", summary, tuple(evidence), remedy, likely, frozenset(d.key for d in [*found, *trigger]))
@@ -110,7 +110,7 @@ def options(s: Scene) -> Iterator[Draft]:
         strength = max(strength, 0.85)  # nothing else that the user gave differs
     if s.find(r".", "code"):
         strength *= 0.8
-    if s.find(r".", "hardware") and s.numeric:
+    if [d for d in s.find(r".", "hardware") if d not in s.idle] and s.numeric and s.rounding is not False:
         strength *= 0.6
     summary = f"the configuration differs: {listed((named(d) for d in chosen), 3)}"
     evidence = [*(said(d) for d in chosen), f"first to differ: {s.place}", *([s.samples.text] if s.stage == "data" else [])]

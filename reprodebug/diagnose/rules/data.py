@@ -69,6 +69,8 @@ def file_content(s: Scene) -> Iterator[Draft]:
     if not changed:
         return
     weights = [d for d in changed if CHECKPOINT.search(d.key)]
+    if len(weights) == len(changed) and s.stage == "data":
+        weights = []  # arrays and tensors of data are stored in the same formats
     plain = [d for d in changed if d not in weights]
     likely = {"data": 0.93, "init": 0.9, "loaded": 0.92, "forward": 0.6, "loss": 0.6}.get(s.stage, 0.3)
     for found, what in ((plain, "data file"), (weights, "checkpoint")):
@@ -95,7 +97,8 @@ def file_content(s: Scene) -> Iterator[Draft]:
 @rule("files of one run")
 def one_sided_files(s: Scene) -> Iterator[Draft]:
     """The runs read different files: another folder, split or version of the data."""
-    found = [d for d in s.find(r"read by one run only", "data", text="reason") if not CHECKPOINT.search(d.key)]
+    every = s.find(r"read by one run only", "data", text="reason")
+    found = [d for d in every if not CHECKPOINT.search(d.key)] or (every if s.stage == "data" else [])
     if not found or s.stage not in _DATA_STAGES:
         return
     a, b = [d.key for d in found if d.b == "(absent)"], [d.key for d in found if d.a == "(absent)"]

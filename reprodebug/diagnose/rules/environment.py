@@ -27,11 +27,13 @@ def hash_order(s: Scene) -> Iterator[Draft]:
     fixed = d.severity == "critical"
     stage = {"data": 1.0, "init": 0.75, "loaded": 0.6, "forward": 0.35}[s.stage]
     if lines:
-        strength = 0.93 * stage if s.alike or fixed else 0.5 * stage
+        strength = 0.93 * stage * (1.0 if fixed else max(s.likeness, 0.55))
     else:
         strength = (0.2 if s.has_sources else 0.5) * stage * (1 if s.alike or fixed else 0.3)
     if s.samples.relation == "other batches" and s.pools:
         strength *= 0.4
+    if s.samples.relation in ("other samples", "other content") and str(s.first.dtype).startswith(("float", "bfloat")):
+        strength *= 0.75  # an order changes places and numbers of things; measured values it leaves alone
     evidence = [said(d), *(f"depends on the order of a set or on hash(): {h.place}" for h in lines[:3])]
     if s.stage == "data":
         evidence.append(s.samples.text)
@@ -91,11 +93,15 @@ def _fit(s: Scene, d: Difference) -> float:
     kernels = bool(_KERNELS.match(d.key))
     critical = d.severity == "critical"
     if s.numeric:
+        if kernels and s.rounding is False:
+            return 0.25
         if d.key == "torch" or d.key.startswith(("nvidia-", "triton", "mkl")):
             return 0.9
         return 0.45 if kernels else 0.5 if critical else 0.4
     if d.key == "torch":
         return 0.6 if s.stage == "data" else 0.8
+    if kernels:
+        return 0.35  # other arrays, or another stream of random numbers: rare
     return 0.82 if critical else 0.75
 
 
@@ -140,7 +146,8 @@ _THROUGH = ((r"TZ", "local-time"), (r"LC_\w+|LANG|LANGUAGE", "locale"), (r"HOME"
 @rule("variables", "variables")
 def variables(s: Scene) -> Iterator[Draft]:
     """An environment variable that the program reads has another value."""
-    found = [d for d in s.find(r"^[A-Z_][A-Z0-9_]*$", "environment") if d.key != "PYTHONHASHSEED" and not _MACHINE.match(d.key)]
+    names = {**s.sides[0].part("variables"), **s.sides[1].part("variables")}
+    found = [d for d in s.find(r".", "environment") if d.key in names and d.key != "PYTHONHASHSEED" and not _MACHINE.match(d.key)]
     if not found:
         return
     read = {h.name: h for h in s.hint("variable")}
@@ -149,9 +156,19 @@ def variables(s: Scene) -> Iterator[Draft]:
     used = [d for d in found if d.key in read]
     fits = [d for d in used if d.key in through or d.severity == "critical" or s.related(d.key)]
     chosen = fits or used or [d for d in found if d.severity == "critical"] or found
-    names = bool(used) and all(d.reason.endswith(NAMED) for d in used)  # of a user, a job or a place: rarely computed with
+    only_named = bool(used) and all(d.reason.endswith(NAMED) for d in used)  # of a user, a job or a place: rarely computed with
     strength = (
-        0.45 if names else 0.9 if fits else 0.7 if used else 0.5 if chosen[0].severity == "critical" else 0.2 if not s.has_sources else 0.12
+        0.45
+        if only_named
+        else 0.9
+        if fits
+        else 0.5
+        if used
+        else 0.5
+        if chosen[0].severity == "critical"
+        else 0.2
+        if not s.has_sources
+        else 0.12
     )
     if len(used) > 1:
         strength *= 0.8

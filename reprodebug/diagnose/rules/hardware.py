@@ -32,7 +32,10 @@ def threads(s: Scene) -> Iterator[Draft]:
         return
     likely = {"forward": 0.93, "loss": 0.93, "backward": 0.95, "optimizer": 0.9, "init": 0.35, "data": 0.12, "loaded": 0.4}[s.stage]
     if not effective:
-        likely *= 0.35
+        known = [side.part("settings").get("intra_op_threads") for side in s.sides]
+        likely *= 0.1 if known[0] is not None and known[0] == known[1] else 0.35
+    if s.rounding is False:
+        likely *= 0.3
     if s.inputs_equal is False:
         likely *= 0.3
     d = effective[0] if effective else found[0]
@@ -52,9 +55,11 @@ def processor(s: Scene) -> Iterator[Draft]:
     if not found:
         return
     effective = [d for d in found if re.search("capability", d.key, re.I)]
-    likely = {"forward": 0.93, "loss": 0.93, "backward": 0.93, "optimizer": 0.9, "init": 0.85, "data": 0.6, "loaded": 0.6}[s.stage]
+    likely = {"forward": 0.93, "loss": 0.93, "backward": 0.93, "optimizer": 0.9, "init": 0.85, "data": 0.4, "loaded": 0.6}[s.stage]
     if not effective:
         likely *= 0.75
+    if s.rounding is False and s.numeric:
+        likely *= 0.3
     if s.inputs_equal is False or (s.torch_parted and s.stage in ("init", "data")):
         likely *= 0.4
     chosen = effective or found
@@ -95,7 +100,7 @@ def kernel_settings(s: Scene) -> Iterator[Draft]:
     likely = {"forward": 0.93, "loss": 0.9, "backward": 0.9, "optimizer": 0.7, "init": 0.3, "data": 0.1, "loaded": 0.2}[s.stage]
     if all(re.match(r"jit_|inductor_|dynamo_|cudnn_", d.key) for d in found) and "cpu" in str(s.pair.a.metas[s.events[0]["meta"]][2]):
         likely *= 0.4
-    if s.inputs_equal is False:
+    if s.inputs_equal is False or s.rounding is False:
         likely *= 0.4
     trigger = [
         d

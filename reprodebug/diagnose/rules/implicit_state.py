@@ -44,7 +44,7 @@ def uninitialised(s: Scene) -> Iterator[Draft]:
         evidence = [f"allocated without filling: {h.place}" for h in lines[:3]]
         evidence += ["the states of torch's generators were equal", *(said(d) for d in filled)]
         summary = f"uninitialised memory is used: {lines[0].file}:{lines[0].line} allocates without filling ({lines[0].text}), so it holds whatever lay there"
-        strength = (0.85 if s.stage in ("init", "loaded") else 0.7) if s.alike else 0.3
+        strength = (0.85 if s.stage in ("init", "loaded") else 0.7) * (s.likeness if s.likeness > 0.5 else 0.4)
     elif s.stage == "init" and s.has_sources:
         evidence = [s.launched, "the states of torch's generators were equal"]
         summary = f"{s.place} differs although all generators agree: it may be uninitialised memory"
@@ -92,7 +92,7 @@ def optimizer_state(s: Scene) -> Iterator[Draft]:
 @rule("clock or process id", "sources")
 def clock(s: Scene) -> Iterator[Draft]:
     """A value that differs at every launch gets into the computation, by no generator that is known."""
-    if s.stage not in ("data", "init", "forward", "loaded", "loss") or not s.alike or s.torch_parted:
+    if s.stage not in ("data", "init", "forward", "loaded", "loss") or s.likeness < 0.5 or s.torch_parted:
         return
     lines = s.hint("clock")
     if not lines:
@@ -105,7 +105,7 @@ def clock(s: Scene) -> Iterator[Draft]:
             f"a generator is seeded with a value made anew at each launch (clock, process id, system randomness): {h.file}:{h.line} ({h.text})",
             (*(f"differs at every launch: {x.place}" for x in seeding[:3]), s.launched, *([s.samples.text] if s.stage == "data" else [])),
             "Seed it with a constant, or with an option of the command.",
-            0.8 if s.stage in ("data", "init") else 0.6,
+            (0.8 if s.stage in ("data", "init") else 0.6) * s.likeness,
             within=True,
         )
         return
@@ -114,13 +114,18 @@ def clock(s: Scene) -> Iterator[Draft]:
     others = s.hint("set-order", "hash", "arrival", "uninitialised")
     likely = 0.6 if s.stage == "data" and not others and not s.pools else 0.4
     remedy = "Pass the value as an argument, or keep it out of what is computed."
-    yield Draft("implicit-state", summary, tuple(evidence), remedy, likely, within=True)
+    yield Draft("implicit-state", summary, tuple(evidence), remedy, likely * s.likeness, within=True)
 
 
 @rule("order of addresses", "sources")
 def addresses(s: Scene) -> Iterator[Draft]:
     """Sets of objects without a hash of their own, and ``id()``, follow memory addresses, which differ at every launch."""
-    if s.stage not in ("data", "init", "loaded", "forward") or not s.alike or s.torch_parted or s.find(r"^PYTHONHASHSEED$", "environment"):
+    if (
+        s.stage not in ("data", "init", "loaded", "forward")
+        or s.likeness < 0.5
+        or s.torch_parted
+        or s.find(r"^PYTHONHASHSEED$", "environment")
+    ):
         return  # where strings hash otherwise too, that is the likelier reason
     lines = [*s.hint("address"), *s.hint("set-order")]
     if not lines:
@@ -132,7 +137,7 @@ def addresses(s: Scene) -> Iterator[Draft]:
         " of a set of objects without __hash__ of their own, and id(), differ at every launch, whatever PYTHONHASHSEED is"
     )
     reordered = s.samples.relation in ("same samples, other order", "other batches")
-    strength = 0.8 if reordered and s.stage == "data" else 0.5
+    strength = (0.8 if reordered and s.stage == "data" else 0.5) * s.likeness
     yield Draft(
         "implicit-state",
         summary,

@@ -38,8 +38,7 @@ def arrival(s: Scene) -> Iterator[Draft]:
     strength = 0.9 if reordered or order else 0.75 if s.samples.relation == "unknown" else 0.45
     if not lines and s.has_sources:
         strength *= 0.7
-    if not s.alike:
-        strength *= 0.45
+    strength *= max(s.likeness, 0.8 if reordered and taken else 0.0)
     if s.torch_parted and s.stage == "data":
         strength *= 0.3
     evidence = [f"the program starts threads that run {listed(s.pools, 3)}"] if s.pools else []
@@ -73,7 +72,7 @@ def _sums(s: Scene) -> Iterator[Draft]:
     """Threads of the program compute parts of it, and the parts are put together as they come."""
     lines = s.hint("arrival")
     taken = [h for h in lines if _AS_THEY_COME.search(h.text)]
-    if not lines or not s.pools or not s.alike or (s.torch_parted and s.stage in ("forward", "loss")):
+    if not lines or not s.pools or s.likeness < 0.5 or s.rounding is False or (s.torch_parted and s.stage in ("forward", "loss")):
         return
     evidence = [f"the program starts threads that run {listed(s.pools, 3)}", f"first to differ: {s.place}"]
     evidence += [f"in the source: {h.place}" for h in (taken or lines)[:3]]
@@ -83,13 +82,13 @@ def _sums(s: Scene) -> Iterator[Draft]:
         f"a race between {_workers(s, taken or lines)}: parts of {s.place} are computed beside each other and put together in the order of"
         f" arrival ({shown.file}:{shown.line}: {shown.text}); a sum of floating-point numbers depends on the order of its terms"
     )
-    yield Draft("race", summary, tuple(evidence), _IN_ORDER, 0.8 if taken else 0.6, within=True)
+    yield Draft("race", summary, tuple(evidence), _IN_ORDER, (0.8 if taken else 0.6) * s.likeness, within=True)
 
 
 @rule("nondeterministic kernel", "settings")
 def kernel(s: Scene) -> Iterator[Draft]:
     """Everything that went in was equal, the runs were launched alike, and a computed tensor differs."""
-    if not s.numeric or not s.alike or s.inputs_equal is False:
+    if not s.numeric or not s.alike or s.inputs_equal is False or s.rounding is False:
         return
     device = str(s.pair.a.metas[s.events[0]["meta"]][2])
     kind = "cuda" if device.startswith("cuda") else "cpu"

@@ -56,6 +56,9 @@ def other_seed(s: Scene, story: Story) -> str | None:
         if s.has_ledger or story.name.startswith("torch.c"):
             return f"{own} is not seeded: each launch starts it from another state ({seeds[0]} in A, {seeds[1]} in B)"
         return f"{own} started from {seeds[0]} in A and {seeds[1]} in B"
+    lines = s.hint({"python.random": "python-seed", "numpy.random": "numpy-seed"}.get(story.name, ""))
+    if lines and not story.name.startswith("torch"):  # before torch was imported: no ledger is kept by then
+        return f"{own} starts from another state in each run; what seeds it is not the same in both, at {lines[0].place}"
     if s.has_ledger and not story.name.startswith("torch") and "#" not in story.name:
         return f"{own} is not seeded: each launch starts it from another state"
     return None
@@ -115,7 +118,7 @@ def missing_seed(s: Scene) -> Iterator[Draft]:
         remedy,
         weight,
         frozenset(d.key for d in given) | {x.name for _, x, _ in found},
-        within=bool(derived or hashed) or "not seeded" in how or "operating system" in how,
+        within=bool(derived or hashed) or "not seeded" in how or "another state in each run" in how or "operating system" in how,
     )
 
 
@@ -143,6 +146,32 @@ def _weight(s: Scene, story: Story, how: str) -> float:
     if drawn:  # drawn from before the first look, or in another process
         return likely * 0.6
     return likely * (0.35 if s.has_sources else 0.6)
+
+
+@rule("seeded too late", "ledger")
+def late_seed(s: Scene) -> Iterator[Draft]:
+    """A generator was drawn from before the program seeded it."""
+    if s.stage in ("backward", "optimizer"):
+        return
+    for family, kind in (("torch", ""), ("numpy.random", "numpy-global"), ("python.random", "python-global")):
+        rows = [next((r for r in side if r["generator"] == family), None) for side in s.ledger]
+        if rows[0] is None or rows[1] is None or "" in (rows[0]["drawn_from"], rows[1]["drawn_from"]):
+            continue
+        if rows[0]["drawn_from"] == rows[1]["drawn_from"] or (kind and s.has_sources and not s.hint(kind)):
+            continue
+        own = _OWN[family]
+        evidence = [
+            f"when {own} is first seeded, by {rows[0]['where']}, numbers had been drawn from it already, in both runs",
+            "before that each launch starts from another state",
+            f"first to differ: {s.place}",
+            *(f"the program draws from it: {h.place}" for h in s.hint(kind)[:2]),
+        ]
+        what = "the initial weights" if family == "torch" and s.stage == "init" else "what was drawn before"
+        summary = f"{own} is seeded too late, by {rows[0]['where']}: {what} came from an unseeded state, which differs at every launch"
+        likely = {"init": 0.95, "data": 0.9, "forward": 0.6, "loaded": 0.7, "loss": 0.4}[s.stage] * (1.0 if family == "torch" else 0.9)
+        if s.torch_parted:
+            likely *= 0.6
+        yield Draft("random-state", summary, tuple(evidence), "Seed before anything is built or drawn.", likely, within=True)
 
 
 @rule("extra draws", "ledger")
@@ -225,7 +254,7 @@ def _span(s: Scene, story: Story) -> str:
 @rule("generator made without a seed", "sources")
 def made_without_seed(s: Scene) -> Iterator[Draft]:
     """A generator object of the program's own, that is not recorded, is made without a seed."""
-    if s.stage not in ("data", "init", "loaded", "forward") or not s.alike or s.torch_parted:
+    if s.stage not in ("data", "init", "loaded", "forward") or s.likeness < 0.5 or s.torch_parted:
         return
     lines = [h for h in s.hint("unseeded") if "default_rng" not in h.text or not any("default_rng" in n for n in s.parted)]
     if not lines:
@@ -234,7 +263,7 @@ def made_without_seed(s: Scene) -> Iterator[Draft]:
     evidence += [s.launched, "torch's generators were equal"]
     evidence += [s.samples.text] if s.stage == "data" else []
     summary = f"a random generator is made without a seed, so each launch draws other numbers from it: {lines[0].file}:{lines[0].line} ({lines[0].text})"
-    strength = {"data": 0.85, "init": 0.7, "loaded": 0.6, "forward": 0.6}[s.stage]
+    strength = {"data": 0.85, "init": 0.7, "loaded": 0.6, "forward": 0.6}[s.stage] * s.likeness
     yield Draft(
         "random-state",
         summary,

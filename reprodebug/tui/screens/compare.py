@@ -25,9 +25,6 @@ from reprodebug.compare.evidence import Evidence
 from reprodebug.model.comparison import Comparison
 from reprodebug.report import words
 from reprodebug.tui import actions, content
-from reprodebug.tui.exchange import exchanged, retold
-from reprodebug.tui.screens.help import HelpScreen
-from reprodebug.tui.screens.reading import ReadingScreen
 from reprodebug.tui.screens.states import FailureDialog, TooSmall
 from reprodebug.tui.screens.ways import Ways
 from reprodebug.tui.views import VIEWS, View
@@ -172,13 +169,16 @@ class CompareScreen(Ways, Screen[None]):
         return self.views[self.opened]
 
     @property
+    def at_home(self) -> bool:
+        return self.opened == self._home
+
+    @property
     def _detail(self) -> Pane:
         return self.query_one("#detail", Pane)
 
     def show(self) -> None:
         """Draw everything anew: another view, theme or order of the runs."""
         c = self.comparison
-        self.query_one("#verdict", Bar).say(content.verdict(c))
         self.query_one("#first", Pane).say(content.first(c).lay)
         self._rows()
 
@@ -190,7 +190,7 @@ class CompareScreen(Ways, Screen[None]):
         elif self.opened not in self._cursors:
             self._cursors[self.opened] = view.start()
         self.set_class(not len(view.rows), "-nothing")
-        self.set_class(self.opened != self._home, "-other")
+        self.set_class(not self.at_home, "-other")
         self.query_one("#empty", Bar).say(Text(self._why_empty()))
         self._list.show(len(view.rows), view.row, self._cursors.get(self.opened, 0))
         self._bars()
@@ -242,6 +242,7 @@ class CompareScreen(Ways, Screen[None]):
         width, height = self.size or self.app.size  # before the first layout: what it will be
         self._drawn_for = Size(width, height)
         width -= 2
+        self.query_one("#verdict", Bar).say(content.verdict(self.comparison, width, 2 if height < 20 else 4))
         why = content.cause(self.comparison, width, 1 if height < 20 else 2 if height < 30 else 3)
         self.query_one("#cause", Bar).say(why)
         self.query_one("#cause", Bar).set_class(not why, "-none")
@@ -350,6 +351,8 @@ class CompareScreen(Ways, Screen[None]):
         self.tell(f"everything is shown, {hidden} too" if self.everything else f"differences only; {hidden} hidden")
 
     def action_swap(self) -> None:
+        from reprodebug.tui.exchange import exchanged
+
         if self._turning:
             self.tell("A and B are being swapped already")
         elif self._other is None and self._turn is not None:
@@ -375,6 +378,8 @@ class CompareScreen(Ways, Screen[None]):
             assert message.error is not None
             self.app.push_screen(FailureDialog(message.error, what="A and B could not be swapped", leave=False))
         else:
+            from reprodebug.tui.exchange import exchanged, retold
+
             self._swap(retold(exchanged(self.comparison), message.comparison))
 
     def _swap(self, other: Comparison) -> None:
@@ -419,6 +424,8 @@ class CompareScreen(Ways, Screen[None]):
         if not len(self.view.rows):
             self.tell("there is no row whose details could be shown")
             return
+        from reprodebug.tui.screens.reading import ReadingScreen
+
         page = self.view.detail(self._list.cursor)
         self.app.push_screen(ReadingScreen("The selected row", lambda width: list(page.lay(width).split())))
 
@@ -468,6 +475,8 @@ class CompareScreen(Ways, Screen[None]):
             self._list.focus()
 
     def action_help(self) -> None:
+        from reprodebug.tui.screens.help import HelpScreen
+
         focus = (
             "the list"
             if self.focused is self._list

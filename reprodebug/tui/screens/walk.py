@@ -11,12 +11,13 @@ from textual.screen import Screen
 
 from reprodebug._base.text import visible
 from reprodebug.model.comparison import Comparison
+from reprodebug.report import words
 from reprodebug.tui import actions, content
 from reprodebug.tui.palette import style
 from reprodebug.tui.screens.base import Keyed
 from reprodebug.tui.screens.help import HelpScreen
 from reprodebug.tui.screens.states import TooSmall
-from reprodebug.tui.walk import Question, can_run_again, questions
+from reprodebug.tui.walk import Question, questions
 from reprodebug.tui.widgets.panes import Bar, Pane
 
 
@@ -43,7 +44,7 @@ class WalkScreen(Keyed, Screen[str | None]):
     def __init__(self, comparison: Comparison) -> None:
         super().__init__()
         self.questions = questions(comparison)
-        self.bisects = can_run_again(comparison)
+        self.bisects = words.can_run_again(comparison)
         self.at = 0
 
     def compose(self) -> ComposeResult:
@@ -115,7 +116,7 @@ class WalkScreen(Keyed, Screen[str | None]):
 
     def action_copy_row(self) -> None:
         q = self.page
-        self.app.copy_to_clipboard("\n".join((q.question, q.answer, q.evidence.plain(), f"next: {q.action}", q.command)))
+        self.app.copy_to_clipboard("\n".join((q.question, visible(q.answer, None), q.evidence.plain(), f"next: {q.action}", q.command)))
         self.tell("the page was handed to the terminal's clipboard")
 
     def action_copy_command(self) -> None:

@@ -1,6 +1,7 @@
 """Where the compare screen leads: report, experiment, zoom, tensors, clipboard and files.
 
-Owns nothing but the ways; the screen has what they take along.
+Owns nothing but the ways; the screen has what they take along. What a way needs is imported when it is taken: the first
+frame does not wait for it.
 """
 
 from __future__ import annotations
@@ -10,13 +11,9 @@ from rich.text import Text
 from reprodebug._base.text import visible
 from reprodebug.compare.evidence import Evidence
 from reprodebug.model.comparison import Comparison
-from reprodebug.report import text as report_text
 from reprodebug.report import words
-from reprodebug.tui.export import export
 from reprodebug.tui.screens.base import Keyed
-from reprodebug.tui.screens.reading import ReadingScreen
 from reprodebug.tui.views import View
-from reprodebug.tui.walk import can_run_again
 from reprodebug.tui.widgets.lines import Lines
 
 
@@ -28,6 +25,11 @@ class Ways(Keyed):
     everything: bool
 
     @property
+    def at_home(self) -> bool:
+        """The view on which the screen opens is open: what it says is what the whole report says."""
+        raise NotImplementedError
+
+    @property
     def view(self) -> View:
         """The open view."""
         raise NotImplementedError
@@ -37,6 +39,9 @@ class Ways(Keyed):
         return self.query_one("#list", Lines)
 
     def action_report(self) -> None:
+        from reprodebug.report import text as report_text
+        from reprodebug.tui.screens.reading import ReadingScreen
+
         c = self.comparison
 
         def lines(width: int) -> list[Text]:
@@ -83,7 +88,7 @@ class Ways(Keyed):
             return f"the runs are {c.verdict}: there is nothing to search for"
         if self.evidence is None:
             return "a search needs two runs of `reprodebug capture`: it runs their command again"
-        return "" if can_run_again(c) else "the command of a run was not recorded, so it cannot be run again"
+        return "" if words.can_run_again(c) else "the command of a run was not recorded, so it cannot be run again"
 
     def action_copy_row(self) -> None:
         if not len(self.view.rows):
@@ -93,11 +98,14 @@ class Ways(Keyed):
         self.tell("the row was handed to the terminal's clipboard; where that does not work, e writes the report to a file")
 
     def action_copy_command(self) -> None:
-        command = words.command(self.comparison, "--headless", *["--verbose"] * self.everything)
+        part = "--headless" if self.at_home else f"--only {self.view.parts}"
+        command = words.command(self.comparison, part, *["--verbose"] * self.everything)
         self.app.copy_to_clipboard(command)
         self.tell(f"copied: {command}")
 
     def action_export(self) -> None:
+        from reprodebug.tui.export import export
+
         try:
             paths = export(self.comparison, picture=self.app.export_screenshot(title="reprodebug compare"))
         except OSError as error:

@@ -32,6 +32,8 @@ class View:
     name: ClassVar[str]
     short: ClassVar[str]
     """for a narrow window"""
+    parts: ClassVar[str]
+    """of the report without a screen, as ``compare --only`` takes them"""
     question: ClassVar[str]
     """what a user who opens it wants to know, for help and palette"""
     sections: ClassVar[tuple[str, ...]] = ()

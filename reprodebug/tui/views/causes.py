@@ -27,6 +27,7 @@ class CausesView(View):
 
     name: ClassVar[str] = "causes"
     short: ClassVar[str] = "causes"
+    parts: ClassVar[str] = "causes,loss"
     question: ClassVar[str] = "why the runs differ: ranked causes with evidence and remedy"
 
     def every(self) -> list[Any]:

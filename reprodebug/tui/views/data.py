@@ -26,6 +26,7 @@ class DataView(View):
 
     name: ClassVar[str] = "data"
     short: ClassVar[str] = "data"
+    parts: ClassVar[str] = "data,batches"
     question: ClassVar[str] = "which batches and samples differ: same, reordered, changed; files read"
     sections: ClassVar[tuple[str, ...]] = ("data",)
     heavy: ClassVar[bool] = True

@@ -14,6 +14,7 @@ class EnvironmentView(View):
 
     name: ClassVar[str] = "environment"
     short: ClassVar[str] = "env"
+    parts: ClassVar[str] = "environment"
     question: ClassVar[str] = "what differs around the run: packages, settings, variables, hardware, code, configuration"
     sections: ClassVar[tuple[str, ...]] = tuple(s for s in SECTIONS if s not in SECTIONS_ELSEWHERE)
 

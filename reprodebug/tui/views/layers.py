@@ -13,7 +13,7 @@ from reprodebug.compare.evidence import Evidence, Node
 from reprodebug.model.comparison import Comparison, Difference, Divergence, LayerDifference
 from reprodebug.model.events import Flag
 from reprodebug.report import words
-from reprodebug.tui.page import Page, fit
+from reprodebug.tui.page import Page, fit, squeeze
 from reprodebug.tui.palette import style
 from reprodebug.tui.plot import heat
 from reprodebug.tui.views.base import CURSOR, View
@@ -38,6 +38,7 @@ class LayersView(View):
 
     name: ClassVar[str] = "layers"
     short: ClassVar[str] = "layers"
+    parts: ClassVar[str] = "layers"
     question: ClassVar[str] = "what differs in the model, from the first divergent layer on"
     sections: ClassVar[tuple[str, ...]] = ("tensors",)
 
@@ -132,7 +133,7 @@ class LayersView(View):
         if more:
             out.append(name).append(fit(" " + more, room - cell_len(name)), "dim")
         else:
-            out.append(fit(name, room))
+            out.append(squeeze(name, room))
         out.append(f"  {when[0]:>6}")
         if phase:
             out.append("  " + fit(when[1], 9))
@@ -267,12 +268,15 @@ class LayersView(View):
         return out
 
     def _prints(self, d: Divergence) -> tuple[str, str]:
-        """The first digits of the two fingerprints; "" where there is none."""
+        """That half of the two fingerprints which differs; "" where there is none."""
         if self.evidence is None or d.index_a < 0 or d.index_b < 0:
             return "", ""
         pair = self.evidence.pair_of(d.rank)
-        found = [t.events[k] for t, k in ((pair.a, d.index_a), (pair.b, d.index_b))]
-        return tuple("" if e["flags"] & Flag.UNOBSERVED else f"{int(e['hi']):016x}" for e in found)  # type: ignore[return-value]
+        a, b = (t.events[k] for t, k in ((pair.a, d.index_a), (pair.b, d.index_b)))
+        if (a["flags"] | b["flags"]) & Flag.UNOBSERVED:
+            return "", ""
+        half = "hi" if a["hi"] != b["hi"] else "lo"
+        return f"{int(a[half]):016x}", f"{int(b[half]):016x}"
 
     def empty(self) -> str:
         if self.foreign():
@@ -325,7 +329,7 @@ def layer_detail(x: LayerDifference, c: Comparison, prints: tuple[str, str] = ("
         (d.shape, d.dtype, d.index_a),
         (d.shape if d.shape_b is None else d.shape_b, d.dtype_b or d.dtype, d.index_b),
     ):
-        tensors.append("no such record" if index < 0 else "shape not recorded" if shape is None else f"{list(shape)} {dtype}")
+        tensors.append("no such record" if index < 0 else "shape not recorded" if shape is None else f"{list(shape)} {visible(dtype, 40)}")
     if tensors[0] == tensors[1] == "shape not recorded":
         out.field("tensor", tensors[0])
     else:

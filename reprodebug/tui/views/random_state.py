@@ -43,6 +43,7 @@ class RandomStateView(View):
 
     name: ClassVar[str] = "random state"
     short: ClassVar[str] = "random"
+    parts: ClassVar[str] = "random-state,draws"
     question: ClassVar[str] = "where each generator's states part, and the draws between two looks at it"
     sections: ClassVar[tuple[str, ...]] = ("random-state",)
     heavy: ClassVar[bool] = True
@@ -164,12 +165,12 @@ class RandomStateView(View):
     def _summary(self, g: Generator) -> str:
         new = f"{plural(len(g.looks), 'look')}"
         if g.story.at < 0:
-            return f"{g.story.algorithm}, equal at every look ({new})"
+            return f"{visible(g.story.algorithm, 40)}, equal at every look ({new})"
         pair = self.evidence.pairs[g.process] if self.evidence else None
         step = Evidence.where(pair, g.story.at)[0] if pair is not None else 0
         d = self._difference(g)
         why = f"; {d.severity}: {visible(d.reason, 120)}" if d is not None else ""
-        return f"{g.story.algorithm}, differs from step {step} on{why}"
+        return f"{visible(g.story.algorithm, 40)}, differs from step {step} on{why}"
 
     def _state(self, row: Look, side: int) -> str:
         """The state of one run at a look: its first digits, and the draws since that run's look before."""

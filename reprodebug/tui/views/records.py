@@ -21,6 +21,7 @@ class RecordsView(View):
 
     name: ClassVar[str] = "records"
     short: ClassVar[str] = "records"
+    parts: ClassVar[str] = "records"
     question: ClassVar[str] = "every single record of both runs, in execution order"
     heavy: ClassVar[bool] = True
 

@@ -22,6 +22,7 @@ class StepsView(View):
 
     name: ClassVar[str] = "steps"
     short: ClassVar[str] = "steps"
+    parts: ClassVar[str] = "steps,loss"
     question: ClassVar[str] = "when they part and how the difference grows: losses step by step"
     sections: ClassVar[tuple[str, ...]] = ("metrics",)
 
@@ -65,7 +66,7 @@ class StepsView(View):
         end = len(self.rows) if sign > 0 else -1
 
         def differs(row: Any) -> bool:
-            return isinstance(row, Difference) or bool(row[3]) or row[1] != row[2]
+            return isinstance(row, Difference) or bool(row[3]) or _apart(row[1], row[2])
 
         return next((n for n in range(index + sign, end, sign) if differs(self.rows[n])), None)
 
@@ -79,8 +80,11 @@ class StepsView(View):
         out.append(f"  {_loss(a)}", style("a")).append(f"  {_loss(b)}", style("b"))
         if width >= 62:
             gap = abs(a - b) if a is not None and b is not None else None
-            out.append(f"  {'' if gap is None else '=' if gap == 0 else f'{gap:.3g}':>10}", style("warn") if gap else "dim")
-        if not differing and a != b:
+            shown = "" if gap is None else "=" if gap == 0 else f"{gap:.3g}"
+            out.append(" " * (12 - len(shown))).append(shown, style("warn") if gap else "dim")
+        if not differing and (a is None) != (b is None):
+            out.append(f"  only {'B' if a is None else 'A'}", style("warn"))  # the other run did not get there
+        elif not differing and _apart(a, b):
             out.append("  ≠ loss", style("bad"))
         elif not differing:
             out.append("  = equal" if self.c.counts.compared and self.evidence is not None else "  = loss", style("dim"))
@@ -133,5 +137,12 @@ class StepsView(View):
 _SIDES = (("A", "a"), ("B", "b"))
 
 
+def _apart(a: float | None, b: float | None) -> bool:
+    return a is not None and b is not None and a != b and not (a != a and b != b)
+
+
 def _loss(value: float | None) -> str:
-    return fit(" " * 12 if value is None else f"{value:>12.8g}", 12)
+    """In 12 cells, with as many digits as fit."""
+    if value is None:
+        return " " * 12
+    return f"{next(text for digits in (8, 7, 6, 5, 4) if len(text := f'{value:.{digits}g}') <= 12):>12}"

@@ -19,6 +19,7 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from reprodebug.tui.page import inert
 from reprodebug.tui.palette import cursor
 
 Row = Callable[[int, int, bool], Text]
@@ -126,7 +127,7 @@ class Lines(ScrollView, can_focus=True, inherit_bindings=False):
         if not 0 <= index < self.count:
             return Strip.blank(width, base)
         selected = self.cursor_shown and index == self.cursor
-        text = self._row(index, width, selected)
+        text = inert(self._row(index, width, selected))
         text.truncate(width, overflow="ellipsis", pad=True)
         strip = Strip(text.render(self.app.console), width).apply_style(base)
         if selected:

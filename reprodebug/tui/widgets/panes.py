@@ -9,6 +9,8 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
+from reprodebug.tui.page import inert
+
 Lay = Callable[[int], Text]
 
 
@@ -22,6 +24,7 @@ class Bar(Static):
 
     def say(self, text: Text) -> None:
         """Replace the text."""
+        text = inert(text)
         said = text.plain, text.style, tuple(text.spans)
         if said != self._said:
             self._said = said
