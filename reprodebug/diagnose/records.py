@@ -42,14 +42,17 @@ def causes_of_records(c: Comparison) -> tuple[Cause, ...]:
         evidence = [f"{visible(d.section)}: {named(d)} ({visible(d.reason, 200)})"]
         evidence += [f"{visible(e.key, 80)}: {visible(e.a, 40)} in A, {visible(e.b, 40)} in B, {e.reason}" for e in effect[:2]]
         confidence = round(min(0.85, weight / total), 2)
-        remedy = _REMEDY[d.section]
-        found.append(Cause(category, f"{_noun(d)} {named(d)} differs", tuple(evidence), remedy, confidence, "recorded difference"))
+        remedy = _REMEDY["random-state" if category == "random-state" else d.section]
+        name = named(d).removeprefix("package/").removeprefix("rng/")
+        found.append(Cause(category, f"{_noun(d)} {name} differs", tuple(evidence), remedy, confidence, "recorded difference"))
     return tuple(found)
 
 
 def _noun(d: Difference) -> str:
     if d.key.startswith("package/"):
         return "the package"
+    if d.key.startswith("rng/"):
+        return "the saved state of the generator"
     return {"config": "the setting", "data": "the data", "code": "the code:", "container": "the container's"}.get(
         d.section, "the environment's"
     )

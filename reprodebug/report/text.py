@@ -109,7 +109,7 @@ def _part(page: _Page, c: Comparison, part: str, verbose: bool) -> None:
         sections = (
             tuple(s for s in SECTIONS if s not in ("random-state", "data", "metrics", "tensors")) if part == "environment" else (part,)
         )
-        _differences(page, dataclasses.replace(c, differences=tuple(d for d in c.differences if d.section in sections)), verbose)
+        _differences(page, dataclasses.replace(c, differences=tuple(d for d in c.differences if words.belongs(d, sections))), verbose)
     elif part == "layers":
         _layers(page, c, verbose)
         _gaps(page, c)

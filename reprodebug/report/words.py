@@ -78,6 +78,11 @@ def by_severity(differences: tuple[Difference, ...]) -> tuple[list[Difference], 
     return [d for d in differences if d.severity != "harmless"], [d for d in differences if d.severity == "harmless"]
 
 
+def belongs(d: Difference, sections: Sequence[str]) -> bool:
+    """Whether a difference is of these sections; states of generators that another system saved are random state too."""
+    return d.section in sections or ("random-state" in sections and d.key.startswith("rng/"))
+
+
 def recorded(side: RunSide) -> str:
     """How much a run holds."""
     if side.level == "foreign":

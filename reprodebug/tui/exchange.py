@@ -50,20 +50,17 @@ def retold(c: Comparison, again: Comparison) -> Comparison:
 
 
 def _divergence(d: Divergence) -> Divergence:
-    shapes = {}
-    if d.shape_b is not None or d.dtype_b is not None:
-        shapes = {
-            "shape": d.shape if d.shape_b is None else d.shape_b,
-            "shape_b": d.shape,
-            "dtype": d.dtype_b or d.dtype,
-            "dtype_b": d.dtype,
-        }
+    shapes: dict[str, Any] = {}
+    if d.shape_b is not None:
+        shapes |= {"shape": d.shape_b, "shape_b": d.shape}
+    if d.dtype_b is not None:
+        shapes |= {"dtype": d.dtype_b, "dtype_b": d.dtype}
     return replace(
         d,
         index_a=d.index_b,
         index_b=d.index_a,
         statistics={name: (b, a) for name, (a, b) in d.statistics.items()},
-        **shapes,  # type: ignore[arg-type]
+        **shapes,
     )
 
 

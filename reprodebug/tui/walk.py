@@ -135,7 +135,7 @@ def _rows(page: Page, found: list[Difference]) -> None:
 
 def _section(c: Comparison, question: str, sections: tuple[str, ...], part: str, view: str, named: str, action: str) -> Question:
     """A page on the differences of some sections."""
-    every = [d for d in c.differences if d.section in sections]
+    every = [d for d in c.differences if words.belongs(d, sections)]
     matter = sorted((d for d in every if d.severity != "harmless"), key=lambda d: d.severity != "critical")
     page = Page()
     _rows(page, matter)
@@ -147,11 +147,13 @@ def _section(c: Comparison, question: str, sections: tuple[str, ...], part: str,
     grave = sum(d.severity == "critical" for d in matter)
     if matter:
         answer = f"! {plural(len(matter), 'difference')} of {named}" + (f", {grave} critical" if grave else "")
+    elif c.a.level == c.b.level == "foreign":
+        answer = f"? nothing that these records say of {named} differs; what they do not say is not known"
     elif c.a.events and not every and not _recorded(c, part):
         answer = f"? {named}: nothing was recorded"
     else:
         answer = f"= nothing of {named} differs that could change a number"
-    role = "bad" if grave else "warn" if matter else "good"
+    role = "bad" if grave else "warn" if matter or answer.startswith("?") else "good"
     return Question(question, answer, role, page, action, _only(c, part), view)
 
 

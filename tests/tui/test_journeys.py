@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from reprodebug import api
-from reprodebug.report import words
+from reprodebug.report import text, words
 from reprodebug.tui import actions
 from reprodebug.tui.screens.compare import Filter
 from reprodebug.tui.screens.reading import ReadingScreen
@@ -197,5 +198,20 @@ async def test_records_of_other_systems_are_not_said_to_be_equal(tmp_path: Path)
             assert words_ in " ".join((await look(pilot, key)).split())
         shown = await look(pilot, "w")
         assert "of the model" not in shown
+        shown = await look(pilot, "l", "l")
+        assert "random numbers?" in shown and "is not known" in shown and "= nothing" not in shown
         shown = await look(pilot, *["l"] * 9)
         assert "b proves" not in shown and "b bisect" not in shown and "needs two runs" in " ".join(shown.split())
+
+
+async def test_a_saved_state_of_a_generator_is_random_state() -> None:
+    from reprodebug.model.comparison import Difference
+
+    state = Difference("environment", "rng/numpy", "position 624", "position 2", "critical", "the state of a generator")
+    sides = [dataclasses.replace(made.side(n), level="foreign", command=()) for n in "ab"]
+    c = dataclasses.replace(made.incomparable(), verdict="divergent", a=sides[0], b=sides[1], differences=(state,))
+    async with opened(c, (100, 30)) as (pilot, _):
+        assert "rng/numpy" in (await look(pilot, "3"))
+        shown = await look(pilot, "w", "l", "l")
+        assert "random numbers?" in shown and "rng/numpy" in shown and "1 difference of random state" in shown
+    assert "rng/numpy" in text.render(c, only=("random-state",))

@@ -11,6 +11,7 @@ from reprodebug._base.text import plural, visible
 from reprodebug.compare.evidence import Evidence, Observation
 from reprodebug.compare.generators import Story
 from reprodebug.model.comparison import Comparison, Difference
+from reprodebug.report import words
 from reprodebug.tui.page import Page, fit
 from reprodebug.tui.palette import style
 from reprodebug.tui.views.base import CURSOR, MARKS, View
@@ -77,7 +78,7 @@ class RandomStateView(View):
 
     def of_sections(self) -> list[Difference]:
         """Also the states that other systems saved, which are listed among the environment as well."""
-        return [d for d in self.c.differences if d.section in self.sections or d.key.startswith("rng/")]
+        return [d for d in self.c.differences if words.belongs(d, self.sections)]
 
     def _judged(self, g: Generator) -> str:
         d = self._difference(g)
