@@ -396,12 +396,12 @@ class Guest:
             except Exception:  # its event says why already
                 pass
 
-    def boundary(self) -> None:
+    def boundary(self, step_done: bool = False) -> None:
         """A step, a batch or a root call begins or ends: look at the clock and flush when it is time."""
         self.time_ms = int((time.monotonic() - self.started) * 1000) & 0xFFFFFFFF
         if self.fingerprint.device is not None:
             self.fingerprint.device.tick()
-        self.writer.tick()
+        self.writer.tick(step_done)
         if self.watch is not None:
             self.watch.reached(self.writer.seq_seen)
 
@@ -411,7 +411,7 @@ class Guest:
         self._settings()
         self.step += 1
         self.calls.step_done()
-        self.boundary()
+        self.boundary(step_done=True)
         if self.served(self.step, self.options.until):
             self.leave()
         elif self.options.watched and self.dismissed():

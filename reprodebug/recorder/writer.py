@@ -18,8 +18,12 @@ from typing import Any
 from reprodebug.model.events import EVENT, RNG_ROW, STATS_ROW
 from reprodebug.store import journal
 
-FLUSH_EVERY_S = 0.05
-"""longest time between two flushes while events arrive"""
+FLUSH_EVERY_S = (0.001, 0.25)
+"""least and longest time between two flushes while events arrive: what a kill can cost"""
+_FLUSH_SHARE = 1 / 40
+"""of the program's time, at most, that goes into flushing"""
+_SLOW_S = 0.1
+"""where flushes are to be this far apart the disk is slow, and the end of a step is no reason for one"""
 FLUSH_RECORDS = 2048
 """records held in memory at most"""
 _RESERVE = 512
@@ -56,6 +60,8 @@ class Writer:
         self.late: Any = None
         """``DeviceFingerprints``: knows which records wait for a fingerprint that is still on a device"""
         self.last_flush = time.monotonic()
+        self.flush_after = FLUSH_EVERY_S[0]
+        """seconds; longer where flushing is slow, as on a network file system"""
 
     # interning
 
@@ -122,9 +128,16 @@ class Writer:
 
     # disk
 
-    def tick(self) -> None:
-        """Flush when it is time; called at the boundaries of steps, batches and root calls."""
-        if len(self.records) > FLUSH_RECORDS or time.monotonic() - self.last_flush > FLUSH_EVERY_S:
+    def tick(self, step_done: bool = False) -> None:
+        """Flush when it is time; called at the boundaries of steps, batches and root calls.
+
+        The end of a step is always a time, unless the disk is slow: a program that hangs afterwards leaves all of its steps.
+        """
+        if (
+            (step_done and self.flush_after < _SLOW_S)
+            or len(self.records) > FLUSH_RECORDS
+            or time.monotonic() - self.last_flush > self.flush_after
+        ):
             self.flush()
 
     def flush(self) -> None:
@@ -154,6 +167,8 @@ class Writer:
             out.extend(self.others.popleft() for _ in range(n_others))
             if out:
                 self._write(b"".join(out))
+                took = time.monotonic() - self.last_flush
+                self.flush_after = min(max(took / _FLUSH_SHARE, FLUSH_EVERY_S[0]), FLUSH_EVERY_S[1])
         except OSError as error:
             self._give_up(f"recording stopped: {error.strerror or error}")
         finally:

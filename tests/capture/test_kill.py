@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from reprodebug import api
 from reprodebug._base.errors import NothingComparable, RunUnreadable
+from reprodebug.model.events import Phase
 from reprodebug.store.run import StoredRun
 
 HERE = str(Path(__file__).parents[2])
@@ -225,3 +227,25 @@ def test_the_directory_goes_away(whole: Whole, tmp_path: Path, what: str) -> Non
         run = api.open_run(str(out))
         assert run.manifest.exit_code == 9 and not run.complete
         assert any("removed while the command ran" in n for n in run.notes)
+
+
+def test_a_program_that_hangs_after_a_step_leaves_all_of_it(tmp_path: Path) -> None:
+    script = """
+        import os, signal, torch
+        model = torch.nn.Linear(4, 4)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(5):
+            optimizer.zero_grad()
+            model(torch.ones(2, 4)).sum().backward()
+            optimizer.step()
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    (tmp_path / "train.py").write_text(textwrap.dedent(script))
+    command = capture(tmp_path / "run", sys.executable, "train.py")
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, timeout=80, check=False)
+    assert done.returncode == 128 + signal.SIGKILL, done.stderr
+    run = api.open_run(str(tmp_path / "run"))
+    assert not run.complete
+    events = run.trace(0, 0).events
+    assert int(events["step"].max()) == 4
+    assert int((events["phase"] == Phase.OPTIMIZER).sum()) == 5 * 2  # weight and bias after each of the five
