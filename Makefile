@@ -24,6 +24,7 @@ $(VENV)/base.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) --no-deps $(TORCH_INDEX) torch # first and alone, so that TORCH_INDEX is asked for nothing else
 	$(PIP_INSTALL) -e .
+	$(BIN)/python -m compileall -q reprodebug # pip compiles what it copies; this is not copied
 	touch $@
 
 $(VENV)/test.stamp: $(VENV)/base.stamp
