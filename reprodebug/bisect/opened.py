@@ -13,6 +13,7 @@ import re
 import select
 import struct
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -55,9 +56,24 @@ class Watch:
             if number < 0:
                 raise OSError(ctypes.get_errno(), "a folder cannot be watched")
             self._folders[number] = os.path.relpath(folder, self._root)
-        self._whole = True
+        self._whole = self._tells()
+        self._opened.clear()
+        self._listed.clear()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
+
+    def _tells(self) -> bool:
+        """Whether an opening of our own is seen: some file systems take a watch and say nothing."""
+        file = next((n for n in os.listdir(self._root) if os.path.isfile(os.path.join(self._root, n))), "")
+        if file:
+            os.close(os.open(os.path.join(self._root, file), os.O_RDONLY | os.O_NONBLOCK))
+        until = time.monotonic() + 0.5
+        while not (os.curdir in self._listed and (not file or file in self._opened)):
+            if time.monotonic() > until:
+                return False
+            if select.select([self._fd], [], [], 0.05)[0]:
+                self._take(os.read(self._fd, 1 << 18))
+        return True
 
     def _read(self) -> None:
         while True:

@@ -21,6 +21,7 @@ from typing import Any
 
 from reprodebug.bisect.search.graph import GraphSearch
 from reprodebug.bisect.search.sets import solve
+from tests.bisect import simulated
 
 TRAIN = """\
 import time, torch
@@ -78,6 +79,7 @@ def simulations() -> None:
     noisy = [ask(1024, rng.randrange(1024), rng, noise=0.05, most=26) for _ in range(1000)]
     right, stated = sum(r for _, r, _ in noisy) / len(noisy), sum(c for *_, c in noisy) / len(noisy)
     print(f"1024 commits, 5 % noise both ways: {right:.1%} right within 26 questions, {stated:.1%} stated")
+    unknown(rng)
     blocks = []
     for _ in range(150):
         start = rng.randrange(0, 724)
@@ -93,6 +95,17 @@ def simulations() -> None:
             solve(items, None, lambda chosen, c=culprits, a=asked: a.append(1) or c <= chosen)  # type: ignore[misc,func-returns-value]
             counts.append(len(asked) + 2)  # both ends
         print(f"{k} of {n} items: {max(counts)} questions at most, both ends included (limit {most})")
+
+
+def unknown(rng: random.Random) -> None:
+    """Whole searches where nobody says how often trials vary: of ten programs one is bad in 30 to 90 % of the bad commits' runs."""
+    said = [simulated.search(16, rng, shows=rng.uniform(0.3, 0.9) if rng.random() < 0.1 else 1.0) for _ in range(600)]
+    found = [(b, right) for b, right in said if b.outcome == "found"]
+    steady = max(len(b.trials) for b, _ in said if not b.notes)
+    print(
+        f"16 commits, one program in ten flaky at an unknown rate: {len(found)}/{len(said)} found, {sum(r for _, r in found) / len(found):.1%} of"
+        f" them right, {sum(b.confidence for b, _ in found) / len(found):.1%} stated; {steady} trials at most where nothing contradicts (limit 10)"
+    )
 
 
 def git(repo: Path, *words: str) -> str:

@@ -54,7 +54,7 @@ def test_a_search_over_commits_survives_a_third_of_odd_runs(tmp_path: Path, seed
     assert found["outcome"] == "found", (found["reason"], done.stderr)
     assert found["culprit"]["subject"] == "commit 3"
     assert 0.9 <= found["confidence"] < 1.0
-    assert any("noisy" in note for note in found["notes"])
+    assert any("rests on probabilities" in note for note in found["notes"])
     assert {t["verdict"] for t in found["trials"]} >= {"same-as-a", "same-as-b", "other"}
 
 

@@ -171,3 +171,25 @@ def test_a_patch_that_does_not_apply_is_untestable(repo: Path, tmp_path: Path) -
     t.enter(t.resolve("main~1"))
     assert (work / "model.py").read_text() == "one\n"
     assert os.listdir(work) and not list(work.glob("*.rej"))
+
+
+def test_what_two_commits_differ_in(tmp_path: Path) -> None:
+    folder = tmp_path / "history"
+    folder.mkdir()
+    git(folder, "init", "-q", "-b", "main")
+    for name in ("a.py", "gone.py", "kept/x.py"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("1\n")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "one")
+    (folder / "a.py").write_text("2\n")
+    (folder / "gone.py").unlink()
+    (folder / "new").mkdir()
+    (folder / "new/y z.py").write_text("1\n")
+    (folder / "link").symlink_to("a.py")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "two")
+    changes, folders = Worktree(str(folder), str(tmp_path / "s")).changed("main~1", "main")
+    assert {(c.path, c.status) for c in changes} == {("a.py", "M"), ("gone.py", "D"), ("new/y z.py", "A"), ("link", "A")}
+    assert {c.path: c.modes[1] for c in changes}["link"] == "120000"
+    assert folders == {"new"}
