@@ -27,13 +27,37 @@ _SINGLE_VALUE = -(1 << 31)
 
 
 def find(tree: Tree) -> list[str]:
-    """Session folders and zips; the newest by name where there are several."""
+    """Session folders and zips; the newest where there are several."""
+    return runs(tree)[-1:]
+
+
+def runs(tree: Tree) -> list[str]:
+    """Every session, the oldest first: their names are drawn, so the time of their first event decides."""
     found = [posixpath.dirname(f) for f in tree.files if posixpath.basename(f) == "task.json" and _is_task(tree.read(f, 1 << 16))]
     zips = [
         f for f in tree.files if f.endswith(".zip") and (f.rsplit("/", 1)[-1].startswith("offline-") or tree.single) and _in_zip(tree, f)
     ]
     folders = {posixpath.basename(f) for f in found}
-    return sorted(set(found) | {z for z in zips if posixpath.basename(z).removesuffix(".zip") not in folders})[-1:]
+    places = sorted(set(found) | {z for z in zips if posixpath.basename(z).removesuffix(".zip") not in folders})
+    return sorted(places, key=lambda p: (_began(tree, p), p)) if len(places) > 1 else places
+
+
+def _began(tree: Tree, place: str) -> int:
+    """Time of a session's first event in milliseconds; 0 where it has none."""
+    head = b""
+    try:
+        for name in ("log.jsonl", "metrics.jsonl"):
+            if place.endswith(".zip"):
+                with zipfile.ZipFile(tree.path(place)) as z:
+                    inner = next((n for n in z.namelist() if posixpath.basename(n) == name), None)
+                    if inner is not None:
+                        with z.open(inner) as f:
+                            head += f.read(1 << 16)
+            elif tree.exists(f"{place}/{name}".lstrip("/")):
+                head += tree.read(f"{place}/{name}".lstrip("/"), 1 << 16)
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, NotImplementedError, EOFError, RuntimeError):
+        return 0
+    return min(map(int, re.findall(rb'"timestamp":\s*(\d{1,18})\b', head)), default=0)
 
 
 def _is_task(head: bytes) -> bool:
@@ -51,6 +75,9 @@ def _in_zip(tree: Tree, name: str) -> bool:
 def read(tree: Tree, place: str) -> Record:
     """One session. Raises Unreadable."""
     record = Record(NAME, place)
+    others = len(runs(tree)) - 1
+    if others > 0:
+        record.notes.append(f"{others + 1} ClearML sessions lie here: {posixpath.basename(place)} was read; name another as PATH#RUN_ID")
     if place.endswith(".zip"):
         try:
             with zipfile.ZipFile(tree.path(place)) as z:

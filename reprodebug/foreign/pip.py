@@ -21,7 +21,9 @@ _NAMES = re.compile(
     re.I,
 )
 _INSPECT = re.compile(r"(^|/)(pip[-_.]?inspect|inspect|pip[-_.]report)[\w.-]*\.json$", re.I)
-_ELSEWHERE = re.compile(r"(^|/)(wandb|mlruns|\.neptune|node_modules|site-packages|upload_path|\.aim|exports)/")
+_ELSEWHERE = re.compile(
+    r"(^|/)(wandb|mlruns|\.neptune|node_modules|site-packages|upload_path|\.aim|exports|(offline-|dry)?run-\d{8}_\d{6}-[\w-]+/files)/"
+)
 _MOST_FILES = 40
 
 

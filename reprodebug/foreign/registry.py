@@ -43,7 +43,7 @@ def read_all(path: str, wanted: str = "") -> list[Record]:
             if wanted and hasattr(reader, "runs"):
                 own = reader.runs(tree)
                 known += own
-                named = [p for p in own if wanted in (p, _name(p))] or [p for p in own if _name(p).startswith(wanted)]
+                named = [p for p in own if wanted in (p, _name(p), p.rpartition("/")[2])] or [p for p in own if _name(p).startswith(wanted)]
                 chosen |= bool(named)
                 places = named[:1] or ([] if own else places)
         except Exception:  # noqa: BLE001 - what cannot even be looked for is not there
@@ -67,7 +67,8 @@ def read_all(path: str, wanted: str = "") -> list[Record]:
 
 def _name(place: str) -> str:
     """What people call the run at a place: its id or its folder."""
-    return re.sub(r"^(offline-|dry)?run-\d{8}_\d{6}-", "", re.split(r"[/#]", place)[-1].removesuffix(".zip"))
+    last = re.split(r"[/#]", place.removesuffix("/run_operations.sqlite3"))[-1].removesuffix(".zip")
+    return re.sub(r"^((offline-|dry)?run-\d{8}_\d{6}-|offline-(?=[0-9a-f]{32}$)|run__)", "", last)
 
 
 _LAKEFS = re.compile(r"lakefs://([\w.-]+)/([\w.~^@-]+)")
