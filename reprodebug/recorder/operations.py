@@ -475,7 +475,13 @@ class Watch:
     def _schema(self, func: Any) -> dict[str, Any]:
         found: dict[str, Any] | None = self._schemas.get(func)
         if found is None:
-            schema = func._schema
+            schema = getattr(func, "_schema", None)
+            if schema is None:  # a higher-order operator: a branch, a loop, an attention with a program of its own
+                found = self._schemas[func] = {
+                    "name": str(func), "names": [f"arg{n}" for n in range(16)], "defaults": {}, "writes": [], "out": set(), "view": False,
+                    "undefined": False, "fills": False, "random": False,
+                }  # fmt: skip
+                return found
             base = schema.name.partition("::")[2]
             writes = [a.name for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write]
             writes += [schema.arguments[n].name for n in _SILENT.get(base, ()) if n < len(schema.arguments)]

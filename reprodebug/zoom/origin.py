@@ -56,6 +56,7 @@ class Side:
             self.key.append((*place, seen[place]))
             seen[place] += 1
         self.at = dict(zip(self.key, log.ops, strict=True))
+        self.began_empty = {v.storage for op in log.ops if op.undefined for v in op.outputs if v.storage >= 0}
 
     def behind(self, storages: Iterable[int], before: int) -> list[Op]:
         """The operations on which the memory ``storages`` depends, of those before number ``before``, in execution order."""
@@ -80,7 +81,15 @@ class Side:
 
     def new(self, ops: Iterable[Op], other: Side) -> list[Op]:
         """Operations that yield a value which does not occur in the other run."""
-        return [op for op in ops if not op.undefined and any(v.digest and v.digest not in other.values for v in op.outputs)]
+        return [op for op in ops if not op.undefined and any(v.digest and v.digest not in other.values for v in op.outputs)
+                and not self._nothing_yet(op, other)]  # fmt: skip
+
+    def _nothing_yet(self, op: Op, other: Side) -> bool:
+        """A view of memory that began uninitialised, the same in both runs: what lies there may not be written yet, and is no value."""
+        if not op.view or not any(v.storage in self.began_empty for v in op.outputs):
+            return False
+        partner = other.at.get(self.key[op.n])
+        return partner is not None and partner.arguments == op.arguments
 
 
 def find(a: Log, b: Log, *, whole: bool) -> Origin:

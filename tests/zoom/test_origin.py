@@ -76,6 +76,24 @@ def test_an_input_that_nothing_made() -> None:
     assert "layer.weight" in origin.find(a, b, whole=True).what
 
 
+def test_a_view_of_memory_that_is_not_written_yet_is_no_value() -> None:
+    """buffer = torch.empty(...); buffer[:] = 0; buffer[3] = x: what the slice shows before it is filled is garbage."""
+
+    def filled(garbage: str, *more: str) -> Log:
+        last = more[-1] if more else "zeros"
+        element = [("aten.fill_", "t.py:3", [value("self", 0, "", overwritten=True)], [value("self", 0, m, written=True)]) for m in more]
+        return log(
+            ("aten.empty", "t.py:1", [], [value("out", 0, garbage)], {"undefined": True}),
+            ("aten.slice", "t.py:2", [value("self", 0, garbage)], [value("out", 0, garbage + "s")], {"view": True}),
+            ("aten.zero_", "t.py:2", [value("self", 0, "", overwritten=True)], [value("self", 0, "zeros", written=True)]),
+            *element, ("aten.relu", "t.py:4", [value("self", 0, last)], [value("out", 1, last + "r")]),
+            target=value("target", 1, last + "r"),
+        )  # fmt: skip
+
+    found = origin.find(filled("g"), filled("h", "one"), whole=True)
+    assert found.kind == "sequence" and found.a is None and found.b is not None and found.b.name == "aten.fill_"
+
+
 def test_memory_that_was_written_beside_torch() -> None:
     """NumPy shares a tensor's memory: what the last operation left there is not what the next one reads."""
 
