@@ -223,9 +223,8 @@ def _verify(lab: Lab, s: Commits, graph: GraphSearch, request: Request, good: st
     bad = s.bad
     for n in range(missed + 1):
         graph.answer(bad, n == missed)
-    if lab.probe:
-        return ""
-    firsts = [request(good, 0), request(bad, missed)]
+    tried = 1 if lab.probe else 0  # what a probe said of them is a trial of the search already; two runs that were compared are not
+    firsts = [request(good, tried), request(bad, missed + tried)]
     lab.ahead(firsts)
     said: dict[str, list[Trial]] = {}
     for end, again in zip((good, bad), firsts, strict=True):
@@ -346,7 +345,7 @@ def _confirm(lab: Lab, s: Commits, graph: GraphSearch, request: Request, good: s
             _ask(lab, s, graph, request)
             return
         spare = most - len(lab.made)
-        todo = before[:spare] if before and spare > 0 and not lab.probe and sum(map(graph.belief, found)) < _SURE else []
+        todo = before[:spare] if before and spare > 0 and sum(map(graph.belief, found)) < _SURE else []
 
 
 def _answer(lab: Lab, s: Commits, graph: GraphSearch, first: object, notes: list[str], bound: str, good: str) -> Bisection:

@@ -104,3 +104,25 @@ def test_the_log_of_a_noisy_search_says_what_the_answer_takes_a_commit_for() -> 
     said = git_log(Bisection("found", "commits", "", trials=tuple(trials), counted=(("a" * 40, True),)), "good", "bad", paths=("x y",))
     assert "git bisect start '--' 'x y'\n" in said
     assert "git bisect bad aaaaaaaaaa\n" in said
+
+
+def test_a_probe_that_shows_the_bad_only_at_times_is_no_steady_one(tmp_path: Path) -> None:
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    git(repo, "init", "-q", "-b", "main")
+    for n in range(16):
+        (repo / "n").write_text(f"{n}\n")
+        git(repo, "add", "-A")
+        git(repo, "commit", "-q", "-m", f"commit {n}")
+    turns, probe = tmp_path / "turns", tmp_path / "probe.sh"
+    turns.write_text("0")
+    # of the trials from commit 9 on six in ten are bad: which, follows from how often it was asked
+    odds = f"t=$(cat {turns}); echo $((t + 1)) > {turns}; x=$(echo $SEED$t | cksum); x=${{x%% *}}"
+    probe.write_text(f'#!/bin/sh\n{odds}\n[ "$(cat n)" -ge 9 ] && [ $((x % 10)) -lt 6 ] && exit 1\nexit 0\n')
+    probe.chmod(0o755)
+    words = ["bisect", "--good", "main~15", "--bad", "main", "--probe", str(probe), "--json", "-"]
+    done = tool(*words, cwd=repo, sessions=tmp_path / "s", env={"SEED": "3"})
+    found = json.loads(done.stdout)
+    assert found["outcome"] == "found", (found["reason"], done.stderr)
+    assert found["culprit"]["subject"] == "commit 9"
+    assert any("rests on probabilities" in note for note in found["notes"])
