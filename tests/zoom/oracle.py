@@ -137,9 +137,9 @@ def first(mine: list[dict[str, Any]], other: list[dict[str, Any]], where: dict[s
 
 def _inside(r: dict[str, Any], where: dict[str, Any], steps: str) -> bool:
     """Whether an operation belongs to the step, and to the phase and the module, of a first divergence. Data may have been made
-    at any time before."""
+    at any time before, but by no module, no backward pass and no optimizer."""
     if where["kind"] == "data":
-        return bool(r[steps] <= where["step"])
+        return bool(r[steps] <= where["step"]) and not (r["modules"] or r["backward"] or r["optimizer"])
     if r[steps] != where["step"]:
         return False
     if where["kind"] == "gradient":
