@@ -57,6 +57,7 @@ class Side:
             seen[place] += 1
         self.at = dict(zip(self.key, log.ops, strict=True))
         self.began_empty = {v.storage for op in log.ops if op.undefined for v in op.outputs if v.storage >= 0}
+        self.empty_views = {_view_of(op) for op in log.ops if op.view and any(v.storage in self.began_empty for v in op.outputs)}
 
     def behind(self, storages: Iterable[int], before: int) -> list[Op]:
         """The operations on which the memory ``storages`` depends, of those before number ``before``, in execution order."""
@@ -88,8 +89,11 @@ class Side:
         """A view of memory that began uninitialised, the same in both runs: what lies there may not be written yet, and is no value."""
         if not op.view or not any(v.storage in self.began_empty for v in op.outputs):
             return False
-        partner = other.at.get(self.key[op.n])
-        return partner is not None and partner.arguments == op.arguments
+        return _view_of(op) in other.empty_views
+
+
+def _view_of(op: Op) -> tuple[str, tuple[tuple[str, str], ...]]:
+    return op.name, tuple(sorted(op.arguments.items()))
 
 
 def find(a: Log, b: Log, *, whole: bool) -> Origin:
