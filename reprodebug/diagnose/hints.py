@@ -24,13 +24,13 @@ class Hint:
     kind: str
     """``set-order``, ``hash``, ``address``, ``listing``, ``mtime``, ``arrival``, ``clock``, ``local-time``, ``locale``,
     ``home``, ``uninitialised``, ``unseeded`` (a generator made without a seed), ``numpy-global``, ``python-global``,
-    ``numpy-seed``, ``python-seed``, ``exists``, ``variable``, ``checkpoint``, ``nondeterministic``, ``clip``,
-    ``assertion`` (one that calls something)"""
+    ``numpy-seed``, ``python-seed``, ``exists``, ``variable``, ``checkpoint``, ``nondeterministic``, ``overwriting`` (of elements
+    that an index names twice, one stays), ``clip``, ``assertion`` (one that calls something)"""
     file: str
     line: int
     text: str
     name: str = ""
-    """for ``variable``: which"""
+    """for ``variable``: which; for ``overwriting``: the class that the line is in"""
 
     @property
     def place(self) -> str:
@@ -99,6 +99,9 @@ def _of(text: str) -> tuple[tuple[str, int, str, str], ...]:
 
 def _walk(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
     sets = _names_of_sets(tree)
+    modules = [n for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and any(_is_forward(f) for f in n.body)]
+    loops = [n for n in ast.walk(tree) if isinstance(n, (ast.For, ast.comprehension))]
+    counters = {n.id for loop in loops for n in ast.walk(loop.target) if isinstance(n, ast.Name)}
     calm: set[int] = set()
     """calls below ``sorted`` and the like"""
     for node in ast.walk(tree):
@@ -124,6 +127,11 @@ def _walk(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
                 yield "set-order", node.lineno, ""
             if not node.args and not node.keywords and _UNSEEDED.fullmatch(name):
                 yield "unseeded", node.lineno, ""
+            if _OVERWRITING.fullmatch(name) and not any(k.arg in ("accumulate", "reduce") for k in node.keywords):
+                yield "overwriting", node.lineno, _class_of(node, modules)
+        elif isinstance(node, ast.Assign) and any(_by_tensor(target, counters) for target in node.targets):
+            if inside := _class_of(node, modules):
+                yield "overwriting", node.lineno, inside
         elif isinstance(node, (ast.For, ast.AsyncFor)) and _is_set(node.iter, sets):
             yield "set-order", node.lineno, ""
         elif isinstance(node, (ast.ListComp, ast.DictComp, ast.GeneratorExp)) and id(node) not in calm:
@@ -135,6 +143,27 @@ def _walk(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
             yield "set-order", node.lineno, ""
         elif isinstance(node, ast.Subscript) and _name(node.value) in ("os.environ", "environ") and isinstance(node.slice, ast.Constant):
             yield "variable", node.lineno, str(node.slice.value)
+
+
+_OVERWRITING = re.compile(r".*\.(index_put_?|put_|index_copy_?|scatter_?|masked_scatter_?)")
+
+
+def _is_forward(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef) and node.name == "forward"
+
+
+def _class_of(node: ast.stmt | ast.expr, classes: list[ast.ClassDef]) -> str:
+    """The innermost of some classes that a node stands in."""
+    around = [c for c in classes if c.lineno <= node.lineno <= (c.end_lineno or c.lineno)]
+    return max(around, key=lambda c: c.lineno).name if around else ""
+
+
+def _by_tensor(target: ast.expr, counters: set[str]) -> bool:
+    """``x[index] = ...`` where ``index`` may be a tensor: no number, no slice, no variable of a loop, no string."""
+    if not isinstance(target, ast.Subscript):
+        return False
+    parts = target.slice.elts if isinstance(target.slice, ast.Tuple) else [target.slice]
+    return any(isinstance(p, (ast.Name, ast.Attribute, ast.Call)) and _name(p) not in counters for p in parts)
 
 
 def _does_something(node: ast.AST) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from reprodebug._base.text import plural
 from reprodebug.model.comparison import Comparison, Level
 
@@ -28,6 +30,8 @@ def _results(c: Comparison) -> Level:
     if not both:
         return Level("results", "unknown", "no loss was recorded in both runs")
     step, a, b = both[-1]
+    if not (math.isfinite(a) and math.isfinite(b)):
+        return Level("results", "unknown", f"the last loss, at step {step}, is {a:g} in A and {b:g} in B: no number to compare")
     if a == b:
         return Level("results", "holds", f"the last loss, at step {step}, is {a:.9g} in both runs")
     gap = abs(a - b) / max(abs(a), abs(b), 1e-300)

@@ -109,15 +109,24 @@ def can_run_again(c: Comparison) -> bool:
 
 
 def sparkline(values: list[float | None], low: float, high: float) -> str:
-    """One character for each value between ``low`` and ``high``; a space where there is none."""
-    span = (high - low) or 1.0
-    return "".join(" " if v is None else SPARKS[min(7, max(0, int((v - low) / span * 7.999)))] for v in values)
+    """One character for each value between ``low`` and ``high``: a space where there is none, ``?`` for NaN, ``!`` for what is infinite."""
+
+    def spark(v: float | None) -> str:
+        if v is None:
+            return " "
+        if not math.isfinite(v):
+            return "?" if v != v else "!"
+        # halves: the distance of two large numbers may be infinite
+        share = (v / 2 - low / 2) / ((high / 2 - low / 2) or 1.0)
+        return SPARKS[int(min(1.0, max(0.0, share)) * 7.999)]
+
+    return "".join(map(spark, values))
 
 
 def loss_curves(c: Comparison, width: int = 60) -> list[str]:
     """The two loss curves as sparklines on one scale; empty where no loss was recorded."""
     rows = c.losses
-    finite = [v for _, a, b in rows for v in (a, b) if v is not None and abs(v) != float("inf")]
+    finite = [v for _, a, b in rows for v in (a, b) if v is not None and math.isfinite(v)]
     if len(rows) < 2 or not finite:
         return []
     at = rows if len(rows) <= width else [rows[i * (len(rows) - 1) // (width - 1)] for i in range(width)]

@@ -66,3 +66,23 @@ def test_other_lines(source: str, kind: str) -> None:
 )
 def test_their_harmless_likes(source: str, kind: str) -> None:
     assert kind not in kinds(source)
+
+
+def test_what_writes_by_index_is_found_in_its_class() -> None:
+    source = """
+class Grid(nn.Module):
+    def forward(self, cells, x):
+        g = x.new_zeros(9)
+        g[cells] = x
+        g[0] = 1.0
+        for i in range(3):
+            g[i] = 0.0
+        g.index_put_((cells,), x, accumulate=True)
+        return torch.zeros(9).scatter(0, cells, x)
+
+class Data:
+    def add(self, key, value):
+        self.rows[key] = value
+"""
+    found = [(h.line, h.name) for h in hints({"files": {"a.py": {"text": source}}}) if h.kind == "overwriting"]
+    assert sorted(found) == [(5, "Grid"), (10, "Grid")]

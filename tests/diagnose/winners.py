@@ -43,16 +43,16 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
 SAMPLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "changed-package": ("packages", ("changed code", "dtype or autocast")),
     "forgotten-train-mode": ("train or eval mode", ("layer settings", "random module")),
+    "matmul-precision": ("reduced precision", ("processor", "threads", "nondeterministic kernel")),
     "missing-seed": ("missing or other seed", ("resume without random state", "extra draws")),
     "precision": ("dtype or autocast", ("reduced precision", "processor")),
+    "race": ("nondeterministic kernel", ("threads", "uninitialised memory", "processor")),
     "threads": ("threads", ("processor", "graphics processor", "kernel settings")),
 }
 """sample pair -> the same"""
 
 UNTRIED = {
-    "nondeterministic kernel": "its operations are deterministic on a CPU, and no GPU records here",
     "graphics processor": "needs two kinds of GPU",
-    "reduced precision": "TF32 and reduced-precision reductions act on a GPU alone",
     "interpreter and libraries": "needs two interpreters",
     "processor": "the sample pair cpu-capability needs a CPU with AVX2 to be recorded; it is checked with the samples",
     "random module": "a fallback: wherever a generator's state is recorded, one of the exact rules is surer",

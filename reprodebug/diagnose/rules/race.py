@@ -88,7 +88,10 @@ def _sums(s: Scene) -> Iterator[Draft]:
 @rule("nondeterministic kernel", "settings")
 def kernel(s: Scene) -> Iterator[Draft]:
     """Everything that went in was equal, the runs were launched alike, and a computed tensor differs."""
-    if not s.numeric or not s.alike or s.inputs_equal is False or s.rounding is False:
+    if not s.numeric or not s.alike or s.inputs_equal is False:
+        return
+    written = [h for h in s.hint("overwriting") if not h.name or h.name == s.first.module_type] if s.stage in ("forward", "loss") else []
+    if s.rounding is False and not written:  # another order of additions is a difference of rounding
         return
     device = str(s.pair.a.metas[s.events[0]["meta"]][2])
     kind = "cuda" if device.startswith("cuda") else "cpu"
@@ -97,7 +100,11 @@ def kernel(s: Scene) -> Iterator[Draft]:
     deterministic = [part.get("deterministic_algorithms") for part in (s.sides[0].part("settings"), s.sides[1].part("settings"))]
     if s.torch_parted and s.stage in ("forward", "loss"):
         return
-    strength = 0.8 if known and kind == "cuda" else 0.6 if lines else 0.45
+    inside = [h for h in written if h.name == s.first.module_type]
+    strength = 0.8 if inside or (known and kind == "cuda") else 0.6 if lines or written else 0.45
+    threads = [part.get("intra_op_threads") for part in (s.sides[0].part("settings"), s.sides[1].part("settings"))]
+    if kind == "cpu" and threads == [1, 1]:
+        strength *= 0.3
     if all(deterministic):
         strength *= 0.6
     where = f"module {s.first.module} ({s.first.module_type})" if s.first.module else s.first.module_type or "the program"
@@ -108,8 +115,16 @@ def kernel(s: Scene) -> Iterator[Draft]:
     evidence += [f"equal before: {row.removesuffix(': equal')}" for row in s.equal[-4:]]
     if known:
         evidence.append(f"{s.first.module_type} has a nondeterministic kernel on {kind}, by PyTorch's list")
-    evidence += [f"in the source: {h.place}" for h in lines[:3]]
+    evidence += [f"in the source: {place}" for place in dict.fromkeys(h.place for h in [*(inside or written)[:3], *lines[:3]])]
+    if kind == "cpu":
+        evidence.append(f"threads inside an operation: {threads[0]} in A, {threads[1]} in B")
     evidence.append(f"deterministic_algorithms is {'on' if all(deterministic) else 'off'}")
     summary = f"a nondeterministic operation (a race or atomic additions) in the {s.first.phase} of {where}: it gave another result from equal inputs"
+    if written:
+        shown = (inside or written)[0]
+        summary = (
+            f"a nondeterministic operation in the {s.first.phase} of {where}: {shown.file}:{shown.line} ({shown.text}) writes by index; where an index"
+            " occurs twice the element that is written last stays, and which one that is depends on how threads race"
+        )
     remedy = "Run with torch.use_deterministic_algorithms(True) (and CUBLAS_WORKSPACE_CONFIG=:4096:8 on CUDA): it names the operation or replaces it."
     yield Draft("race", summary, tuple(evidence), remedy, strength, within=True)
