@@ -32,7 +32,7 @@ SLOTS = 4096
 BLOCKS = 4
 """blocks made at a time"""
 SEND_AFTER_S = 0.05
-"""a block with results in it is sent back after this long, or when it is half full"""
+"""a block with results in it is sent back at the end of a step, after this long, or when it is half full"""
 WAIT_S = 30.0
 """the end of the recording waits this long for the device"""
 CAPTURED = "a CUDA graph was being captured on its stream: nothing may be added to it"
@@ -90,10 +90,10 @@ class Lane:
         self.away: deque[Block] = deque()
         self.sent = time.monotonic()
 
-    def due(self, now: float) -> bool:
+    def due(self, now: float, step_done: bool) -> bool:
         """Whether what it has gathered should be sent back."""
         block = self.block
-        return block is not None and block.used > 0 and (block.used * 2 > SLOTS or now - self.sent > SEND_AFTER_S)
+        return block is not None and block.used > 0 and (step_done or block.used * 2 > SLOTS or now - self.sent > SEND_AFTER_S)
 
 
 class Plan:
@@ -307,18 +307,18 @@ class DeviceFingerprints:
 
     # what comes back
 
-    def tick(self) -> None:
-        """Send what has waited long enough, take what has come. Never waits."""
+    def tick(self, step_done: bool = False) -> None:
+        """Send what has waited long enough, and all of a step that is over; take what has come. Never waits."""
         if not self._lock.acquire(blocking=False):
             return
         try:
             now = time.monotonic()
-            lanes = [lane for lane in self._lanes.values() if lane.away or lane.due(now)]
+            lanes = [lane for lane in self._lanes.values() if lane.away or lane.due(now, step_done)]
             if not lanes or self._busy or self.backend.any_capture():
                 return
             with self.backend.relaxed():
                 for lane in lanes:
-                    if lane.due(now):
+                    if lane.due(now, step_done):
                         lane.sent = now
                         self._send(lane)
                     self._receive(lane)

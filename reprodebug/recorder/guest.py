@@ -400,7 +400,7 @@ class Guest:
         """A step, a batch or a root call begins or ends: look at the clock and flush when it is time."""
         self.time_ms = int((time.monotonic() - self.started) * 1000) & 0xFFFFFFFF
         if self.fingerprint.device is not None:
-            self.fingerprint.device.tick()
+            self.fingerprint.device.tick(step_done)
         self.writer.tick(step_done)
         if self.watch is not None:
             self.watch.reached(self.writer.seq_seen)
