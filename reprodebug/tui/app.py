@@ -82,7 +82,7 @@ class ReprodebugApp(App[int]):
 
     def on_mount(self) -> None:
         if not self.is_headless:
-            for number in (signal.SIGTERM, signal.SIGHUP):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not in the main thread
                     asyncio.get_running_loop().add_signal_handler(number, self._told_to_end, number)
 

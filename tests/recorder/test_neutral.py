@@ -34,22 +34,19 @@ def environment(**more: str) -> dict[str, str]:
     return keep | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "PYTHONPATH": runner.ROOT, "REPRODEBUG_DEBUG": "1"} | more
 
 
-@pytest.mark.parametrize("level", ["fingerprint", "full"])
-def test_a_program_with_one_of_everything(tmp_path: Path, level: str) -> None:
-    script = str(PROGRAMS / "kitchen.py")
+@pytest.mark.parametrize(
+    ("program", "level", "says"),
+    [
+        ("kitchen.py", "fingerprint", "probe 24 "), ("kitchen.py", "full", "probe 24 "),
+        ("rare.py", "fingerprint", "alive True True\nalive True True"), ("rare.py", "summary", "alive True True\nalive True True"),
+    ],
+)  # fmt: skip
+def test_a_program_with_one_of_everything(tmp_path: Path, program: str, level: str, says: str) -> None:
+    script = str(PROGRAMS / program)
     plain = run(script, [], tmp_path, None, level, environment())
     recorded = run(script, [], tmp_path, tmp_path / "run", level, environment())
     assert recorded == plain
-    assert "probe 24 " in plain
-
-
-@pytest.mark.parametrize("level", ["fingerprint", "summary"])
-def test_a_program_with_what_is_rare(tmp_path: Path, level: str) -> None:
-    script = str(PROGRAMS / "rare.py")
-    plain = run(script, [], tmp_path, None, level, environment())
-    recorded = run(script, [], tmp_path, tmp_path / "run", level, environment())
-    assert recorded == plain
-    assert plain.count("alive True True") == 2
+    assert says in plain
 
 
 def _shared() -> list[str]:

@@ -124,7 +124,7 @@ def test_the_terminal_is_left_as_it_was() -> None:
             assert sequence in out[out.rindex(b"\x1b[?1049l") - 200 :], (keys, sequence)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_the_terminal_as_it_was(number: signal.Signals) -> None:
     code, out = play(SHOW.format("divergent"), b"jj", end_by=number)
     assert code == 128 + number
