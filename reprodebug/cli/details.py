@@ -47,7 +47,7 @@ def _steps(c: Comparison, evidence: Evidence | None, verbose: bool) -> Iterator[
         gap = f"{abs(a - b):.3g}" if a is not None and b is not None else ""
         mark = " first" if c.first is not None and c.first.step == step else ""
         records = f"{differing:,}/{compared:,} records differ" if compared else ""
-        if (a is None) != (b is None):
+        if (a is None) != (b is None) and not compared:  # where records met, a missing loss was NaN or not recorded
             records += f" only {'B' if a is None else 'A'} got there"
         shown = ["" if x is None else repr(x) for x in (a, b)]
         yield f"step {step:>6}  loss A {shown[0]:<20} B {shown[1]:<20} |A-B| {gap:<10} {records}{mark}".rstrip()
