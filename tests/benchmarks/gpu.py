@@ -28,57 +28,9 @@ COPY_BYTES = 256 << 20
 
 def transformer() -> Callable[[], Any]:
     """24 layers, width 1024, 16 heads, context 1024, batch 8: 0.3 billion parameters; float32, AdamW."""
-    import torch
-    import torch.nn.functional as F
-    from torch import nn
+    from tests.benchmarks.workloads import gpt
 
-    class Block(nn.Module):
-        def __init__(self, dim: int, heads: int) -> None:
-            super().__init__()
-            self.heads = heads
-            self.ln1 = nn.LayerNorm(dim)
-            self.qkv = nn.Linear(dim, 3 * dim)
-            self.proj = nn.Linear(dim, dim)
-            self.ln2 = nn.LayerNorm(dim)
-            self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
-
-        def forward(self, x: Any) -> Any:
-            b, t, c = x.shape
-            q, k, v = (z.view(b, t, self.heads, -1).transpose(1, 2) for z in self.qkv(self.ln1(x)).split(c, 2))
-            y = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(b, t, c)
-            x = x + self.proj(y)
-            return x + self.mlp(self.ln2(x))
-
-    class GPT(nn.Module):
-        def __init__(self, dim: int = 1024, layers: int = 24) -> None:
-            super().__init__()
-            self.tok = nn.Embedding(8192, dim)
-            self.pos = nn.Embedding(1024, dim)
-            self.blocks = nn.Sequential(*[Block(dim, 16) for _ in range(layers)])
-            self.ln = nn.LayerNorm(dim)
-            self.head = nn.Linear(dim, 8192, bias=False)
-
-        def forward(self, idx: Any) -> Any:
-            x = self.tok(idx) + self.pos(torch.arange(idx.shape[1], device=idx.device))
-            return self.head(self.ln(self.blocks(x)))
-
-    torch.manual_seed(0)
-    model = GPT()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
-    data = torch.randint(8192, (16, 8, 1025))
-    n = 0
-
-    def step() -> Any:
-        nonlocal n
-        batch = data[n % 16]
-        n += 1
-        loss = F.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step
+    return gpt(layers=24, width=1024, heads=16, vocabulary=8192, batches=16)
 
 
 def worker(workload: str, variant: str, steps: int) -> None:

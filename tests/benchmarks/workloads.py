@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 
-def gpt() -> Callable[[], Any]:
-    """4 layers, width 128, 4 heads, context 1024, batch 8; AdamW."""
+def gpt(*, layers: int = 4, width: int = 128, heads: int = 4, vocabulary: int = 256, batches: int = 64) -> Callable[[], Any]:
+    """4 layers, width 128, 4 heads, context 1024, batch 8; float32, AdamW."""
     import torch
     import torch.nn.functional as F
     from torch import nn
@@ -36,11 +36,11 @@ def gpt() -> Callable[[], Any]:
     class GPT(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.tok = nn.Embedding(256, 128)
-            self.pos = nn.Embedding(1024, 128)
-            self.blocks = nn.Sequential(*[Block(128, 4) for _ in range(4)])
-            self.ln = nn.LayerNorm(128)
-            self.head = nn.Linear(128, 256, bias=False)
+            self.tok = nn.Embedding(vocabulary, width)
+            self.pos = nn.Embedding(1024, width)
+            self.blocks = nn.Sequential(*[Block(width, heads) for _ in range(layers)])
+            self.ln = nn.LayerNorm(width)
+            self.head = nn.Linear(width, vocabulary, bias=False)
 
         def forward(self, idx: Any) -> Any:
             x = self.tok(idx) + self.pos(torch.arange(idx.shape[1], device=idx.device))
@@ -49,12 +49,12 @@ def gpt() -> Callable[[], Any]:
     torch.manual_seed(0)
     model = GPT()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
-    data = torch.randint(256, (64, 8, 1025))
+    data = torch.randint(vocabulary, (batches, 8, 1025))
     n = 0
 
     def step() -> Any:
         nonlocal n
-        batch = data[n % 64]
+        batch = data[n % batches]
         n += 1
         loss = F.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
         optimizer.zero_grad()
