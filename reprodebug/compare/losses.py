@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def loss_values(trace: Trace, step: Any) -> dict[int, float]:
-    """Step -> its last loss; ``step`` is int[n], the step of each event."""
+    """Step -> its last loss, NaN where it is NaN; ``step`` is int[n], the step of each event."""
     import numpy as np
 
     at = np.flatnonzero(trace.events["kind"] == Kind.LOSS)
@@ -23,8 +23,7 @@ def loss_values(trace: Trace, step: Any) -> dict[int, float]:
         where = np.minimum(where, len(trace.stats) - 1)
         hit = trace.stats["seq"][where] == trace.events["seq"][at]
         for s, v in zip(step[at[hit]].tolist(), trace.stats["value"][where[hit]].tolist(), strict=True):
-            if v == v:
-                values[s] = v
+            values[s] = v
     return values
 
 

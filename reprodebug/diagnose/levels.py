@@ -30,7 +30,9 @@ def _results(c: Comparison) -> Level:
     if not both:
         return Level("results", "unknown", "no loss was recorded in both runs")
     step, a, b = both[-1]
-    if not (math.isfinite(a) and math.isfinite(b)):
+    if math.isfinite(a) != math.isfinite(b):
+        return Level("results", "fails", f"the last loss, at step {step}, is {a:g} in A and {b:g} in B")
+    if not math.isfinite(a):
         return Level("results", "unknown", f"the last loss, at step {step}, is {a:g} in A and {b:g} in B: no number to compare")
     if a == b:
         return Level("results", "holds", f"the last loss, at step {step}, is {a:.9g} in both runs")

@@ -25,7 +25,7 @@ _SAMPLED = 20_000
 
 def nature(s: Scene) -> tuple[str, ...]:
     """Statements about size and growth, the most telling first; empty where no number was recorded."""
-    return tuple(x for x in (_size(s), _distribution(s), _growth(s), _sources(s)) if x)
+    return tuple(x for x in (_size(s), _distribution(s), _growth(s), _overflow(s), _sources(s)) if x)
 
 
 def terms(s: Scene) -> int | None:
@@ -154,6 +154,22 @@ def _growth(s: Scene) -> str:
     if peak > 2 * start and last[0] > first[0]:
         return f"the losses differ {spread}: too little growth to tell an amplified difference from a steady one"
     return f"the losses differ by at most {last[1]:.2g} ({peak:.1g} of their size): the difference does not grow"
+
+
+def _overflow(s: Scene) -> str:
+    """From which step on a loss is no number, where that is not the same in both runs."""
+    where: list[int | None] = []
+    for side in (1, 2):
+        rows = [row for row in s.comparison.losses if row[side] is not None]
+        last = max((n for n, row in enumerate(rows) if math.isfinite(row[side])), default=-1)  # type: ignore[arg-type]
+        where.append(rows[last + 1][0] if last + 1 < len(rows) else None)
+    a, b = where
+    if a == b:
+        return ""
+    told = [f"from step {step} on in {name}" for name, step in (("A", a), ("B", b)) if step is not None]
+    return f"the loss is NaN or infinite {' and '.join(told)}" + (
+        "" if len(told) == 2 else f", and a number in {'B' if b is None else 'A'}"
+    )
 
 
 def _sources(s: Scene) -> str:

@@ -19,7 +19,7 @@ from reprodebug.compare.importance import NAMED, UNKNOWN
 from reprodebug.compare.surroundings import Side
 from reprodebug.diagnose.draws import Between, apart, seed_of
 from reprodebug.diagnose.hints import Hint, hints
-from reprodebug.model.comparison import Difference, Divergence
+from reprodebug.model.comparison import Difference, Divergence, losses_differ
 from reprodebug.model.events import Flag, Kind
 
 if TYPE_CHECKING:
@@ -349,10 +349,11 @@ class Scene:
     def rounding(self) -> bool | None:
         """Whether the first difference is of the size of rounding, by the first losses that differ (their values are always
         kept); None where that cannot be told, or lies between."""
-        apart = [(step, a, b) for step, a, b in self.comparison.losses if a is not None and b is not None and a != b]
-        if not apart or apart[0][0] > self.first.step + 1 or str(self.first.dtype) not in ("float32", "float64"):
+        parted = [(step, a, b) for step, a, b in self.comparison.losses if a is not None and b is not None and losses_differ(a, b)]
+        if not parted or parted[0][0] > self.first.step + 1 or str(self.first.dtype) not in ("float32", "float64"):
             return None
-        gap = abs(apart[0][1] - apart[0][2]) / max(abs(apart[0][1]), abs(apart[0][2]), 1e-30)
+        _, a, b = parted[0]
+        gap = abs(a - b) / max(abs(a), abs(b), 1e-30)
         return True if gap < 1e-5 else False if gap > 3e-4 else None
 
     # sources

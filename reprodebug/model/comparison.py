@@ -303,6 +303,11 @@ class Comparison:
         }  # fmt: skip
 
 
+def losses_differ(a: float | None, b: float | None) -> bool:
+    """Whether two losses are both there and differ; NaN is as NaN."""
+    return a is not None and b is not None and a != b and not (a != a and b != b)
+
+
 def _json_value(text: str) -> str | None:
     return None if text == "(absent)" else text
 

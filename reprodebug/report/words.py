@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from reprodebug._base.text import plural, visible
-from reprodebug.model.comparison import Comparison, Difference, Divergence, LayerDifference, Portrait, RunSide
+from reprodebug.model.comparison import Comparison, Difference, Divergence, LayerDifference, Portrait, RunSide, losses_differ
 
 GLYPHS = {"identical": "✓", "equivalent": "≈", "divergent": "✗", "incomparable": "?"}
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -136,7 +136,7 @@ def loss_curves(c: Comparison, width: int = 60) -> list[str]:
         f"loss B {sparkline([b for _, _, b in at], low, high)}",
         f"       steps {at[0][0]} to {at[-1][0]}, {low:.4g} to {high:.4g}",
     ]
-    parted = next((s for s, a, b in rows if a is not None and b is not None and a != b), None)
+    parted = next((s for s, a, b in rows if losses_differ(a, b)), None)
     if parted is not None:
         lines.append(f"       the recorded losses differ from step {parted} on")
         lines += _gap_curve(at)
