@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reprodebug.compare.meaning import same, shown
-from reprodebug.foreign.protocol import Fact, Record
+from reprodebug.foreign.protocol import IMAGE_ID, Fact, Record
 
 PRESENT = re.compile(r"^(package|env|metrics)/")
 _ASPECT = re.compile(r"^package-(build|commit|origin|hash|files|edited|channel|extras)/(.*)$", re.S)
@@ -104,6 +104,14 @@ def call_by_one_name(a: Joined, b: Joined) -> None:
                 here.facts[new] = here.facts.pop(old)
                 if conda in here.aspects:
                     here.aspects[pypi] = here.aspects.pop(conda)
+
+
+def call_image_by_its_id(a: Joined, b: Joined) -> None:
+    """Let the image of a container, which has its id alone, meet the id of an image."""
+    digest, own = ("container", "image/digest"), ("container", "image/id")
+    for here, there in ((a, b), (b, a)):
+        if own in there.facts and digest in here.facts and here.facts[digest][0].note == IMAGE_ID:
+            here.facts[own] = here.facts.pop(digest)
 
 
 _GROUPS = frozenset({"params", "parameters", "hparams", "hyperparameters", "hyper_parameters", "config", "args", "general"})

@@ -13,7 +13,7 @@ from typing import Any
 
 from reprodebug._base.text import listed_words, plural, visible
 from reprodebug.compare import importance
-from reprodebug.compare.joined import PRESENT, Joined, call_alike, call_by_one_name
+from reprodebug.compare.joined import PRESENT, Joined, call_alike, call_by_one_name, call_image_by_its_id
 from reprodebug.compare.meaning import first_unequal, same, shown, shown_apart
 from reprodebug.foreign.protocol import CONDA_ALONE, NOT_SELECTED, PIP_ALONE, POSSIBLE, Fact
 from reprodebug.model.comparison import Comparison, Counts, Coverage, Difference, RunSide
@@ -24,12 +24,13 @@ _SINGLE = 1e-6
 """relative tolerance where one side keeps 32-bit numbers"""
 _ORDER = {"critical": 0, "notable": 1, "harmless": 2}
 _GROUPED = re.compile(r"(?:.*/)?(image|HostConfig|driver|cdi|partition|mount)/")
-_OPERATION = re.compile(r"(.*)@(\d+) operation$", re.S)
+_OPERATION = re.compile(r"(.*)@(\d+) (?:operation|predicate)$", re.S)
 
 
 def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> Comparison:
     """The comparison of two sides. ``extra``: differences found elsewhere (tensors)."""
     call_by_one_name(a, b)
+    call_image_by_its_id(a, b)
     call_alike(a, b)
     facts, compared = _facts(a, b)
     metrics, points, first = _metrics(a, b)
@@ -303,6 +304,10 @@ def _known_to_be_absent(section: str, key: str, left: Any, right: Any, a: Joined
         ):
             return False
         return bool(other.ranks[group] >= here[1])
+    if here[2] == "docker inspect":
+        started = [any("HostConfig/" in k for _, k in j.facts) for j in ((a, b) if left is not None else (b, a))]
+        if started[0] != started[1] and (started[0] or key.startswith("image/")):
+            return False  # a container and an image: what the one was given at its start, what the other says of itself
     grouped = _GROUPED.match(key)
     if grouped:  # an image, a container, a driver, a definition: one system's sources do not say the same
         start = key[: grouped.end(1)].replace("mount", "HostConfig") + "/"
@@ -341,7 +346,11 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
     if section == "environment" and key.startswith("env/"):
         rated = importance.variable(key[4:])
         return rated[0], f"{rated[1]} ({sources})"
-    if key.startswith("installer/") or key in ("executable", "platform", "git_branch", "git_remote", "program", "requires-python"):
+    if (
+        key.startswith("installer/")
+        or (section, key) == ("environment", "platform")
+        or key in ("executable", "git_branch", "git_remote", "program", "requires-python")
+    ):
         return "harmless", f"a place or a name, no input of the computation ({sources})"
     if key == "python":
         return importance.interpreter("version", str(left[0].value) if left else "", str(right[0].value) if right else "")
@@ -357,7 +366,8 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
     if section == "data" and "/source." in key:
         return "harmless", f"the same data from another place ({sources})"
     if section == "data" and left is not None and right is not None and left[0].derived and right[0].derived:
-        return "critical", f"made otherwise of the same inputs ({sources})"
+        how = "other rows under the same version" if key.endswith(" statistics") else "made otherwise of the same inputs"
+        return "critical", f"{how} ({sources})"
     if section in ("data", "random-state"):
         return "critical", f"an input of the computation ({sources})"
     if section == "container" and re.search(r"(^|/)mount/", key) and left is not None and right is not None:

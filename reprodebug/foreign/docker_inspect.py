@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from reprodebug.foreign import _containers
-from reprodebug.foreign.protocol import Record, Unreadable
+from reprodebug.foreign.protocol import IMAGE_ID, Record, Unreadable
 from reprodebug.foreign.tree import Tree
 
 NAME = "docker inspect"
@@ -59,12 +59,12 @@ def _container(record: Record, one: dict[str, Any], place: str, prefix: str) -> 
     record.add("container", f"{prefix}image", config.get("Image") or one.get("ImageName"), place)
     digest = one.get("ImageDigest") or one.get("Image")
     if digest:
-        record.add("container", f"{prefix}image/digest", digest, place)
+        record.add("container", f"{prefix}image/digest", digest, place, note="" if one.get("ImageDigest") else IMAGE_ID)
     _config(record, config, place, prefix)
     host: dict[str, Any] = one["HostConfig"] if isinstance(one.get("HostConfig"), dict) else {}
     for name in _HOST.split():
         value = host.get(name)
-        if value in _EMPTY:
+        if value in _EMPTY or (name == "Binds" and one.get("Mounts")):  # the mounts say the same
             continue
         if name == "DeviceRequests" and isinstance(value, list):
             value = [device_request(r) for r in value if isinstance(r, dict)]
