@@ -303,7 +303,8 @@ def _known_to_be_absent(section: str, key: str, left: Any, right: Any, a: Joined
             here[2] not in other.systems or (here[0].note == "" and not _built(key, here, a, b))
         ):
             return False
-        return bool(other.ranks[group] >= here[1])
+        few = here[2] in (a if left is not None else b).few
+        return bool(other.ranks[group] >= (1 if few and here[2] in other.systems else here[1]))
     if here[2] == "docker inspect":
         started = [any("HostConfig/" in k for _, k in j.facts) for j in ((a, b) if left is not None else (b, a))]
         if started[0] != started[1] and (started[0] or key.startswith("image/")):

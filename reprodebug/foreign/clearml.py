@@ -74,7 +74,7 @@ def _in_zip(tree: Tree, name: str) -> bool:
 
 def read(tree: Tree, place: str) -> Record:
     """One session. Raises Unreadable."""
-    record = Record(NAME, place)
+    record = Record(NAME, place, few=True)
     others = len(runs(tree)) - 1
     if others > 0:
         record.notes.append(f"{others + 1} ClearML sessions lie here: {posixpath.basename(place)} was read; name another as PATH#RUN_ID")

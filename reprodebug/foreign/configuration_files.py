@@ -16,6 +16,7 @@ from typing import Any
 from reprodebug.foreign import _yaml
 from reprodebug.foreign.hydra import configuration
 from reprodebug.foreign.protocol import Record, Unreadable
+from reprodebug.foreign.training_logs import is_sacred
 from reprodebug.foreign.tree import Tree
 
 NAME = "configuration"
@@ -52,6 +53,8 @@ def _elsewhere(tree: Tree, name: str) -> bool:
     if b"ml_collections.config_dict" in head or (b"lakefs://" in head and b"at_head" in head):
         return True
     folder = posixpath.dirname(name)
+    if posixpath.basename(name) == "config.json" and tree.exists(run := posixpath.join(folder, "run.json")) and is_sacred(tree, run):
+        return True
     if posixpath.basename(name) == "params.yaml" and (
         tree.exists(posixpath.join(folder, "dvc.yaml")) or tree.exists(posixpath.join(folder, "dvc.lock"))
     ):

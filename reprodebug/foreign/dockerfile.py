@@ -120,7 +120,7 @@ def is_name(name: str) -> bool:
 def read(tree: Tree, place: str) -> Record:
     """What one Dockerfile says."""
     text = tree.text(place, _LIMIT)
-    record = Record(NAME, place)
+    record = Record(NAME, place, few=True)
     if tree.size(place) > _LIMIT:
         record.notes.append(f"only the first {_LIMIT >> 20} MiB were read")
     prefix = _prefix(tree, place)

@@ -42,7 +42,7 @@ def _number(job: str) -> tuple[int, str]:
 
 def read(tree: Tree, place: str) -> Record:
     """One job. Raises Unreadable."""
-    record = Record(NAME, place)
+    record = Record(NAME, place, few=True)
     prefix = f"{place}/" if place else ""
     # jobs of a sweep are told apart by their number; a single one has plain keys
     several = len(find(tree)) > 1 and _sweep(tree, place)

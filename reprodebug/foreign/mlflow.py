@@ -96,7 +96,7 @@ def _is_store(tree: Tree, name: str) -> bool:
 
 def read(tree: Tree, place: str) -> Record:
     """One run. Raises Unreadable."""
-    record = Record(NAME, place)
+    record = Record(NAME, place, few=True)
     name, _, wanted = place.partition("#")
     if re.search(r"\.(db|sqlite3?)$", name):
         run = _database(tree, name, wanted, record)

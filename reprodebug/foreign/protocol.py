@@ -78,6 +78,8 @@ class Record:
     """of the keys of its configuration, where another record of the same side has the same key"""
     rank: int = 2
     """how complete its list of packages is: 3 what is installed, 2 what a lock file fixes, 1 what is asked for"""
+    few: bool = False
+    """it names some packages and is no list of them: what it does not name may well be installed"""
     single: bool = False
     """its metrics are 32-bit floats: compared with a relative tolerance of 1e-6"""
     doubles: set[str] = field(default_factory=set)

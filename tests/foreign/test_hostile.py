@@ -77,8 +77,14 @@ def sif_seed() -> tuple[str, bytes]:
     ] + descriptor + definition
 
 
+def arguments_seed() -> tuple[str, bytes]:
+    from tests.foreign.test_training_logs import arguments
+
+    return "training_args.bin", arguments(lr=0.1, betas=(0.9, 0.99), names=["a", "b"], nested={"x": None})
+
+
 SEEDS: dict[str, Callable[[], tuple[str, bytes]]] = {
-    "wandb": wandb_seed, "tensorboard": tensorboard_seed, "mlflow": sqlite_seed, "neptune-scale": neptune_seed, "clearml": zip_seed, "sif": sif_seed,
+    "wandb": wandb_seed, "tensorboard": tensorboard_seed, "mlflow": sqlite_seed, "neptune-scale": neptune_seed, "clearml": zip_seed, "sif": sif_seed, "arguments": arguments_seed,
 }  # fmt: skip
 
 
