@@ -238,6 +238,8 @@ def _same_aspect(aspect: str, x: Any, y: Any) -> bool:
         return bool(x["files"] == y["files"] or x["tags"] != y["tags"])
     if aspect == "commit":
         return same("code", "git_commit", x, y)
+    if aspect == "origin":
+        x, y = (str(v).removeprefix("file://").rstrip("/") for v in (x, y))
     return bool(x == y)
 
 

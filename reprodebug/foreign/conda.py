@@ -13,7 +13,7 @@ from typing import Any
 
 from reprodebug.foreign import _yaml
 from reprodebug.foreign.pip import lines, requirement
-from reprodebug.foreign.protocol import CONDA_ALONE, NOT_SELECTED, PIP_ALONE, Record, Unreadable, normal_name
+from reprodebug.foreign.protocol import CONDA_ALONE, NOT_SELECTED, PIP_ALONE, Record, Unreadable, mapping, normal_name, rows
 from reprodebug.foreign.tree import Tree
 
 NAME = "conda"
@@ -259,7 +259,7 @@ def _pixi(tree: Tree, place: str, record: Record) -> None:
     except _yaml.BadYaml as error:
         raise Unreadable(f"{place}: {error.message}") from error
     places = _pixi_environments(found)
-    for row in found.get("packages") or () if isinstance(found, dict) else ():
+    for row in rows(mapping(found).get("packages")):
         if not isinstance(row, dict):
             continue
         address = str(row.get("conda") or row.get("pypi") or row.get("url") or "")

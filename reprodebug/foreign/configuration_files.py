@@ -142,10 +142,10 @@ def _lists(node: Any, depth: int = 0) -> Any:
 
 
 def dotenv(text: str) -> dict[str, str]:
-    """Variables of a ``.env`` file."""
-    found = {}
-    for line in text.splitlines():
-        match = re.match(r"""^\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([^#\n]*?))\s*(?:\s#.*)?$""", line)
-        if match:
-            found[match[1]] = next(x for x in (match[2], match[3], match[4]) if x is not None)
-    return found
+    """Variables of a ``.env`` file; a value in quotes may go over several lines."""
+    return {m[1]: next(x for x in (m[2], m[3], m[4]) if x is not None) for m in _VARIABLE.finditer(text)}
+
+
+_VARIABLE = re.compile(
+    r"""^[ \t]*(?:export[ \t]+)?([A-Za-z_]\w*)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([^\n]*?))[ \t]*(?:[ \t]#.*)?\r?$""", re.M
+)

@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from reprodebug.foreign import _interpolation, _yaml
-from reprodebug.foreign.protocol import Record, Unreadable
+from reprodebug.foreign.protocol import Record, Unreadable, mapping, rows
 from reprodebug.foreign.tree import Tree
 
 NAME = "Hydra"
@@ -63,14 +63,14 @@ def read(tree: Tree, place: str) -> Record:
             record.notes.append(f"{prefix}{name}.yaml is missing or damaged")
             continue
         if name == "overrides":
-            record.add("code", f"{job}overrides", " ".join(str(x) for x in found or ()), f"{prefix}overrides.yaml")
+            record.add("code", f"{job}overrides", " ".join(str(x) for x in rows(found)), f"{prefix}overrides.yaml")
         else:
             hydra = (found or {}).get("hydra", found) if isinstance(found, dict) else None
     runtime = hydra.get("runtime") if isinstance(hydra, dict) else None
     if isinstance(runtime, dict):
         if runtime.get("version"):
             record.package("hydra-core", str(runtime["version"]), f"{prefix}hydra.yaml")
-        for group, choice in (runtime.get("choices") or {}).items():
+        for group, choice in mapping(runtime.get("choices")).items():
             if not str(group).startswith("hydra/"):
                 record.add("config", f"{job}choices/{group}", choice, f"{prefix}hydra.yaml")
     return record

@@ -166,6 +166,16 @@ class Reader(Protocol):
     def read(self, tree: Tree, place: str) -> Record: ...
 
 
+def mapping(value: Any) -> dict[Any, Any]:
+    """A mapping as it is, nothing for whatever else stands in its place in a damaged record."""
+    return value if isinstance(value, dict) else {}
+
+
+def rows(value: Any) -> list[Any]:
+    """A list as it is, nothing for whatever else stands in its place in a damaged record."""
+    return value if isinstance(value, list) else []
+
+
 def normal_name(name: str) -> str:
     """A package's name as PEP 503 compares it."""
     return re.sub(r"[-_.]+", "-", name).strip().lower()

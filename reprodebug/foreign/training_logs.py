@@ -14,12 +14,12 @@ import posixpath
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from reprodebug.foreign import _pickled
 from reprodebug.foreign.pip import requirement
-from reprodebug.foreign.protocol import Record, Unreadable
+from reprodebug.foreign.protocol import Record, Unreadable, mapping, rows
 from reprodebug.foreign.tree import Tree
 
 NAME = "training log"
@@ -188,7 +188,7 @@ def _trainer(tree: Tree, place: str) -> Record:
     for key in ("max_steps", "num_train_epochs", "train_batch_size", "eval_steps", "save_steps", "logging_steps"):
         if isinstance(found.get(key), (int, float)):
             record.add("config", f"trainer.{key}", found[key], place)
-    for row in history if isinstance(history, list) else ():
+    for row in rows(history):
         if isinstance(row, dict):
             _row(record, "step", row, _plain_number)
     return record
@@ -237,40 +237,35 @@ def _sacred(tree: Tree, place: str) -> Record:
     source = f"{prefix}run.json"
     if run.get("status") != "COMPLETED":
         record.cut(f"the Sacred run {posixpath.basename(place) or '.'} did not complete ({str(run.get('status'))[:20]})")
-    experiment, host = (run[k] if isinstance(run.get(k), dict) else {} for k in ("experiment", "host"))
-    for line in _texts(experiment.get("dependencies")):
-        requirement(record, line, source)
-    for name, digest in experiment["sources"] if isinstance(experiment.get("sources"), list) else ():
+    experiment, host = (mapping(run.get(k)) for k in ("experiment", "host"))
+    for line in rows(experiment.get("dependencies")):
+        requirement(record, str(line), source)
+    for name, digest in (r for r in rows(experiment.get("sources")) if isinstance(r, list) and len(r) == 2):
         record.add("code", f"file/{name}", str(digest).rpartition("_")[2].removesuffix(".py"), source)
-    for row in experiment["repositories"] if isinstance(experiment.get("repositories"), list) else ():
+    for row in rows(experiment.get("repositories")):
         if isinstance(row, dict):
             for key, own in (("commit", "git_commit"), ("url", "git_remote"), ("dirty", "git_dirty")):
                 if row.get(key) is not None:
                     record.add("code", own, row[key], source)
     if host.get("python_version"):
         record.add("environment", "python", host["python_version"], source)
-    for name, value in host["ENV"].items() if isinstance(host.get("ENV"), dict) else ():
+    for name, value in mapping(host.get("ENV")).items():
         record.add("environment", f"env/{name}", value, source)
     if host.get("gpus"):
-        gpus = host["gpus"].get("gpus") if isinstance(host["gpus"], dict) else None
-        record.add("hardware", "gpus", [g.get("model") for g in gpus or () if isinstance(g, dict)], source)
+        record.add("hardware", "gpus", [g.get("model") for g in rows(mapping(host["gpus"]).get("gpus")) if isinstance(g, dict)], source)
     record.add("code", "command", run.get("command"), source)
     config = _json(tree, record, f"{prefix}config.json")
     if config is not None:
         record.leaves("config", "", _untagged(config), f"{prefix}config.json")
-    for name, rows in (_json(tree, record, f"{prefix}metrics.json") or {}).items():
-        if isinstance(rows, dict) and isinstance(rows.get("steps"), list) and isinstance(rows.get("values"), list):
-            for step, value in zip(rows["steps"], rows["values"], strict=False):
+    for name, own in (_json(tree, record, f"{prefix}metrics.json") or {}).items():
+        if isinstance(own, dict):
+            for step, value in zip(rows(own.get("steps")), rows(own.get("values")), strict=False):
                 _row(record, "step", {"step": step, name: value.get("value") if isinstance(value, dict) else value}, _plain_number)
     result = run.get("result")
     if isinstance(result, (int, float)) and not isinstance(result, bool):
         record.point("result", 0, float(result))
         record.summary.add("result")
     return record
-
-
-def _texts(rows: Any) -> Iterable[str]:
-    return [r for r in rows if isinstance(r, str)] if isinstance(rows, list) else []
 
 
 def _json(tree: Tree, record: Record, name: str) -> dict[str, Any] | None:

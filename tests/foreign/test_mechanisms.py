@@ -294,3 +294,29 @@ def test_references_that_hold_each_other_end() -> None:
 
     resolve({"a": {"x": ["${a}"] * 5}})
     resolve({f"k{n}": [f"${{k{n + 1}}}"] * 10 for n in range(15)})
+
+
+def test_variables_over_several_lines_and_with_a_hash_are_read(tmp_path: Path) -> None:
+    text = 'A="l1\nl2 {0}"\nB=x#{0}  # comment\nexport C=\'q {0}\'\nD="open\nE={0}\nF=\n'
+    _, found = compared(tmp_path, {".env": text.format(1)}, {".env": text.format(2)})
+    values = {"A": ("l1\nl2 1", "l1\nl2 2"), "B": ("x#1", "x#2"), "C": ("q 1", "q 2"), "E": ("1", "2")}
+    assert found == {f"env/{name}": both for name, both in values.items()}
+
+
+# runs that were resumed
+
+
+def test_a_run_that_was_resumed_is_one_run(tmp_path: Path) -> None:
+    def folders(early: float) -> dict[str, str | bytes]:
+        parts = [
+            ("20250101_000000", {"lr": 0.1, "only": {"first": early}}, [1.0, early]),
+            ("20250102_000000", {"lr": 0.2}, [1.0, early, 0.25, 0.125]),
+        ]
+        own: dict[str, str | bytes] = {f"wandb/offline-run-{t}-abc/run-abc.wandb": wandb_log(c, v) for t, c, v in parts}
+        return own | {"wandb/offline-run-20250101_000001-xyz/run-xyz.wandb": wandb_log({"lr": 9}, [early])}
+
+    _, found = compared(tmp_path, folders(0.5), folders(0.75))
+    assert found == {"only.first": ("0.5", "0.75"), "loss": ("0.125", "0.125")}
+    assert "1 more W&B runs" in notes(tmp_path / "a")
+    named = api.compare(f"{tmp_path}/a#abc", f"{tmp_path}/b#abc")
+    assert {d.key for d in named.differences} == {"only.first", "loss"}
