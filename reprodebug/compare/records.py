@@ -239,7 +239,7 @@ def _same_aspect(aspect: str, x: Any, y: Any) -> bool:
     if aspect == "commit":
         return same("code", "git_commit", x, y)
     if aspect == "origin":
-        x, y = (str(v).removeprefix("file://").rstrip("/") for v in (x, y))
+        x, y = (re.sub(r"^(file://|\./)|/+$", "", str(v)) for v in (x, y))
     return bool(x == y)
 
 
@@ -267,7 +267,7 @@ def _rated_package(name: str, aspect: str, x: Any, y: Any) -> tuple[str, str]:
         places = [str(v[0].value) if v is not None else "" for v in (x, y)]
         if all(re.search(r"/(feedstock_root|croot)/", p) for p in places):
             return ("critical" if critical else "notable"), "the place where conda built it: another build"
-        if all(re.match(r"^(file:|/|\.)", p) for p in places):
+        if all(re.match(r"^file:|^[^:]+$", p) for p in places):
             return "harmless", "from another place of its machine"
         return "notable", "the same version from elsewhere"
     text = {

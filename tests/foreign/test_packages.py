@@ -44,6 +44,12 @@ def test_what_is_asked_for_on_a_condition_need_not_be_installed(tmp_path: Path) 
     assert {d.key for d in comparison.differences} == {"package/tomli", "package/colorama"}
 
 
+def test_the_same_place_in_two_writings(tmp_path: Path) -> None:
+    lock = 'version = 1\n[[package]]\nname = "lib"\nversion = "0.1"\nsource = { editable = "packages/lib" }\n'
+    comparison, _ = compared(tmp_path, {"uv.lock": lock}, {"requirements.txt": "-e ./packages/lib\n"})
+    assert comparison.verdict == "identical" and not comparison.differences
+
+
 # projects and Pipenv
 
 
@@ -145,3 +151,35 @@ def test_long_values_that_part_late_differ_and_show_where(tmp_path: Path) -> Non
 def test_infinity_is_one_number_in_every_writing(tmp_path: Path) -> None:
     comparison, found = compared(tmp_path, {"config.json": '{"x": Infinity, "y": -Infinity}'}, {"config.yaml": "x: inf\ny: -.inf\n"})
     assert comparison.verdict == "identical", found
+
+
+# clusters
+
+
+def test_slurm_scripts_say_what_a_job_asked_for(tmp_path: Path) -> None:
+    text = """#!/bin/bash
+#SBATCH --job-name={0}
+#SBATCH -o /home/{0}/%j.out
+#SBATCH --gres=gpu:{1}:2   # two of them
+#SBATCH -n 4 --cpus-per-task {2} --exclusive
+module purge
+module load cuda/{3} python/3.11
+ml gcc
+module swap gcc gcc/12.2
+export OMP_NUM_THREADS={2} TOKEN_X=hunter{0}
+srun python train.py \\
+    --lr {4}
+"""
+    same = {"job.sbatch": text.format(1, "a100", 8, "12.1", 0.1)}
+    _, found = compared(tmp_path / "1", same, {"other.sh": text.format(2, "v100", 4, "11.8", 0.2)})
+    secret = found.pop("slurm/env/TOKEN_X")
+    assert "hunter" not in "".join(secret) and secret[0] != secret[1]
+    assert found == {
+        "slurm/gres": ("gpu:a100:2", "gpu:v100:2"), "slurm/cpus-per-task": ("8", "4"), "module/cuda": ("12.1", "11.8"),
+        "slurm/env/OMP_NUM_THREADS": ("8", "4"), "commands": ('["srun python train.py --lr 0.1"]', '["srun python train.py --lr 0.2"]'),
+    }  # fmt: skip
+    own = facts(tmp_path / "1" / "a")
+    assert (
+        own["environment:module/gcc"] == "12.2" and own["environment:slurm/exclusive"] == "yes" and own["environment:slurm/ntasks"] == "4"
+    )
+    assert not facts(put(tmp_path / "2", {"run.sh": "#!/bin/sh\nexport A=1\npython x.py\n"}))
