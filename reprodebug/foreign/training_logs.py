@@ -23,7 +23,7 @@ from reprodebug.foreign.protocol import Record, Unreadable, mapping, rows
 from reprodebug.foreign.tree import Tree
 
 NAME = "training log"
-_CSV = re.compile(r"(^|/)(metrics|progress|history|training|train_log|training_log|train|log|results)\.csv$")
+_CSV = re.compile(r"(^|/)(metrics|progress|history|train_log|training_log|log|results)\.csv$")
 _TSV = re.compile(r"(^|/)dvclive/plots/metrics/.+\.tsv$")
 _LINES = re.compile(r"(^|/)(result\.json|(metrics|train_log|log|progress|history)\.jsonl)$")
 _STEPS = ("step", "global_step", "_step", "training_iteration", "iteration", "iter", "timesteps_total", "epoch")

@@ -171,13 +171,18 @@ srun python train.py \\
     --lr {4}
 """
     same = {"job.sbatch": text.format(1, "a100", 8, "12.1", 0.1)}
-    _, found = compared(tmp_path / "1", same, {"other.sh": text.format(2, "v100", 4, "11.8", 0.2)})
+    comparison, found = compared(tmp_path / "1", same, {"other.sh": text.format(2, "v100", 4, "11.8", 0.2)})
     secret = found.pop("slurm/env/TOKEN_X")
     assert "hunter" not in "".join(secret) and secret[0] != secret[1]
     assert found == {
         "slurm/gres": ("gpu:a100:2", "gpu:v100:2"), "slurm/cpus-per-task": ("8", "4"), "module/cuda": ("12.1", "11.8"),
         "slurm/env/OMP_NUM_THREADS": ("8", "4"), "commands": ('["srun python train.py --lr 0.1"]', '["srun python train.py --lr 0.2"]'),
     }  # fmt: skip
+    remedies = {c.summary.partition(" (")[0]: c.remedy for c in comparison.causes}
+    assert (
+        "same modules" in remedies["the environment's module/cuda"]
+        and "variable" in remedies["the environment's slurm/env/OMP_NUM_THREADS"]
+    )
     own = facts(tmp_path / "1" / "a")
     assert (
         own["environment:module/gcc"] == "12.2" and own["environment:slurm/exclusive"] == "yes" and own["environment:slurm/ntasks"] == "4"
