@@ -252,6 +252,7 @@ def attach(run: str, cwd: str, started: float) -> int:
                             "system": record.system,
                             "place": place,
                             "rank": record.rank,
+                            "few": record.few,
                             "unknown": sorted(record.unknown),
                             "facts": [[f.section, f.key, f.value, f.source, f.derived, f.note] for f in facts],
                         }
@@ -264,7 +265,9 @@ def attach(run: str, cwd: str, started: float) -> int:
         return 0
 
 
-_TRACKERS = frozenset({"Weights & Biases", "MLflow", "TensorBoard", "Aim", "ClearML", "Neptune", "Neptune Scale", "Hydra", "random states"})
+_TRACKERS = frozenset(
+    {"Weights & Biases", "MLflow", "TensorBoard", "Aim", "ClearML", "Neptune", "Neptune Scale", "Hydra", "random states", "training log"}
+)
 _HEAVY = frozenset({"Neptune export", "Aim", "random states"})
 """systems that need an extra or torch to be read"""
 
@@ -288,7 +291,11 @@ def attached(run: StoredRun) -> list[Record]:
         for row in rows:
             # series are not kept: what the record does not say of metrics is not known to be absent
             record = Record(
-                str(row["system"]), str(row["place"]), rank=int(row.get("rank", 2)), unknown={"metrics", *row.get("unknown", ())}
+                str(row["system"]),
+                str(row["place"]),
+                rank=int(row.get("rank", 2)),
+                few=bool(row.get("few")),
+                unknown={"metrics", *row.get("unknown", ())},
             )
             for section, key, value, source, derived, *note in row["facts"]:
                 record.add(

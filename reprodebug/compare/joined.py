@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reprodebug.compare.meaning import same, shown
-from reprodebug.foreign.protocol import Fact, Record
+from reprodebug.foreign.protocol import IMAGE_ID, Fact, Record
 
 PRESENT = re.compile(r"^(package|env|metrics)/")
 _ASPECT = re.compile(r"^package-(build|commit|origin|hash|files|edited|channel|extras)/(.*)$", re.S)
@@ -30,6 +30,8 @@ class Joined:
     summary: set[str] = field(default_factory=set)
     ranks: dict[tuple[str, str], int] = field(default_factory=dict)
     """(section, group) -> the most complete rank that speaks of it"""
+    few: set[str] = field(default_factory=set)
+    """systems that name some packages and are no list of them"""
     systems: list[str] = field(default_factory=list)
     trackers: set[str] = field(default_factory=set)
     """systems that recorded metrics"""
@@ -48,6 +50,7 @@ def join(path: str, records: Sequence[Record], *, prefixed: bool = False) -> Joi
             found.systems.append(record.system)
         found.notes += [n for n in record.notes if n not in found.notes]
         found.complete &= record.complete
+        found.few |= {record.system} if record.few else set()
         found.unknown |= {(part, record.system) for part in record.unknown}
         for (section, key), fact in record.facts.items():
             if prefixed and record.prefix and section == "config":
@@ -58,7 +61,8 @@ def join(path: str, records: Sequence[Record], *, prefixed: bool = False) -> Joi
                 found.aspects.setdefault(aspect[2], {})[aspect[1]] = (fact, record.system, version.value if version else None)
                 continue
             group = (section, key.partition("/")[0] if PRESENT.match(key) else "")
-            found.ranks[group] = max(found.ranks.get(group, 0), record.rank)
+            listed = 1 if record.few and group == ("environment", "package") else record.rank
+            found.ranks[group] = max(found.ranks.get(group, 0), listed)
             known = found.facts.get((section, key))
             if known is not None and key.startswith("package/"):
                 _contradiction(found, key, known, fact, record)
@@ -104,6 +108,14 @@ def call_by_one_name(a: Joined, b: Joined) -> None:
                 here.facts[new] = here.facts.pop(old)
                 if conda in here.aspects:
                     here.aspects[pypi] = here.aspects.pop(conda)
+
+
+def call_image_by_its_id(a: Joined, b: Joined) -> None:
+    """Let the image of a container, which has its id alone, meet the id of an image."""
+    digest, own = ("container", "image/digest"), ("container", "image/id")
+    for here, there in ((a, b), (b, a)):
+        if own in there.facts and digest in here.facts and here.facts[digest][0].note == IMAGE_ID:
+            here.facts[own] = here.facts.pop(digest)
 
 
 _GROUPS = frozenset({"params", "parameters", "hparams", "hyperparameters", "hyper_parameters", "config", "args", "general"})

@@ -26,6 +26,22 @@ def same(section: str, key: str, x: Any, y: Any, rank: int = 2) -> bool:
     return _same_value(x, y, 0)
 
 
+_PLACE = re.compile(r"^(file:|/|\.{1,2}(/|$)|[A-Za-z]:\\)")
+"""where a package lies on a machine, where nothing else is known of it"""
+
+
+def _plain_specifier(spec: str) -> str:
+    """Poetry's caret and tilde as PEP 440 writes them: ``^1.2`` goes up to the next number of the first that is not 0."""
+
+    def caret(match: re.Match[str]) -> str:
+        numbers = [int(n) for n in match[1].split(".")]
+        at = next((n for n, number in enumerate(numbers) if number), len(numbers) - 1)
+        return f">={match[1]},<{'.'.join(map(str, [*numbers[:at], numbers[at] + 1]))}"
+
+    spec = re.sub(r"\^\s*(\d+(?:\.\d+)*)", caret, spec)
+    return re.sub(r"(?<![~=<>!])~(?!=)\s*(\d+(?:\.\d+)?)(?:\.\d+)*", lambda m: f"=={m[1]}.*", spec)
+
+
 def _same_version(x: str, y: str, *, prefix: bool) -> bool:
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
     from packaging.version import InvalidVersion, Version
@@ -34,12 +50,12 @@ def _same_version(x: str, y: str, *, prefix: bool) -> bool:
         p, q = Version(x), Version(y)
     except InvalidVersion:
         for spec, version in ((x, y), (y, x)):
-            if re.match(r"^[<>=!~]", spec):  # what is asked for, and what was installed or locked
+            if re.match(r"^[<>=!~^]", spec):  # what is asked for, and what was installed or locked
                 try:
-                    return SpecifierSet(spec).contains(Version(version), prereleases=True)
+                    return SpecifierSet(_plain_specifier(spec)).contains(Version(version), prereleases=True)
                 except (InvalidSpecifier, InvalidVersion):
                     continue
-        return x == y or "any" in (x, y)
+        return x == y or "any" in (x, y) or bool(_PLACE.match(x) or _PLACE.match(y))
     if p == q:
         return True
     short, long = sorted((p, q), key=lambda v: len(v.release))
@@ -81,6 +97,8 @@ def _meant(value: Any) -> Any:
             return None
         if lower in ("nan", ".nan"):
             return math.nan
+        if re.fullmatch(r"[-+]?\.?inf(inity)?", lower):
+            return -math.inf if lower[0] == "-" else math.inf
         if re.fullmatch(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?", text):
             number = float(text.replace("_", ""))
             return number if abs(number) < 2**53 else text
@@ -93,13 +111,31 @@ def _meant(value: Any) -> Any:
     return value
 
 
+_MOST_SHOWN = 4000
+"""characters of a value in a report"""
+
+
 def shown(value: Any) -> str:
     """A fact's value for a report."""
+    return _as_text(value)[:_MOST_SHOWN]
+
+
+def shown_apart(x: Any, y: Any) -> tuple[str, str]:
+    """Two different values for a report: of long ones that begin alike, the part in which they differ."""
+    p, q = _as_text(x), _as_text(y)
+    if p == q or p[:_MOST_SHOWN] != q[:_MOST_SHOWN]:
+        return p[:_MOST_SHOWN], q[:_MOST_SHOWN]
+    start = next((n for n, (u, v) in enumerate(zip(p, q, strict=False)) if u != v), min(len(p), len(q))) - 40
+    left, right = (f"({start:,} equal characters) ... {text[start : start + _MOST_SHOWN]}" for text in (p, q))
+    return left, right
+
+
+def _as_text(value: Any) -> str:
     if isinstance(value, str):
-        return value[:4000]
+        return value
     if value is None:
         return "None"
-    return json.dumps(value, ensure_ascii=False, default=str)[:4000]
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 # series

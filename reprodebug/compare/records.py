@@ -13,9 +13,9 @@ from typing import Any
 
 from reprodebug._base.text import listed_words, plural, visible
 from reprodebug.compare import importance
-from reprodebug.compare.joined import PRESENT, Joined, call_alike, call_by_one_name
-from reprodebug.compare.meaning import first_unequal, same, shown
-from reprodebug.foreign.protocol import CONDA_ALONE, NOT_SELECTED, PIP_ALONE, Fact
+from reprodebug.compare.joined import PRESENT, Joined, call_alike, call_by_one_name, call_image_by_its_id
+from reprodebug.compare.meaning import first_unequal, same, shown, shown_apart
+from reprodebug.foreign.protocol import CONDA_ALONE, NOT_SELECTED, PIP_ALONE, POSSIBLE, Fact
 from reprodebug.model.comparison import Comparison, Counts, Coverage, Difference, RunSide
 
 ABSENT = "(absent)"
@@ -24,12 +24,13 @@ _SINGLE = 1e-6
 """relative tolerance where one side keeps 32-bit numbers"""
 _ORDER = {"critical": 0, "notable": 1, "harmless": 2}
 _GROUPED = re.compile(r"(?:.*/)?(image|HostConfig|driver|cdi|partition|mount)/")
-_OPERATION = re.compile(r"(.*)@(\d+) operation$", re.S)
+_OPERATION = re.compile(r"(.*)@(\d+) (?:operation|predicate)$", re.S)
 
 
 def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> Comparison:
     """The comparison of two sides. ``extra``: differences found elsewhere (tensors)."""
     call_by_one_name(a, b)
+    call_image_by_its_id(a, b)
     call_alike(a, b)
     facts, compared = _facts(a, b)
     metrics, points, first = _metrics(a, b)
@@ -110,9 +111,16 @@ def _facts(a: Joined, b: Joined) -> tuple[list[Difference], int]:
         elif not _known_to_be_absent(section, key, left, right, a, b):
             continue
         severity, reason = _rated(section, key, left, right, a, b)
-        x, y = (ABSENT if side is None else shown(side[0].value) for side in (left, right))
-        found.append(Difference(section, key, x, y, severity, reason))
+        found.append(Difference(section, key, *_values(left, right), severity, reason))
     return found, compared
+
+
+def _values(left: Any, right: Any) -> tuple[str, str]:
+    """Both values of a fact as a report shows them; a side may be None."""
+    if left is not None and right is not None:
+        return shown_apart(left[0].value, right[0].value)
+    x, y = (ABSENT if side is None else shown(side[0].value) for side in (left, right))
+    return x, y
 
 
 def _behind(a: Joined, b: Joined, told: set[tuple[str, str]]) -> list[Difference]:
@@ -134,7 +142,7 @@ def _behind(a: Joined, b: Joined, told: set[tuple[str, str]]) -> list[Difference
             severity, reason = _rated(section, key, x, y, a, b)
             if key.startswith("package/") and rank > min(x[1], y[1]):
                 severity, reason = "harmless", f"{system} asks for another version; what {left[2]} recorded is the same on both sides"
-            found.append(Difference(section, key, shown(x[0].value), shown(y[0].value), severity, reason))
+            found.append(Difference(section, key, *_values(x, y), severity, reason))
             break
     return sorted(found, key=lambda d: d.key)
 
@@ -150,14 +158,12 @@ def _package(name: str, a: Joined, b: Joined) -> tuple[Difference | None, int]:
         if not _known_to_be_absent(*key, left, right, a, b):
             return None, 0
         severity, reason = _rated(*key, left, right, a, b)
-        x, y = (ABSENT if side is None else shown(side[0].value) for side in (left, right))
-        return Difference(*key, x, y, severity, reason), 0
+        return Difference(*key, *_values(left, right), severity, reason), 0
     systems = " and ".join(dict.fromkeys([x[2] for x in (left, right) if x] + [x[1] for own in (here, there) for x in own.values()][:2]))
     versions = [side[0].value if side is not None else None for side in (left, right)]
     if left is not None and right is not None and not same(*key, versions[0], versions[1], min(left[1], right[1])):
         severity, reason = _rated(*key, left, right, a, b)
-        x, y = shown(versions[0]), shown(versions[1])
-        return Difference(*key, x, y, severity, reason), 1
+        return Difference(*key, *_values(left, right), severity, reason), 1
     for aspect in ("commit", "build", "hash", "edited", "files", "origin", "extras", "channel"):
         p, q = here.get(aspect), there.get(aspect)
         if p is None or q is None:
@@ -224,12 +230,16 @@ def _aspects(name: str, joined: Joined) -> dict[str, tuple[Fact, str, Any]]:
 
 
 def _same_aspect(aspect: str, x: Any, y: Any) -> bool:
-    if aspect == "hash":
-        return bool({str(v).lower() for v in x} & {str(v).lower() for v in y}) if x and y else True
+    if aspect == "hash":  # of the algorithms that both sides use
+        p, q = ({str(v).lower() for v in side} for side in (x, y))
+        common = {v.partition(":")[0] for v in p} & {v.partition(":")[0] for v in q}
+        return bool(p & q) or not common
     if aspect == "files":  # of wheels for another interpreter or machine more differs than the version says
         return bool(x["files"] == y["files"] or x["tags"] != y["tags"])
     if aspect == "commit":
         return same("code", "git_commit", x, y)
+    if aspect == "origin":
+        x, y = (re.sub(r"^(file://|\./)|/+$", "", str(v)) for v in (x, y))
     return bool(x == y)
 
 
@@ -245,7 +255,7 @@ def _told(version: Any, aspect: str, value: Any) -> str:
     if aspect == "files":
         return f"{start} (files {value['files']})"
     if aspect in ("commit", "origin", "channel"):
-        return f"{start} @ {value}".lstrip(" @") if start else str(value)
+        return f"{start} @ {value}" if start and start != value else str(value)
     return f"{start} ({aspect}: {shown(value) if not isinstance(value, list) else ', '.join(map(str, value))})"
 
 
@@ -254,10 +264,12 @@ def _rated_package(name: str, aspect: str, x: Any, y: Any) -> tuple[str, str]:
     if aspect == "channel":
         return "harmless", "the same version from another channel"
     if aspect == "origin":
-        local = all(v is not None and re.match(r"^(file:|/|\.)", str(v[0].value)) for v in (x, y))
-        return (
-            ("harmless", "the same version from another place of its machine") if local else ("notable", "the same version from elsewhere")
-        )
+        places = [str(v[0].value) if v is not None else "" for v in (x, y)]
+        if all(re.search(r"/(feedstock_root|croot)/", p) for p in places):
+            return ("critical" if critical else "notable"), "the place where conda built it: another build"
+        if all(re.match(r"^file:|^[^:]+$", p) for p in places):
+            return "harmless", "from another place of its machine"
+        return "notable", "the same version from elsewhere"
     text = {
         "build": "the same version, built otherwise", "hash": "the same version, other bytes", "files": "the same version, other files",
         "commit": "another commit of the package",
@@ -287,11 +299,18 @@ def _known_to_be_absent(section: str, key: str, left: Any, right: Any, a: Joined
     if key.startswith("package/"):
         if here[0].note in (NOT_SELECTED, CONDA_ALONE) and here[2] not in other.systems:
             return False
+        if here[0].note in (NOT_SELECTED, POSSIBLE) and here[1] < other.ranks[group]:
+            return False  # what is asked for or locked on a condition, and what was locked or installed
         if any(p == PIP_ALONE for p, _ in other.unknown) and (
             here[2] not in other.systems or (here[0].note == "" and not _built(key, here, a, b))
         ):
             return False
-        return bool(other.ranks[group] >= here[1])
+        few = here[2] in (a if left is not None else b).few
+        return bool(other.ranks[group] >= (1 if few and here[2] in other.systems else here[1]))
+    if here[2] == "docker inspect":
+        started = [any("HostConfig/" in k for _, k in j.facts) for j in ((a, b) if left is not None else (b, a))]
+        if started[0] != started[1] and (started[0] or key.startswith("image/")):
+            return False  # a container and an image: what the one was given at its start, what the other says of itself
     grouped = _GROUPED.match(key)
     if grouped:  # an image, a container, a driver, a definition: one system's sources do not say the same
         start = key[: grouped.end(1)].replace("mount", "HostConfig") + "/"
@@ -330,7 +349,11 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
     if section == "environment" and key.startswith("env/"):
         rated = importance.variable(key[4:])
         return rated[0], f"{rated[1]} ({sources})"
-    if key.startswith("installer/") or key in ("executable", "platform", "git_branch", "git_remote", "program", "requires-python"):
+    if (
+        key.startswith("installer/")
+        or (section, key) == ("environment", "platform")
+        or key in ("executable", "git_branch", "git_remote", "program", "requires-python")
+    ):
         return "harmless", f"a place or a name, no input of the computation ({sources})"
     if key == "python":
         return importance.interpreter("version", str(left[0].value) if left else "", str(right[0].value) if right else "")
@@ -346,7 +369,8 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
     if section == "data" and "/source." in key:
         return "harmless", f"the same data from another place ({sources})"
     if section == "data" and left is not None and right is not None and left[0].derived and right[0].derived:
-        return "critical", f"made otherwise of the same inputs ({sources})"
+        how = "other rows under the same version" if key.endswith(" statistics") else "made otherwise of the same inputs"
+        return "critical", f"{how} ({sources})"
     if section in ("data", "random-state"):
         return "critical", f"an input of the computation ({sources})"
     if section == "container" and re.search(r"(^|/)mount/", key) and left is not None and right is not None:

@@ -42,10 +42,19 @@ def causes_of_records(c: Comparison) -> tuple[Cause, ...]:
         evidence = [f"{visible(d.section)}: {named(d)} ({visible(d.reason, 200)})"]
         evidence += [f"{visible(e.key, 80)}: {visible(e.a, 40)} in A, {visible(e.b, 40)} in B, {e.reason}" for e in effect[:2]]
         confidence = round(min(0.85, weight / total), 2)
-        remedy = _REMEDY["random-state" if category == "random-state" else d.section]
+        remedy = _remedy(d, category)
         name = named(d).removeprefix("package/").removeprefix("rng/")
         found.append(Cause(category, f"{_noun(d)} {name} differs", tuple(evidence), remedy, confidence, "recorded difference"))
     return tuple(found)
+
+
+def _remedy(d: Difference, category: str) -> str:
+    if d.section == "environment" and category != "random-state":
+        if re.search(r"(^|/)env/", d.key):
+            return "Set the variable to one value on both sides, or let `reprodebug bisect --axis env` decide over recorded runs."
+        if re.search(r"(^|/)(slurm|module)/", d.key):
+            return "Load the same modules and ask for the same resources in both jobs."
+    return _REMEDY["random-state" if category == "random-state" else d.section]
 
 
 def _noun(d: Difference) -> str:
@@ -61,7 +70,7 @@ def _noun(d: Difference) -> str:
 def _weight(d: Difference) -> float:
     if d.severity == "harmless" or d.section in ("metrics", "tensors") or d.reason.startswith("follows"):
         return 0.0
-    if d.section == "code" and d.key.rpartition("/")[2] in ("args", "overrides"):
+    if d.section == "code" and d.key.rpartition("/")[2] in ("args", "overrides", "commands"):
         return 0.05  # says in other words what the configuration says
     base = {"config": 0.7, "data": 0.9, "code": 0.8, "environment": 0.4, "container": 0.4, "hardware": 0.2, "random-state": 0.9}[d.section]
     if d.section == "config" and _HYPER.search(d.key):

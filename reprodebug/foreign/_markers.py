@@ -14,17 +14,23 @@ from typing import Any
 from reprodebug.foreign.tree import Tree
 
 
+def possible(marker: str) -> bool:
+    """Whether a marker selects with any Python on Linux."""
+    return any(holds(marker, _variables(f"3.{minor}.0")) for minor in range(8, _NEWEST + 1))
+
+
 def environments(tree: Tree, place: str, requires: str = "") -> list[dict[str, str]]:
     """The variables of PEP 508 for the project that a lock file belongs to, one mapping for each Python that it may use, the lowest
     first; ``requires``: its ``requires-python``."""
-    return [
-        {
-            "python_full_version": full, "python_version": ".".join(full.split(".")[:2]), "implementation_name": "cpython",
-            "platform_python_implementation": "CPython", "implementation_version": full, "os_name": "posix", "sys_platform": "linux",
-            "platform_system": "Linux", "platform_machine": "x86_64", "platform_release": "", "platform_version": "", "extra": "",
-        }
-        for full in _pythons(tree, posixpath.dirname(place), requires)
-    ]  # fmt: skip
+    return [_variables(full) for full in _pythons(tree, posixpath.dirname(place), requires)]
+
+
+def _variables(full: str) -> dict[str, str]:
+    return {
+        "python_full_version": full, "python_version": ".".join(full.split(".")[:2]), "implementation_name": "cpython",
+        "platform_python_implementation": "CPython", "implementation_version": full, "os_name": "posix", "sys_platform": "linux",
+        "platform_system": "Linux", "platform_machine": "x86_64", "platform_release": "", "platform_version": "", "extra": "",
+    }  # fmt: skip
 
 
 def _pythons(tree: Tree, folder: str, requires: str) -> list[str]:

@@ -85,7 +85,7 @@ def _head(tree: Tree, name: str) -> bytes:
 
 def read(tree: Tree, place: str) -> Record:
     """What one of these sources says."""
-    record = Record(NAME, place)
+    record = Record(NAME, place, few=True)
     low = place.lower()
     if posixpath.basename(place) == ".singularity.d":
         _folder(record, tree, place)

@@ -17,7 +17,7 @@ from typing import Any
 from reprodebug.foreign import _hocon
 from reprodebug.foreign._patch import diff_facts
 from reprodebug.foreign.pip import requirement
-from reprodebug.foreign.protocol import Record, Unreadable
+from reprodebug.foreign.protocol import Record, Unreadable, mapping
 from reprodebug.foreign.tree import Tree
 
 NAME = "ClearML"
@@ -74,7 +74,7 @@ def _in_zip(tree: Tree, name: str) -> bool:
 
 def read(tree: Tree, place: str) -> Record:
     """One session. Raises Unreadable."""
-    record = Record(NAME, place)
+    record = Record(NAME, place, few=True)
     others = len(runs(tree)) - 1
     if others > 0:
         record.notes.append(f"{others + 1} ClearML sessions lie here: {posixpath.basename(place)} was read; name another as PATH#RUN_ID")
@@ -115,12 +115,12 @@ def _session(record: Record, member: Callable[[str], bytes | None], source: str)
             raise ValueError
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"{source}: the task cannot be read") from error
-    for section, rows in (task.get("hyperparams") or {}).items():
+    for section, rows in mapping(task.get("hyperparams")).items():
         for name, row in (rows or {}).items() if isinstance(rows, dict) else ():
             value = row.get("value") if isinstance(row, dict) else row
             kind = row.get("type") if isinstance(row, dict) else None
             record.add("config", f"{section}/{name}", _typed(value, kind), source)
-    for name, row in (task.get("configuration") or {}).items():
+    for name, row in mapping(task.get("configuration")).items():
         text = row.get("value") if isinstance(row, dict) else None
         if isinstance(text, str):
             found = _hocon.load(text)
@@ -189,7 +189,7 @@ def _metrics(record: Record, raw: bytes, source: str) -> None:
                 metric, variant = str(event.get("metric", "")), str(event.get("variant", ""))
                 if metric.startswith(":monitor:"):
                     continue
-                step = int(event.get("iter") or 0)
+                step = int(event["iter"]) if isinstance(event.get("iter"), int) else 0
                 if metric == "Summary" and step == _SINGLE_VALUE:
                     record.point(variant, 0, float(event["value"]))
                     record.summary.add(variant)

@@ -12,8 +12,8 @@ import re
 from typing import Any
 
 from reprodebug.foreign import _yaml
-from reprodebug.foreign.pip import requirement
-from reprodebug.foreign.protocol import CONDA_ALONE, NOT_SELECTED, PIP_ALONE, Record, Unreadable, normal_name
+from reprodebug.foreign.pip import lines, requirement
+from reprodebug.foreign.protocol import CONDA_ALONE, NOT_SELECTED, PIP_ALONE, Record, Unreadable, mapping, normal_name, rows
 from reprodebug.foreign.tree import Tree
 
 NAME = "conda"
@@ -72,8 +72,10 @@ def read(tree: Tree, place: str) -> Record:
     return record
 
 
-def package(record: Record, name: str, version: str | None, build: str | None, source: str, channel: str = "") -> None:
-    """One conda package; python itself is the interpreter."""
+def package(
+    record: Record, name: str, version: str | None, build: str | None, source: str, channel: str = "", hashes: tuple[str, ...] = ()
+) -> None:
+    """One conda package; python itself is the interpreter. ``hashes``: of its archive, as ``conda-md5:...``."""
     if name == "python":
         record.add("environment", "python", version, source)
     # libraries and compilers are packages to conda alone; which they are stands in the build
@@ -83,6 +85,14 @@ def package(record: Record, name: str, version: str | None, build: str | None, s
         record.add("environment", f"package-build/{normal_name(name)}", build, source)
     if channel:
         record.add("environment", f"package-channel/{normal_name(name)}", _channel(channel), source)
+    if hashes:
+        record.add("environment", f"package-hash/{normal_name(name)}", list(hashes), source)
+
+
+def _archive_hashes(file: object, row: dict[str, Any]) -> tuple[str, ...]:
+    """Hashes of a package's archive; the same files in a ``.conda`` and in a ``.tar.bz2`` have others."""
+    form = "conda" if str(file).endswith(".conda") else "bz2"
+    return tuple(f"{form}-{name}:{row[name].lower()}" for name in ("md5", "sha256") if isinstance(row.get(name), str))
 
 
 def _channel(text: str) -> str:
@@ -114,6 +124,7 @@ def _installed(tree: Tree, place: str, record: Record) -> None:
                 str(row.get("build") or row.get("build_string") or ""),
                 path,
                 str(row.get("channel") or ""),
+                _archive_hashes(row.get("fn") or row.get("url"), row),
             )
 
 
@@ -144,6 +155,8 @@ def _list(tree: Tree, place: str, record: Record) -> None:
     record.rank = 3
     for line in tree.lines(place):
         line = line.strip()
+        if line.startswith("# pip "):  # written by conda-lock into explicit lists
+            requirement(record, line[6:], place)
         if not line or line.startswith("#") or line == "@EXPLICIT":
             continue
         url = _URL.match(line)
@@ -151,12 +164,17 @@ def _list(tree: Tree, place: str, record: Record) -> None:
             parts = url["file"].rsplit("-", 2)
             _without_pip(record, place)
             if len(parts) == 3:
-                package(record, parts[0], parts[1], parts[2], place, url["channel"] or "")
+                kind, _, digest = (url["hash"] or "").rpartition(":")
+                own = {kind or "md5": digest} if digest else {}
+                package(record, parts[0], parts[1], parts[2], place, url["channel"] or "", _archive_hashes(line.partition("#")[0], own))
             continue
         words = line.split()
         if "=" in words[0] and len(words) == 1:
-            parts = line.split("=")
-            package(record, parts[0], parts[1], parts[2] if len(parts) > 2 else "", place)
+            parts = [p for p in line.split("=") if p]
+            if parts[2:] and parts[2].startswith(("pypi", "<pip>")):
+                record.package(parts[0], parts[1], place)
+            else:
+                package(record, parts[0], parts[1], parts[2] if len(parts) > 2 else "", place)
         elif len(words) >= 3 and words[2] in ("pypi", "pypi_0", "<pip>"):
             record.package(words[0], words[1], place)
         elif len(words) >= 3:
@@ -176,8 +194,8 @@ def _yml(tree: Tree, place: str, record: Record) -> None:
     for spec in found["dependencies"]:
         if isinstance(spec, dict):
             for line in spec.get("pip") or ():
-                if isinstance(line, str) and not line.startswith("-r"):
-                    requirement(record, line.removeprefix("-e ").strip(), place, editable=line.startswith("-e "))
+                if isinstance(line, str):
+                    _pip_line(tree, place, line.strip(), record)
         elif isinstance(spec, str):
             exact += _dependency(record, spec, place)
     record.rank = 2 if exact else 1
@@ -186,6 +204,18 @@ def _yml(tree: Tree, place: str, record: Record) -> None:
     if isinstance(found.get("variables"), dict):
         for key, value in found["variables"].items():
             record.add("environment", f"env/{key}", str(value), place)
+
+
+def _pip_line(tree: Tree, place: str, line: str, record: Record) -> None:
+    """A line of the ``pip`` part; a file that it includes is read too."""
+    option = re.match(r"^(?:-r|-c|--requirement|--constraint)[\s=]*([^\s#]+)", line)
+    if option and "://" not in option[1]:
+        for source, text, editable, hint in lines(
+            tree, posixpath.normpath(posixpath.join(posixpath.dirname(place), option[1])), set(), record
+        ):
+            requirement(record, text, source, editable=editable, hint=hint)
+    elif not line.startswith("-") or line.startswith("-e "):
+        requirement(record, line.removeprefix("-e ").strip(), place, editable=line.startswith("-e "))
 
 
 def _dependency(record: Record, spec: str, place: str) -> int:
@@ -214,12 +244,13 @@ def _conda_lock(rows: list[Any], place: str, record: Record) -> None:
         where = "" if len(platforms) == 1 or row.get("platform") == "linux-64" else f" ({row.get('platform')})"
         url = _URL.match(str(row.get("url") or ""))
         build = url["file"].rsplit("-", 2)[-1] if url else ""
+        hashes = _archive_hashes(str(row["url"]).partition("#")[0], row["hash"]) if url and isinstance(row.get("hash"), dict) else ()
         if where:
             record.add("environment", f"package/{normal_name(row['name'])}{where}", row.get("version"), place, note=NOT_SELECTED)
         elif row.get("manager") == "pip":
             record.package(row["name"], str(row.get("version")), place)
         else:
-            package(record, row["name"], str(row.get("version")), build, place)
+            package(record, row["name"], str(row.get("version")), build, place, hashes=hashes)
 
 
 def _pixi(tree: Tree, place: str, record: Record) -> None:
@@ -227,12 +258,36 @@ def _pixi(tree: Tree, place: str, record: Record) -> None:
         found = _yaml.load(tree.text(place))
     except _yaml.BadYaml as error:
         raise Unreadable(f"{place}: {error.message}") from error
-    for row in found.get("packages") or () if isinstance(found, dict) else ():
+    places = _pixi_environments(found)
+    for row in rows(mapping(found).get("packages")):
         if not isinstance(row, dict):
             continue
-        url = _URL.match(str(row.get("conda") or row.get("url") or ""))
-        if row.get("pypi") or row.get("kind") == "pypi":
-            record.package(str(row.get("name")), str(row.get("version")), place)
-        elif url and url["subdir"] in ("linux-64", "noarch"):
-            name, version, build = ([*url["file"].rsplit("-", 2), "", ""])[:3]
-            package(record, str(row.get("name") or name), str(row.get("version") or version), str(row.get("build") or build), place)
+        address = str(row.get("conda") or row.get("pypi") or row.get("url") or "")
+        url = _URL.match(address)
+        name, version, build = ([*url["file"].rsplit("-", 2), "", ""])[:3] if url else ("", "", "")
+        name, version, build = str(row.get("name") or name), str(row.get("version") or version), str(row.get("build") or build)
+        for where in places.get(address, [""] if not places else []):
+            if where:  # another environment than the default one
+                record.add("environment", f"package/{normal_name(name)} ({where})", f"{version}={build}" if build else version, place)
+            elif row.get("pypi") or row.get("kind") == "pypi":
+                record.package(name, version, place)
+            elif url and url["subdir"] in ("linux-64", "noarch"):
+                package(record, name, version, build, place, hashes=_archive_hashes(address, row))
+
+
+def _pixi_environments(found: Any) -> dict[str, list[str]]:
+    """Address of a package -> the environments that install it on Linux, ``""`` for the default one; of another environment only what it
+    has otherwise."""
+    environments = found.get("environments") if isinstance(found, dict) else None
+    places: dict[str, list[str]] = {}
+    if not isinstance(environments, dict):
+        return places
+    for name, environment in sorted(environments.items(), key=lambda x: x[0] != "default"):
+        packages = environment.get("packages") if isinstance(environment, dict) else None
+        rows = (packages.get("linux-64") or next(iter(packages.values()), None)) if isinstance(packages, dict) and packages else None
+        for row in rows if isinstance(rows, list) else ():
+            address = str(row.get("conda") or row.get("pypi") or "") if isinstance(row, dict) else ""
+            own = "" if name == "default" or len(environments) == 1 else str(name)
+            if address and "" not in places.setdefault(address, []):
+                places[address].append(own)
+    return places

@@ -16,6 +16,7 @@ from typing import Any
 from reprodebug.foreign import _yaml
 from reprodebug.foreign.hydra import configuration
 from reprodebug.foreign.protocol import Record, Unreadable
+from reprodebug.foreign.training_logs import is_sacred
 from reprodebug.foreign.tree import Tree
 
 NAME = "configuration"
@@ -52,6 +53,8 @@ def _elsewhere(tree: Tree, name: str) -> bool:
     if b"ml_collections.config_dict" in head or (b"lakefs://" in head and b"at_head" in head):
         return True
     folder = posixpath.dirname(name)
+    if posixpath.basename(name) == "config.json" and tree.exists(run := posixpath.join(folder, "run.json")) and is_sacred(tree, run):
+        return True
     if posixpath.basename(name) == "params.yaml" and (
         tree.exists(posixpath.join(folder, "dvc.yaml")) or tree.exists(posixpath.join(folder, "dvc.lock"))
     ):
@@ -139,10 +142,10 @@ def _lists(node: Any, depth: int = 0) -> Any:
 
 
 def dotenv(text: str) -> dict[str, str]:
-    """Variables of a ``.env`` file."""
-    found = {}
-    for line in text.splitlines():
-        match = re.match(r"""^\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([^#\n]*?))\s*(?:\s#.*)?$""", line)
-        if match:
-            found[match[1]] = next(x for x in (match[2], match[3], match[4]) if x is not None)
-    return found
+    """Variables of a ``.env`` file; a value in quotes may go over several lines."""
+    return {m[1]: next(x for x in (m[2], m[3], m[4]) if x is not None) for m in _VARIABLE.finditer(text)}
+
+
+_VARIABLE = re.compile(
+    r"""^[ \t]*(?:export[ \t]+)?([A-Za-z_]\w*)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([^\n]*?))[ \t]*(?:[ \t]#.*)?\r?$""", re.M
+)

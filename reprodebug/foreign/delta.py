@@ -1,4 +1,4 @@
-"""Delta Lake tables: version, operations, schema and rows from the transaction log.
+"""Delta Lake tables: version, operations, schema, rows and statistics from the transaction log.
 
 Owns ``_delta_log/<20 digits>.json``. A table whose log was cut behind a checkpoint needs Parquet for its rows (extra
 ``reprodebug[parquet]``); its version is right without. Source: delta-io PROTOCOL.md.
@@ -6,17 +6,23 @@ Owns ``_delta_log/<20 digits>.json``. A table whose log was cut behind a checkpo
 
 from __future__ import annotations
 
+import hashlib
 import json
 import posixpath
 import re
 from typing import Any
 
+from reprodebug._base.text import plural
 from reprodebug.foreign.protocol import Record, Unreadable
 from reprodebug.foreign.tree import Tree
 
 NAME = "Delta Lake"
 _COMMIT = re.compile(r"(^|/)_delta_log/(\d{20})\.json$")
 _CHECKPOINT = re.compile(r"(^|/)_delta_log/(\d{20})\.checkpoint(?:\.[\w.-]+)?\.parquet$")
+
+
+_File = tuple[int | None, str]
+"""rows of a live file, and what the log says of its content: partition and statistics; its name is drawn"""
 
 
 def find(tree: Tree) -> list[str]:
@@ -39,7 +45,7 @@ def read(tree: Tree, place: str) -> Record:
     if not commits and not points:
         raise Unreadable(f"{name} has no log")
     version = max([*commits, *points])
-    files: dict[str, int | None] = {}
+    files: dict[str, _File] = {}
     complete = 0 in commits
     start = -1
     """the version whose files and schema are known from a checkpoint"""
@@ -53,17 +59,19 @@ def read(tree: Tree, place: str) -> Record:
     record.add("data", name, version, f"{prefix}{version:020d}.json")
     if not any(key.startswith(f"{name} column ") for _, key in record.facts):
         record.unknown |= {f"{name} column ", f"{name} partitions"}
-    if complete and None not in files.values():
-        record.add("data", f"{name} rows", sum(v or 0 for v in files.values()), prefix)
+    if complete and all(rows is not None for rows, _ in files.values()):
+        record.add("data", f"{name} rows", sum(rows or 0 for rows, _ in files.values()), prefix)
+        digest = hashlib.sha256("\n".join(sorted(said for _, said in files.values())).encode()).hexdigest()
+        record.add("data", f"{name} statistics", f"sha256:{digest[:16]} of {plural(len(files), 'file')}", prefix, derived=name)
     else:
-        record.unknown.add(f"{name} rows")
+        record.unknown |= {f"{name} rows", f"{name} statistics"}
         record.notes.append(
             f"{name}: the number of rows is not known" + ("" if complete else "; that needs an extra: pip install 'reprodebug[parquet]'")
         )
     return record
 
 
-def _commit(tree: Tree, record: Record, path: str, number: int, name: str, files: dict[str, int | None]) -> bool:
+def _commit(tree: Tree, record: Record, path: str, number: int, name: str, files: dict[str, _File]) -> bool:
     for line in tree.lines(path):
         if not line.strip():
             continue
@@ -75,7 +83,7 @@ def _commit(tree: Tree, record: Record, path: str, number: int, name: str, files
         if not isinstance(action, dict):
             continue
         if isinstance(action.get("add"), dict):
-            files[str(action["add"].get("path"))] = _less(_rows(action["add"].get("stats")), action["add"].get("deletionVector"))
+            files[str(action["add"].get("path"))] = _file(action["add"])
         elif isinstance(action.get("remove"), dict):
             files.pop(str(action["remove"].get("path")), None)
         elif isinstance(action.get("commitInfo"), dict):
@@ -84,6 +92,8 @@ def _commit(tree: Tree, record: Record, path: str, number: int, name: str, files
             parameters = info.get("operationParameters")
             mode = parameters.get("mode") if isinstance(parameters, dict) else None
             record.add("data", f"{name}@{number} operation", f"{operation}{f' ({mode})' if mode else ''}", path, derived=name)
+            if isinstance(parameters, dict) and parameters.get("predicate") not in (None, "[]"):
+                record.add("data", f"{name}@{number} predicate", parameters["predicate"], path, derived=name)
         elif isinstance(action.get("metaData"), dict):
             _schema(record, name, action["metaData"].get("schemaString"), action["metaData"].get("partitionColumns"), path)
     return True
@@ -103,15 +113,26 @@ def _schema(record: Record, name: str, schema: Any, partitions: Any, path: str) 
         record.add("data", f"{name} partitions", partitions, path)
 
 
+def _file(add: dict[str, Any]) -> _File:
+    """What the log says of one file that it adds."""
+    stats, deleted = add.get("stats"), add.get("deletionVector")
+    try:
+        stats = json.loads(stats) if isinstance(stats, str) else stats
+    except (ValueError, RecursionError):
+        stats = None
+    inline = deleted.get("pathOrInlineDv") if isinstance(deleted, dict) and deleted.get("storageType") == "i" else None
+    rows = _less(_rows(stats), deleted)
+    return rows, json.dumps([add.get("partitionValues") or {}, stats, rows, inline], sort_keys=True)
+
+
 def _rows(stats: Any) -> int | None:
     try:
-        value = json.loads(stats)["numRecords"] if isinstance(stats, str) else stats["numRecords"]
-        return int(value)
-    except (ValueError, KeyError, TypeError, RecursionError):
+        return int(stats["numRecords"])
+    except (ValueError, KeyError, TypeError):
         return None
 
 
-def _checkpoint(tree: Tree, record: Record, paths: list[str], name: str, files: dict[str, int | None]) -> bool:
+def _checkpoint(tree: Tree, record: Record, paths: list[str], name: str, files: dict[str, _File]) -> bool:
     """Take files and schema from the parts of a checkpoint; whether that could be done."""
     try:
         import duckdb
@@ -131,7 +152,7 @@ def _checkpoint(tree: Tree, record: Record, paths: list[str], name: str, files: 
             for own, stats, rest in connection.execute(
                 f"select add.path, add.stats, to_json(add) {table} where add.path is not null", [tree.path(path)]
             ).fetchall():
-                files[str(own)] = _less(_rows(stats), json.loads(rest).get("deletionVector"))
+                files[str(own)] = _file({**json.loads(rest), "stats": stats})
             for schema, partitions in connection.execute(
                 f"select metaData.schemaString, metaData.partitionColumns {table} where metaData.schemaString is not null",
                 [tree.path(path)],

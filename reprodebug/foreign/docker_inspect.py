@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from reprodebug.foreign import _containers
-from reprodebug.foreign.protocol import Record, Unreadable
+from reprodebug.foreign.protocol import IMAGE_ID, Record, Unreadable, rows
 from reprodebug.foreign.tree import Tree
 
 NAME = "docker inspect"
@@ -59,17 +59,17 @@ def _container(record: Record, one: dict[str, Any], place: str, prefix: str) -> 
     record.add("container", f"{prefix}image", config.get("Image") or one.get("ImageName"), place)
     digest = one.get("ImageDigest") or one.get("Image")
     if digest:
-        record.add("container", f"{prefix}image/digest", digest, place)
+        record.add("container", f"{prefix}image/digest", digest, place, note="" if one.get("ImageDigest") else IMAGE_ID)
     _config(record, config, place, prefix)
     host: dict[str, Any] = one["HostConfig"] if isinstance(one.get("HostConfig"), dict) else {}
     for name in _HOST.split():
         value = host.get(name)
-        if value in _EMPTY:
+        if value in _EMPTY or (name == "Binds" and one.get("Mounts")):  # the mounts say the same
             continue
         if name == "DeviceRequests" and isinstance(value, list):
             value = [device_request(r) for r in value if isinstance(r, dict)]
         record.add("container", f"{prefix}HostConfig/{name}", value, place)
-    for mount in one.get("Mounts") or []:
+    for mount in rows(one.get("Mounts")):
         if isinstance(mount, dict) and mount.get("Destination"):
             what = mount.get("Name") if mount.get("Type") == "volume" else mount.get("Source")
             value = f"{mount.get('Type', 'bind')}:{what}:{'rw' if mount.get('RW', True) else 'ro'}"
@@ -81,7 +81,7 @@ def device_request(request: dict[str, Any]) -> dict[str, Any]:
     count = request.get("Count", request.get("count"))
     ids = request.get("DeviceIDs") or request.get("device_ids") or []
     capabilities = request.get("Capabilities") or request.get("capabilities") or []
-    flat = sorted({str(c) for group in capabilities for c in (group if isinstance(group, list) else [group])})
+    flat = sorted({str(c) for group in rows(capabilities) for c in (group if isinstance(group, list) else [group])})
     which = _containers.devices(ids) if ids else "all" if count in (-1, "all", None) else count
     driver = request.get("Driver") or request.get("driver") or ""
     found = {"driver": driver, "devices": which, "capabilities": flat}

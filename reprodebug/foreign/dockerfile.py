@@ -120,7 +120,7 @@ def is_name(name: str) -> bool:
 def read(tree: Tree, place: str) -> Record:
     """What one Dockerfile says."""
     text = tree.text(place, _LIMIT)
-    record = Record(NAME, place)
+    record = Record(NAME, place, few=True)
     if tree.size(place) > _LIMIT:
         record.notes.append(f"only the first {_LIMIT >> 20} MiB were read")
     prefix = _prefix(tree, place)
@@ -148,8 +148,9 @@ def facts(record: Record, text: str, source: str, prefix: str = "") -> None:
     add("FROM", chain[0].image)
     for stage in found if len(found) > 1 else []:
         add(f"from/{stage.key}", stage.image, f"{prefix}FROM" if stage is chain[0] else "")
-    if last.platform:
-        add("platform", last.platform)
+    for stage in found:
+        if stage.platform:
+            add("platform" if stage in chain else f"stage/{stage.key}/platform", stage.platform)
     for stage in found:
         if stage not in chain:
             _stage_facts(record, stage, f"{prefix}stage/{stage.key}/", source)

@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from reprodebug.foreign import _yaml
-from reprodebug.foreign.protocol import Record
+from reprodebug.foreign.protocol import Record, mapping, rows
 from reprodebug.foreign.tree import Tree
 
 NAME = "DVC"
@@ -40,7 +40,7 @@ def read(tree: Tree, place: str) -> Record:
         if name.endswith(".dvc") and f"/{prefix}.dvc/" not in f"/{name}" and "/.dvc/" not in f"/{name}":
             _tracked(tree, record, name, prefix)
     pipeline = _load(tree, record, f"{prefix}dvc.yaml")
-    for stage in (pipeline.get("stages") or {}).values() if isinstance(pipeline, dict) else ():
+    for stage in mapping(mapping(pipeline).get("stages")).values():
         if isinstance(stage, dict):
             for row in _rows(stage.get("metrics")):
                 metric_files.add(prefix + row)
@@ -98,11 +98,11 @@ def _tracked(tree: Tree, record: Record, name: str, prefix: str) -> None:
     if not isinstance(found, dict):
         return
     folder = posixpath.dirname(name)
-    for row in found.get("outs") or ():
+    for row in rows(found.get("outs")):
         if isinstance(row, dict):
             path = posixpath.normpath(posixpath.join(folder, str(found.get("wdir", ".")), str(row.get("path"))))
             _data(tree, record, path, row, name, "")
-    for row in found.get("deps") or ():
+    for row in rows(found.get("deps")):
         repo = row.get("repo") if isinstance(row, dict) else None
         path = f"{name.removesuffix('.dvc')}"
         if isinstance(repo, dict):
@@ -145,7 +145,7 @@ def _stage(
     if stage.get("cmd"):
         record.add("code", f"stage {name}/cmd", stage["cmd"], source)
         inputs.append(f"stage {name}/cmd")
-    for row in stage.get("deps") or ():
+    for row in rows(stage.get("deps")):
         if isinstance(row, dict):
             path = posixpath.normpath(posixpath.join(prefix, str(row.get("path"))))
             inputs.append(path)
@@ -159,7 +159,7 @@ def _stage(
             own = f"{where}{key}"
             record.leaves("config", own, value, source)
             inputs += [k for section, k in record.facts if section == "config" and (k == own or k.startswith(f"{own}."))]
-    for row in stage.get("outs") or ():
+    for row in rows(stage.get("outs")):
         if isinstance(row, dict):
             path = posixpath.normpath(posixpath.join(prefix, str(row.get("path"))))
             made[path] = name

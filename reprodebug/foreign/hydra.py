@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from reprodebug.foreign import _interpolation, _yaml
-from reprodebug.foreign.protocol import Record, Unreadable
+from reprodebug.foreign.protocol import Record, Unreadable, mapping, rows
 from reprodebug.foreign.tree import Tree
 
 NAME = "Hydra"
@@ -42,11 +42,14 @@ def _number(job: str) -> tuple[int, str]:
 
 def read(tree: Tree, place: str) -> Record:
     """One job. Raises Unreadable."""
-    record = Record(NAME, place)
+    record = Record(NAME, place, few=True)
     prefix = f"{place}/" if place else ""
     # jobs of a sweep are told apart by their number; a single one has plain keys
     several = len(find(tree)) > 1 and _sweep(tree, place)
     job = f"{_number(place)[1]}/" if several else ""
+    others = 0 if several else sum(f.endswith(".hydra/config.yaml") for f in tree.files) - 1
+    if others > 0:
+        record.notes.append(f"{others} more Hydra jobs lie here: the newest was read; name the folder of another to compare it")
     try:
         config = _yaml.load(tree.text(f"{prefix}config.yaml"))
     except (OSError, _yaml.BadYaml) as error:
@@ -60,14 +63,14 @@ def read(tree: Tree, place: str) -> Record:
             record.notes.append(f"{prefix}{name}.yaml is missing or damaged")
             continue
         if name == "overrides":
-            record.add("code", f"{job}overrides", " ".join(str(x) for x in found or ()), f"{prefix}overrides.yaml")
+            record.add("code", f"{job}overrides", " ".join(str(x) for x in rows(found)), f"{prefix}overrides.yaml")
         else:
             hydra = (found or {}).get("hydra", found) if isinstance(found, dict) else None
     runtime = hydra.get("runtime") if isinstance(hydra, dict) else None
     if isinstance(runtime, dict):
         if runtime.get("version"):
             record.package("hydra-core", str(runtime["version"]), f"{prefix}hydra.yaml")
-        for group, choice in (runtime.get("choices") or {}).items():
+        for group, choice in mapping(runtime.get("choices")).items():
             if not str(group).startswith("hydra/"):
                 record.add("config", f"{job}choices/{group}", choice, f"{prefix}hydra.yaml")
     return record
@@ -89,7 +92,8 @@ def configuration(record: Record, config: Any, source: str, prefix: str = "") ->
         at = next((inner[:n] for n in (len(inner), *(m.start() for m in re.finditer(r"\.", inner))) if inner[:n] in follows), None)
         if at is not None:
             targets = tuple(start + t + inner[len(at) :] for t in follows[at])
-            record.facts[section, key] = dataclasses.replace(fact, derived=targets, note=f"written {_written(config, at)}")
+            written = _written(config, at)
+            record.facts[section, key] = dataclasses.replace(fact, derived=targets, note=f"written {written}" if written else "")
             continue
         inside = [f for f in follows if f.startswith(f"{inner}.")]
         if inside and isinstance(fact.value, list):  # a list with references in it
@@ -101,11 +105,11 @@ def configuration(record: Record, config: Any, source: str, prefix: str = "") ->
 
 
 def _written(config: Any, path: str) -> str:
-    """What the configuration says at a path, before references are followed."""
+    """What the configuration says at a path, before references are followed; nothing of what stands behind one."""
     node = config
     for word in path.split("."):
         if isinstance(node, dict):
             node = node.get(word, next((v for k, v in node.items() if str(k) == word), None))
         else:
             node = node[int(word)] if isinstance(node, list) and word.isdigit() and int(word) < len(node) else None
-    return str(node)[:500]
+    return "" if node is None else str(node)[:500]

@@ -1,4 +1,4 @@
-"""Poetry, uv, PDM and PEP 751: ``poetry.lock``, ``uv.lock``, ``pdm.lock``, ``pylock.toml`` and ``pylock.<name>.toml``.
+"""Poetry, uv, PDM, Pipenv and PEP 751: ``poetry.lock``, ``uv.lock``, ``pdm.lock``, ``Pipfile.lock``, ``pylock.toml`` and ``pylock.<name>.toml``.
 
 Owns versions, sources, commits and file hashes of locked packages. Of a package that is locked several times the branch counts
 that the project's Python selects on Linux; the other branches keep their marker in the key, with a note whether the project may use them
@@ -9,6 +9,7 @@ index addresses and upload times are identity, no facts. Formats: Poetry 1.x (lo
 
 from __future__ import annotations
 
+import json
 import tomllib
 from typing import Any
 
@@ -22,12 +23,15 @@ _MOST_HASHES = 200
 
 def find(tree: Tree) -> list[str]:
     """Every lock file."""
-    return [f for f in tree.match("poetry.lock", "uv.lock", "pylock.toml", "pylock.*.toml", "pdm.lock") if "node_modules/" not in f]
+    names = ("poetry.lock", "uv.lock", "pylock.toml", "pylock.*.toml", "pdm.lock", "Pipfile.lock")
+    return [f for f in tree.match(*names) if "node_modules/" not in f]
 
 
 def read(tree: Tree, place: str) -> Record:
     """The packages that a lock file fixes. Raises Unreadable."""
     name = place.rsplit("/", 1)[-1]
+    if name == "Pipfile.lock":
+        return _pipfile(tree, place)
     system = {"poetry.lock": "Poetry", "uv.lock": "uv", "pdm.lock": "PDM"}.get(name, "PEP 751 lock")
     try:
         found = tomllib.loads(tree.text(place, 64 << 20))
@@ -66,6 +70,38 @@ def read(tree: Tree, place: str) -> Record:
                 record.add("environment", f"package/{own}", row.get("version"), place, note=note)
             _source(record, own, row, place)
             _hashes(record, own, row, meta, place)
+    return record
+
+
+def _pipfile(tree: Tree, place: str) -> Record:
+    """Pipenv: one mapping for what is installed, one for each other category (``develop``)."""
+    try:
+        found = json.loads(tree.text(place, 64 << 20))
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"{place} is no JSON: {str(error)[:120]}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("default"), dict):
+        raise Unreadable(f"{place} lists no packages")
+    record = Record("Pipenv", place)
+    meta = found["_meta"] if isinstance(found.get("_meta"), dict) else {}
+    requires = meta["requires"] if isinstance(meta.get("requires"), dict) else {}
+    python = requires.get("python_full_version") or requires.get("python_version")
+    if isinstance(python, str):
+        record.add("environment", "python", python, place)
+    for category in ("default", *sorted(found.keys() - {"default", "_meta"})):
+        for name, row in found[category].items() if isinstance(found[category], dict) else ():
+            key = normal_name(name)
+            if not isinstance(row, dict) or (category != "default" and ("environment", f"package/{key}") in record.facts):
+                continue
+            version = str(row["version"]).removeprefix("==") if row.get("version") else None
+            if version or not (row.get("git") or row.get("path") or row.get("file")):
+                record.package(name, version, place, note="" if category == "default" else f"group {category}")
+            _source(record, key, {**row, "revision": row.get("ref")}, place)
+            for origin in (row.get("path"), row.get("file")):
+                if isinstance(origin, str):
+                    record.add("environment", f"package-origin/{key}", origin, place)
+            _hashes(record, key, row, {}, place)
+            if isinstance(row.get("extras"), list) and row["extras"]:
+                record.add("environment", f"package-extras/{key}", sorted(map(str, row["extras"])), place)
     return record
 
 
@@ -159,6 +195,7 @@ def _hashes(record: Record, key: str, row: dict[str, Any], meta: dict[str, Any],
     if not isinstance(files, list) and isinstance(meta.get("files"), dict):
         files = meta["files"].get(row["name"])
     found = [f.get("hash") for f in files if isinstance(f, dict)] if isinstance(files, list) else []
+    found += row["hashes"] if isinstance(row.get("hashes"), list) else []  # Pipenv
     for one in [row.get("sdist"), row.get("archive"), *(row["wheels"] if isinstance(row.get("wheels"), list) else ())]:
         if isinstance(one, dict):
             found.append(one.get("hash"))

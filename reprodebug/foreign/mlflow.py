@@ -17,7 +17,7 @@ from typing import Any
 
 from reprodebug.foreign import _sqlite, _yaml
 from reprodebug.foreign.pip import requirement
-from reprodebug.foreign.protocol import MAX_POINTS, Record, Unreadable
+from reprodebug.foreign.protocol import MAX_POINTS, Record, Unreadable, mapping
 from reprodebug.foreign.tree import Tree
 
 NAME = "MLflow"
@@ -96,7 +96,7 @@ def _is_store(tree: Tree, name: str) -> bool:
 
 def read(tree: Tree, place: str) -> Record:
     """One run. Raises Unreadable."""
-    record = Record(NAME, place)
+    record = Record(NAME, place, few=True)
     name, _, wanted = place.partition("#")
     if re.search(r"\.(db|sqlite3?)$", name):
         run = _database(tree, name, wanted, record)
@@ -254,10 +254,10 @@ def _files(tree: Tree, run: str, record: Record, *, nested: bool = False) -> str
     if inputs and not run:
         record.notes.append("digests of the data sets lie outside the run's own directory: name the store, PATH/mlruns#RUN_ID")
     for path in inputs:
-        source = str((_yaml.load(tree.text(path)) or {}).get("source_id", ""))
+        source = str(mapping(_yaml.load(tree.text(path))).get("source_id", ""))
         dataset = f"{store}/datasets/{source}/meta.yaml"
         if tree.exists(dataset):
-            found = _yaml.load(tree.text(dataset)) or {}
+            found = mapping(_yaml.load(tree.text(dataset)))
             _dataset(record, (found.get("name"), found.get("digest"), found.get("source"), found.get("profile")), dataset)
     return posixpath.basename(run) or str(meta.get("run_id") or meta.get("run_uuid") or "")
 

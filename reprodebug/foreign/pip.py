@@ -10,8 +10,10 @@ import json
 import posixpath
 import re
 from collections.abc import Iterator
+from urllib.parse import unquote
 
-from reprodebug.foreign.protocol import Record, Unreadable, normal_name
+from reprodebug.foreign import _markers
+from reprodebug.foreign.protocol import NOT_SELECTED, POSSIBLE, Record, Unreadable, normal_name
 from reprodebug.foreign.tree import Tree
 
 NAME = "pip"
@@ -65,24 +67,24 @@ def read(tree: Tree, place: str) -> Record:
     if place.endswith(".json"):
         _inspect(tree, place, record)
         return record
-    lines = list(_lines(tree, place, set(), record))
-    pinned = sum("==" in line.partition(";")[0] or "@" in line for _, line, _ in lines)
+    rows = list(lines(tree, place, set(), record))
+    pinned = sum("==" in line.partition(";")[0] or "@" in line or bool(hint) for _, line, _, hint in rows)
     frozen = "freeze" in place or "pip_list" in place or "pip-list" in place or _frozen(tree, place)
-    record.rank = (3 if "freeze" in place or (frozen and not _NAMES.search(place)) else 2) if lines and pinned == len(lines) else 1
-    for source, line, editable in lines:
-        requirement(record, line, source, editable=editable)
+    record.rank = (3 if "freeze" in place or (frozen and not _NAMES.search(place)) else 2) if rows and pinned == len(rows) else 1
+    for source, line, editable, hint in rows:
+        requirement(record, line, source, editable=editable, hint=hint)
     return record
 
 
-def requirement(record: Record, line: str, source: str, *, editable: bool = False) -> None:
-    """One requirement line as facts: version, commit, origin, or the range that is asked for."""
+def requirement(record: Record, line: str, source: str, *, editable: bool = False, hint: str = "") -> None:
+    """One requirement line as facts: version, commit, origin, or the range that is asked for. ``hint``: name and version beside the line."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     text = re.split(r"\s--(?:hash|config-settings|global-option)", re.sub(r"\s+#.*$", "", line).strip())[0].strip().rstrip("\\").strip()
     if not text:
         return
     if re.match(r"^(git|hg|svn|bzr)\+|^https?:|^file:|^\.{0,2}/", text) or editable:
-        _from_url(record, text, source)
+        _from_url(record, text, source, hint)
         return
     try:
         need = Requirement(text)
@@ -90,17 +92,18 @@ def requirement(record: Record, line: str, source: str, *, editable: bool = Fals
         record.notes.append(f"{source}: a line that is no requirement: {text[:80]}")
         return
     if need.url:
-        _from_url(record, f"{need.url}#egg={need.name}", source)
+        _from_url(record, f"{need.url}{'&' if '#' in need.url else '#'}egg={need.name}", source)
         return
     pins = [s for s in need.specifier if s.operator in ("==", "===") and not s.version.endswith(".*")]
     version = pins[0].version if len(pins) == 1 and len(list(need.specifier)) == 1 else str(need.specifier) or "any"
     marker = str(need.marker) if need.marker is not None else ""
     key = normal_name(need.name)
+    note = "" if not marker else POSSIBLE if _markers.possible(marker) else NOT_SELECTED
     if marker and ("environment", f"package/{key}") in record.facts and record.facts["environment", f"package/{key}"].value != version:
         key = f"{key} ({marker})"
-        record.add("environment", f"package/{key}", version, source)
+        record.add("environment", f"package/{key}", version, source, note=note)
     else:
-        record.package(need.name, version, source)
+        record.package(need.name, version, source, note=note)
     hashes = re.findall(r"--hash[=\s]+(\w+:[0-9A-Fa-f]+)", line)
     if hashes:
         record.add("environment", f"package-hash/{key}", sorted({h.lower() for h in hashes})[:200], source)
@@ -108,33 +111,33 @@ def requirement(record: Record, line: str, source: str, *, editable: bool = Fals
         record.add("environment", f"package-extras/{key}", sorted(need.extras), source)
 
 
-def _from_url(record: Record, text: str, source: str) -> None:
-    name = re.search(r"[#&]egg=([\w.-]+)", text)
-    wheel = re.search(r"/([\w.]+)-(\d[\w.!+]*)-[^/]+\.whl", text)
-    archive = re.search(r"/([A-Za-z][\w.-]*?)-(\d[\w.]*)\.(?:tar\.gz|zip)", text)
-    url = re.sub(r"[#&](egg|subdirectory)=[^&]*", "", text.split("#sha")[0])
-    if name:
-        own = name[1]
-    elif wheel:
-        own = wheel[1]
-    elif archive:
-        own = archive[1]
-    else:
-        own = posixpath.basename(re.sub(r"(\.git)?(@[^/@]*)?$", "", url)) or "."
+def _from_url(record: Record, text: str, source: str, hint: str = "") -> None:
+    """A package that is named by where it comes from; ``hint``: ``name==version`` where a comment of ``pip freeze`` says it."""
+    address, _, fragment = unquote(text).partition("#")
+    name = re.search(r"(?:^|&)egg=([\w.-]+)", fragment)
+    wheel = re.search(r"(?:^|/)([\w.]+)-(\d[\w.!+]*)-[^/]+\.whl", address)
+    archive = re.search(r"(?:^|/)([A-Za-z][\w.-]*?)-(\d[\w.!+]*)\.(?:tar\.gz|zip)", address)
     found = wheel or archive
-    if found:
-        record.package(own, found[2], source)
-    commit = re.search(r"(?<!/)@([^/@#]+)$", url)
-    if commit and "+" in url:
+    said, _, version = hint.partition("==")
+    url = re.sub(r"\[[\w,. -]*\]$", "", address.strip())
+    own = name[1] if name else said or (found[1] if found else posixpath.basename(re.sub(r"(\.git)?(@[^/@]*)?/*$", "", url)) or ".")
+    version = version or (found[2] if found else "")
+    if version:
+        record.package(own, version, source)
+    commit = re.search(r"(?<!/)@([^/@#]+)$", url) if "+" in url.partition("://")[0] else None
+    if commit:
         record.add("environment", f"package-commit/{normal_name(own)}", commit[1], source)
         url = url[: commit.start()]
-    if not found and not (commit and "+" in url):
+    elif not version:
         record.package(own, url, source)
     record.add("environment", f"package-origin/{normal_name(own)}", url, source)
+    digest = re.search(r"(?:^|&)(sha\d+|md5)=([0-9A-Fa-f]+)", fragment)
+    if digest:
+        record.add("environment", f"package-hash/{normal_name(own)}", [f"{digest[1]}:{digest[2].lower()}"], source)
 
 
-def _lines(tree: Tree, place: str, seen: set[str], record: Record) -> Iterator[tuple[str, str, bool]]:
-    """(file, requirement, editable) of a file and of those that it includes."""
+def lines(tree: Tree, place: str, seen: set[str], record: Record) -> Iterator[tuple[str, str, bool, str]]:
+    """(file, requirement, editable, ``name==version`` of a comment above) of a file and of those that it includes."""
     if place in seen or len(seen) >= _MOST_FILES:
         return
     seen.add(place)
@@ -143,8 +146,13 @@ def _lines(tree: Tree, place: str, seen: set[str], record: Record) -> Iterator[t
     except OSError:
         record.notes.append(f"{place} is included and is not there")
         return
+    hint = above = ""
     for line in re.sub(r"\\\r?\n", " ", text).splitlines():
         line = line.strip()
+        hint, above = above, ""
+        said = re.match(r"^# Editable .*\(([\w.-]+==[^\s()]+)\)$", line)  # written above an editable installation by ``pip freeze``
+        if said:
+            above = said[1]
         if (
             not line
             or line.startswith("#")
@@ -156,11 +164,11 @@ def _lines(tree: Tree, place: str, seen: set[str], record: Record) -> Iterator[t
             if re.match(r"^(Package\s+Version|-{3,})", line):
                 continue
             columns = re.match(r"^([A-Za-z][\w.-]*)\s+(\d[\w.!+]*)(\s+\S+)?$", line)
-            yield place, f"{columns[1]}=={columns[2]}" if columns else line, False
+            yield place, f"{columns[1]}=={columns[2]}" if columns else line, False, ""
         elif option[1] in ("-e", "--editable"):
-            yield place, option[2].strip(), True
+            yield place, option[2].strip(), True, hint
         elif not re.match(r"^\w+://", option[2]):
-            yield from _lines(
+            yield from lines(
                 tree, posixpath.normpath(posixpath.join(posixpath.dirname(place), option[2].split(" #")[0].strip())), seen, record
             )
 

@@ -16,6 +16,8 @@ Keys: ``environment``: ``python``, ``package/<name>`` (PEP 503), ``env/<VARIABLE
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,13 +30,15 @@ from reprodebug.model.comparison import SECTIONS
 
 MAX_FACTS = 200_000
 MAX_POINTS = 4_000_000
-_MAX_TEXT = 20_000
-"""characters kept of one value"""
+_MAX_TEXT, _MAX_ITEMS = 20_000, 10_000
+"""characters kept of one text and items of one list or mapping; of the rest its length and hash"""
 
 NOT_SELECTED = "not what the project's Python selects"
 """note of a package that a lock file fixes for another machine or interpreter"""
 POSSIBLE = "what another Python that the project allows selects"
-"""note of a package of a lock file whose project does not say which Python it uses"""
+"""note of a package that is asked for or locked on a condition, where it is not known which Python is used"""
+IMAGE_ID = "id of the image"
+"""note of a container's image, where its digest is not known"""
 CONDA_ALONE = "may be no Python package"
 """note of a package of conda that pip and others may not list"""
 PIP_ALONE = "package of pip"
@@ -74,6 +78,8 @@ class Record:
     """of the keys of its configuration, where another record of the same side has the same key"""
     rank: int = 2
     """how complete its list of packages is: 3 what is installed, 2 what a lock file fixes, 1 what is asked for"""
+    few: bool = False
+    """it names some packages and is no list of them: what it does not name may well be installed"""
     single: bool = False
     """its metrics are 32-bit floats: compared with a relative tolerance of 1e-6"""
     doubles: set[str] = field(default_factory=set)
@@ -160,6 +166,16 @@ class Reader(Protocol):
     def read(self, tree: Tree, place: str) -> Record: ...
 
 
+def mapping(value: Any) -> dict[Any, Any]:
+    """A mapping as it is, nothing for whatever else stands in its place in a damaged record."""
+    return value if isinstance(value, dict) else {}
+
+
+def rows(value: Any) -> list[Any]:
+    """A list as it is, nothing for whatever else stands in its place in a damaged record."""
+    return value if isinstance(value, list) else []
+
+
 def normal_name(name: str) -> str:
     """A package's name as PEP 503 compares it."""
     return re.sub(r"[-_.]+", "-", name).strip().lower()
@@ -174,14 +190,26 @@ def masked(key: str, value: Any, secret: bytes | None = None) -> Any:
         return value
     secret = redact.machine_key() if secret is None else secret
     if isinstance(value, str):
-        return redact.redact_value(re.split(r"[./]", key)[-1], value[:_MAX_TEXT], secret)
+        return redact.redact_value(re.split(r"[./]", key)[-1], value[:_MAX_TEXT], secret) + _rest(value, _MAX_TEXT, "characters", secret)
     if isinstance(value, dict):
-        return {str(k)[:500]: masked(str(k), v, secret) for k, v in list(value.items())[:10_000]}
+        kept = {str(k)[:500]: masked(str(k), v, secret) for k, v in list(value.items())[:_MAX_ITEMS]}
+        return kept | ({"...": more} if (more := _rest(list(value.items()), _MAX_ITEMS, "entries", secret)) else {})
     if isinstance(value, (list, tuple)):
+        more = _rest(value, _MAX_ITEMS, "items", secret)
+        value = value[:_MAX_ITEMS]
         if all(isinstance(v, str) for v in value) and any(v.startswith("-") for v in value):
-            value = redact.redact_argv(list(value[:10_000]), secret)  # a command line
-        return [masked(key, v, secret) for v in value[:10_000]]
-    return str(value)[:_MAX_TEXT]
+            value = redact.redact_argv(list(value), secret)  # a command line
+        return [masked(key, v, secret) for v in value] + ([more] if more else [])
+    return masked(key, str(value), secret)
+
+
+def _rest(value: str | Sequence[Any], kept: int, what: str, secret: bytes) -> str:
+    """What stands for the part of a long value that is not kept: two runs that differ in it are still told apart."""
+    if len(value) <= kept:
+        return ""
+    rest = value[kept:]
+    said = (rest if isinstance(rest, str) else json.dumps(rest, default=str)).encode("utf-8", "surrogatepass")
+    return f" ... and {len(rest):,} {what} more ({hashlib.blake2b(said, key=secret, digest_size=6).hexdigest()})"
 
 
 def _commands(value: Any, secret: bytes) -> Any:

@@ -45,7 +45,9 @@ def read_all(path: str, wanted: str = "") -> list[Record]:
                 known += own
                 named = [p for p in own if wanted in (p, _name(p), p.rpartition("/")[2])] or [p for p in own if _name(p).startswith(wanted)]
                 chosen |= bool(named)
-                places = named[:1] or ([] if own else places)
+                # the folders of a run that was resumed bear one name: the last one is read with those before it
+                same = [p for p in named if _name(p) == _name(named[0])]
+                places = same[-1:] or ([] if own else places)
         except Exception:  # noqa: BLE001 - what cannot even be looked for is not there
             continue
         for place in places:

@@ -49,6 +49,10 @@ def _stamp(place: str) -> tuple[str, str]:
     return (found[1] if found else "", place)
 
 
+def _id(place: str) -> str:
+    return re.sub(r"^.*\d{8}_\d{6}-", "", place)
+
+
 def _is_run(tree: Tree, place: str) -> bool:
     prefix = f"{place}/" if place else ""
     below = tree.below(place)
@@ -61,13 +65,19 @@ def read(tree: Tree, place: str) -> Record:
     """One run. Raises Unreadable where nothing of it can be had."""
     record = Record(NAME, place)
     prefix = f"{place}/" if place else ""
-    others = [r for r in runs(tree) if posixpath.dirname(r) == posixpath.dirname(place) and r != place]
+    beside = [r for r in runs(tree) if posixpath.dirname(r) == posixpath.dirname(place) and r != place]
+    earlier = [r for r in beside if _id(r) == _id(place) and _stamp(r) < _stamp(place)]
+    others = [r for r in beside if _id(r) != _id(place)]
     if others:
         record.notes.append(f"{len(others)} more W&B runs lie beside {posixpath.basename(place)}: name one as the directory to compare it")
     logs = [f for f in tree.below(place) if f.endswith(".wandb") and posixpath.dirname(f) == place]
     config: dict[str, Any] = {}
     summary: dict[str, Any] = {}
     seen: set[int] = set()
+    for part in earlier:  # a run that was resumed goes on in a folder of its own
+        for log in (f for f in tree.below(part) if f.endswith(".wandb") and posixpath.dirname(f) == part):
+            _log(tree, log, record, config, summary)
+    record.complete, record.notes = True, [n for n in record.notes if "was cut" not in n]
     for log in logs:
         seen |= _log(tree, log, record, config, summary)
     _ends(tree, prefix, record, seen, bool(logs))

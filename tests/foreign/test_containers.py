@@ -204,3 +204,25 @@ def test_a_cut_image_says_so(tmp_path: Path) -> None:
     put(tmp_path, {"toy.sif": image(definition(), {"Team": "vision"})[:-10]})
     assert facts(tmp_path)["container:FROM"] == "ubuntu:22.04"
     assert "cut" in notes(tmp_path)
+
+
+def test_another_platform_of_a_base_is_told(tmp_path: Path) -> None:
+    text = "FROM --platform=linux/{} python:3.11 AS base\nFROM base\nRUN true\n"
+    _, found = compared(tmp_path, {"Dockerfile": text.format("amd64")}, {"Dockerfile": text.format("arm64")})
+    assert found == {"platform": ("linux/amd64", "linux/arm64")}
+
+
+def test_an_image_does_not_know_what_its_container_was_given(tmp_path: Path) -> None:
+    config = {"Image": "x:1", "Env": ["A=1", "SEED=3"], "Labels": {"job": "7"}}
+    container = {"Id": "c", "Image": "sha256:aa", "Config": config, "HostConfig": {"NetworkMode": "default", "Binds": ["/home/ann/d:/d"]},
+                 "Mounts": [{"Type": "bind", "Source": "/home/ann/d", "Destination": "/d"}]}  # fmt: skip
+    image = {"Id": "sha256:aa", "RepoTags": ["x:1"], "Config": {"Env": ["A=2"]}}
+    _, found = compared(tmp_path / "1", {"inspect.json": json.dumps([image])}, {"inspect.json": json.dumps([container])})
+    assert found == {"env/A": ("2", "1")}
+    other = {
+        **container,
+        "HostConfig": {"NetworkMode": "default", "Binds": ["/srv/d:/d"]},
+        "Mounts": [{**container["Mounts"][0], "Source": "/srv/d"}],
+    }
+    comparison, found = compared(tmp_path / "2", {"inspect.json": json.dumps([container])}, {"inspect.json": json.dumps([other])})
+    assert comparison.verdict == "identical", found

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import random
+import re
 import sqlite3
 import struct
 import subprocess
@@ -77,8 +78,14 @@ def sif_seed() -> tuple[str, bytes]:
     ] + descriptor + definition
 
 
+def arguments_seed() -> tuple[str, bytes]:
+    from tests.foreign.test_training_logs import arguments
+
+    return "training_args.bin", arguments(lr=0.1, betas=(0.9, 0.99), names=["a", "b"], nested={"x": None})
+
+
 SEEDS: dict[str, Callable[[], tuple[str, bytes]]] = {
-    "wandb": wandb_seed, "tensorboard": tensorboard_seed, "mlflow": sqlite_seed, "neptune-scale": neptune_seed, "clearml": zip_seed, "sif": sif_seed,
+    "wandb": wandb_seed, "tensorboard": tensorboard_seed, "mlflow": sqlite_seed, "neptune-scale": neptune_seed, "clearml": zip_seed, "sif": sif_seed, "arguments": arguments_seed,
 }  # fmt: skip
 
 
@@ -116,6 +123,41 @@ def test_mutants_give_an_answer_or_a_note(system: str, tmp_path: Path) -> None:
             assert len(record.facts) < 10_000
         assert time.monotonic() - started < 5, n
         assert sorted(p.name for p in folder.rglob("*")) == before
+
+
+TEXTS: dict[str, object] = {
+    "params.yaml": {"lr": 0.1}, "dvc.yaml": {"stages": {"t": {"metrics": ["m.json"]}}}, "m.json": {"acc": 0.5},
+    "dvc.lock": {"schema": "2.0", "stages": {"t": {"cmd": "x", "deps": [{"path": "d", "md5": "1"}], "outs": [{"path": "o", "md5": "2"}], "params": {"params.yaml": {"lr": 1}}}}},
+    "runs/1/run.json": {"experiment": {"dependencies": ["numpy==1"], "sources": [["t.py", "x_1.py"]], "repositories": [{"commit": "c"}]}, "command": "m",
+                        "heartbeat": "h", "host": {"ENV": {"A": "1"}, "gpus": {"gpus": [{"model": "x"}]}}, "status": "COMPLETED"},
+    "runs/1/metrics.json": {"loss": {"steps": [0], "values": [1.0]}}, "offline-1/task.json": {"hyperparams": {"Args": {"lr": {"value": "1"}}}, "script": {}},
+    "out/1/.hydra/config.yaml": {"lr": 0.1, "x": ["${lr}"]}, "out/1/.hydra/overrides.yaml": ["lr=0.1"],
+    "out/1/.hydra/hydra.yaml": {"hydra": {"runtime": {"version": "1.3", "choices": {"model": "x"}}}}, "inspect.json": [{"Id": "1", "Config": {"Env": ["A=1"], "Labels": {"x": "y"}},
+                        "HostConfig": {"DeviceRequests": [{"Count": -1, "Capabilities": [["gpu"]]}]}, "Mounts": [{"Destination": "/d"}]}],
+    "compose.yaml": {"services": {"t": {"image": "x:1", "environment": {"A": 1}, "deploy": {"resources": {"reservations": {"devices": [{"count": 1, "capabilities": ["gpu"]}]}}}}}},
+    "Pipfile.lock": {"_meta": {"requires": {"python_version": "3.11"}}, "default": {"numpy": {"version": "==1", "hashes": ["sha256:a"], "extras": ["x"]}}},
+    "pixi.lock": {"environments": {"default": {"packages": {"linux-64": [{"conda": "https://x/noarch/a-1-0.conda"}]}}}, "packages": [{"conda": "https://x/noarch/a-1-0.conda"}]},
+    "trainer_state.json": {"max_steps": 1, "log_history": [{"step": 1, "loss": 1.0}]},
+    "t/_delta_log/00000000000000000000.json": {"add": {"path": "p", "stats": {"numRecords": 1}, "deletionVector": {"cardinality": 1}, "partitionValues": {"a": "1"}}},
+}  # fmt: skip
+"""records as text, small"""
+
+
+def with_other_types(node: object, rng: random.Random) -> object:
+    """The same with a few values of other types."""
+    if rng.random() < 0.06:
+        return rng.choice([None, 0, -1.5, True, "", "x", [], {}, [None], [[1]], [{"a": 1}], {"a": None}, 10**30])
+    if isinstance(node, dict):
+        return {k: with_other_types(v, rng) for k, v in node.items()}
+    return [with_other_types(v, rng) for v in node] if isinstance(node, list) else node
+
+
+def test_values_of_another_type_cost_no_more_than_themselves(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    for _ in range(max(ROUNDS // 2, 20)):
+        folder = put(tmp_path, {name: json.dumps(with_other_types(content, rng)) for name, content in TEXTS.items()})
+        for record in read_all(str(folder)):
+            assert not any(re.search(r"could not be read: \w*(Error|Exception):", n) for n in record.notes), record.notes
 
 
 def tensor_seed(kind: str, folder: Path) -> Path:

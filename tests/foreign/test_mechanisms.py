@@ -245,7 +245,8 @@ def test_a_log_that_was_cleaned_does_not_lose_the_schema_or_the_operations(tmp_p
     assert comparison.verdict == "identical", comparison.differences
     put(tmp_path / "a", {f"t/_delta_log/{4:020d}.json": commit(4)})
     found = {d.key: (d.a, d.b) for d in api.compare(str(tmp_path / "a"), str(tmp_path / "b")).differences}
-    assert found == {"t": ("4", "3"), "t rows": ("10", "8"), "t@4 operation": ("WRITE", "(absent)")}
+    assert found.keys() == {"t", "t rows", "t@4 operation", "t statistics"}
+    assert found["t"] == ("4", "3") and found["t rows"] == ("10", "8") and found["t@4 operation"] == ("WRITE", "(absent)")
 
 
 def test_weights_that_keras_saved_are_parameters(tmp_path: Path) -> None:
@@ -260,3 +261,62 @@ def test_weights_that_keras_saved_are_parameters(tmp_path: Path) -> None:
     (layer,) = document["layers"]  # type: ignore[misc]
     assert layer["kind"] == "parameter" and layer["module"] == "dense" and layer["tensor"] == "vars.0"
     assert layer["first"]["max_abs"] == 1.0 and layer["first"]["differing"] == 2
+
+
+def test_a_table_with_other_rows_under_one_version_differs(tmp_path: Path) -> None:
+    def table(path: str, most: int, predicate: str = "id = 1") -> dict[str, str | bytes]:
+        stats = json.dumps({"numRecords": 2, "maxValues": {"x": most}})
+        parameters = {"mode": "Overwrite", "predicate": predicate}
+        rows = [{"commitInfo": {"timestamp": len(path), "operation": "WRITE", "operationParameters": parameters}}]
+        return {f"t/_delta_log/{0:020d}.json": "".join(json.dumps(r) + "\n" for r in [*rows, {"add": {"path": path, "stats": stats}}])}
+
+    comparison, found = compared(tmp_path / "1", table("part-aa", 5), table("part-other", 5))
+    assert comparison.verdict == "identical", found  # names of files are drawn
+    _, found = compared(tmp_path / "2", table("part-aa", 5), table("part-aa", 6))
+    assert list(found) == ["t statistics"]
+    _, found = compared(tmp_path / "3", table("part-aa", 5), table("part-aa", 5, "id = 2"))
+    assert found == {"t@0 predicate": ("id = 1", "id = 2")}
+
+
+# references
+
+
+def test_a_reference_to_a_mapping_follows_the_references_in_it(tmp_path: Path) -> None:
+    text = "lr: {}\nmodel: {{act: '${{..lr}}', sizes: ['${{lr}}', 2]}}\nother: ${{model}}\n"
+    comparison, _ = compared(tmp_path, *({"outputs/1/2/.hydra/config.yaml": text.format(lr)} for lr in (0.1, 0.2)))
+    found = {d.key: (d.a, d.b, d.reason) for d in comparison.differences}
+    assert found["other.act"] == ("0.1", "0.2", "follows from lr")
+    assert found["other.sizes"][:2] == ("[0.1, 2]", "[0.2, 2]")
+
+
+def test_references_that_hold_each_other_end() -> None:
+    from reprodebug.foreign._interpolation import resolve
+
+    resolve({"a": {"x": ["${a}"] * 5}})
+    resolve({f"k{n}": [f"${{k{n + 1}}}"] * 10 for n in range(15)})
+
+
+def test_variables_over_several_lines_and_with_a_hash_are_read(tmp_path: Path) -> None:
+    text = 'A="l1\nl2 {0}"\nB=x#{0}  # comment\nexport C=\'q {0}\'\nD="open\nE={0}\nF=\n'
+    _, found = compared(tmp_path, {".env": text.format(1)}, {".env": text.format(2)})
+    values = {"A": ("l1\nl2 1", "l1\nl2 2"), "B": ("x#1", "x#2"), "C": ("q 1", "q 2"), "E": ("1", "2")}
+    assert found == {f"env/{name}": both for name, both in values.items()}
+
+
+# runs that were resumed
+
+
+def test_a_run_that_was_resumed_is_one_run(tmp_path: Path) -> None:
+    def folders(early: float) -> dict[str, str | bytes]:
+        parts = [
+            ("20250101_000000", {"lr": 0.1, "only": {"first": early}}, [1.0, early]),
+            ("20250102_000000", {"lr": 0.2}, [1.0, early, 0.25, 0.125]),
+        ]
+        own: dict[str, str | bytes] = {f"wandb/offline-run-{t}-abc/run-abc.wandb": wandb_log(c, v) for t, c, v in parts}
+        return own | {"wandb/offline-run-20250101_000001-xyz/run-xyz.wandb": wandb_log({"lr": 9}, [early])}
+
+    _, found = compared(tmp_path, folders(0.5), folders(0.75))
+    assert found == {"only.first": ("0.5", "0.75"), "loss": ("0.125", "0.125")}
+    assert "1 more W&B runs" in notes(tmp_path / "a")
+    named = api.compare(f"{tmp_path}/a#abc", f"{tmp_path}/b#abc")
+    assert {d.key for d in named.differences} == {"only.first", "loss"}
