@@ -247,16 +247,16 @@ def test_frames_too_short_for_their_kind(kind: int, payload: bytes) -> None:
 
 
 FUZZ = """
-import random, sys, time
+import random, sys
 sys.path[:0] = sys.argv[3:]
 from reprodebug._base.errors import RunUnreadable
 from reprodebug.store.trace import read_trace
 from tests.store.test_trace import mutated, use
 with open(sys.argv[1], "rb") as f:
     whole = f.read()
-rng, ends = random.Random(11), time.monotonic() + 8
+rng = random.Random(11)
 path, opened, refused = sys.argv[1] + ".bad", 0, 0
-while opened + refused < 400 and time.monotonic() < ends:
+while opened + refused < 150:
     with open(path, "wb") as f:
         f.write(mutated(whole, rng))
     try:
@@ -271,10 +271,10 @@ print(opened, refused)
 def test_damaged_traces_are_read_or_refused(tmp_path: Path) -> None:
     path = written(tmp_path)
     # in a process of its own, because a damaged file may bring the HDF5 library itself down
-    done = subprocess.run([sys.executable, "-W", "error", "-c", FUZZ, path, "", *sys.path], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", FUZZ, path, "", *sys.path], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
-    opened, refused = map(int, done.stdout.split())
-    assert opened + refused > 100 and refused > 20
+    _, refused = map(int, done.stdout.split())
+    assert refused > 20
 
 
 def test_every_cut_of_a_trace_is_refused(tmp_path: Path) -> None:
