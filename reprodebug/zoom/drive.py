@@ -16,6 +16,7 @@ from reprodebug.bisect.recorded import Again
 from reprodebug.bisect.session import MARK, hold, home
 from reprodebug.bisect.trial import Untestable
 from reprodebug.compare.runs import Examined, examine
+from reprodebug.diagnose.scene import LIBRARY_THREAD
 from reprodebug.model import zoom as model
 from reprodebug.model.comparison import Divergence
 from reprodebug.model.zoom import Size, Zoom
@@ -246,7 +247,7 @@ class _Search:
         alike = origin.a is not None and origin.b is not None and origin.a.name == origin.b.name
         x = origins.described(left, origin.a, right, origin.b if alike else None, roots[0])
         y = origins.described(right, origin.b, left, origin.a if alike else None, roots[1])
-        notes = [*origin.notes, *(self._beside() if origin.kind == model.OUTSIDE else [])]
+        notes = [*origin.notes, *(self._beside(followed=not own) if origin.kind == model.OUTSIDE else [])]
         tried = None
         if self.request.counterfactual:
             assert self.examined.pair is not None
@@ -263,7 +264,7 @@ class _Search:
         main = runs[0].log, runs[1].log
         if origin.kind != model.OUTSIDE or origin.a is None or origin.b is None or origin.what != origins.SENT or origin.value is None:
             return main, origin
-        made = [origins.made_in(workers(r.path), v) for r, v in zip(runs, origin.value, strict=True)]
+        made = [origins.made_in(workers(r.path, r.log), v) for r, v in zip(runs, origin.value, strict=True)]
         if made[0] is None or made[1] is None:
             return main, origin
         found = origins.find(made[0], made[1], whole=True)
@@ -273,20 +274,21 @@ class _Search:
         found.notes.append(sent)
         return (made[0], made[1]), found
 
-    def _beside(self) -> list[str]:
-        """What works beside the main thread, where operations are not seen."""
+    def _beside(self, *, followed: bool) -> list[str]:
+        """What works beside the main thread, where operations are not seen. ``followed``: the answer lies in a worker process."""
         found = []
         pair = self.examined.pair
         assert pair is not None
         for name, trace in (("A", pair.a), ("B", pair.b)):
             threads = [str(n.get("runs")) for n in trace.notes_meta if n.get("type") == "thread"]
+            threads = [t for t in threads if not LIBRARY_THREAD.match(t)]
             workers = max((int(n.get("num_workers") or 0) for n in trace.notes_meta if n.get("type") == "loader"), default=0)
             if threads:
                 found.append(
                     f"{name} runs {plural(len(threads), 'thread')} of its own ({visible(threads[0], 80)}): their operations are not seen"
                 )
-            if workers:
-                found.append(f"{name} has a DataLoader with {plural(workers, 'worker process')}: their operations are not seen")
+            if workers and not followed:
+                found.append(f"{name} has a DataLoader with {plural(workers, 'worker process')}: what they did was not found")
         return found
 
     def _size(
@@ -384,8 +386,10 @@ def _line_of(op: Op) -> str:
 
 
 def _line(op: model.Operation) -> str:
-    own = op.function.endswith("backward") and bool(op.node) and not op.node[-1].isdigit()  # the backward of a Function of the program's
-    return op.line if own else op.forward_line or op.line
+    """Where to look: in backward the line of the forward pass, but for code of the program's that runs in it (a hook, the backward
+    of a Function, a recomputation)."""
+    by_engine = any(f.rpartition(".")[2] in ("backward", "grad") for f in op.via.split(" > "))
+    return op.forward_line if by_engine and op.forward_line else op.line
 
 
 _REPEAT = "find what makes the command vary: `reprodebug check --minimize -- COMMAND`, or `reprodebug bisect A B`"

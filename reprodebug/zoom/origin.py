@@ -20,6 +20,8 @@ _SINKS = ("aten._local_scalar_dense.default", "aten.equal.default", "aten.nonzer
 """operations through which values leave for Python, and may choose what the program does"""
 
 SENT = "memory that another process sent"
+_MAPPED = "aten.set_.source_Storage"
+"""a tensor is laid over memory that comes from elsewhere"""
 
 
 @dataclass(slots=True)
@@ -138,14 +140,19 @@ def _first(a: list[Op], b: list[Op]) -> tuple[Op | None, Op | None]:
 
 
 def _partners(left: Side, right: Side, x: Op | None, y: Op | None) -> tuple[Op | None, Op | None]:
-    """Two calls of one operation on one line belong together, though the value that one of them gave occurs elsewhere too."""
-    if x is None or y is None or x.name == y.name:
+    """Two calls of one operation on one line belong together, though the value that one of them gave occurs elsewhere too.
+
+    A product with 1, a sum with 0: what that call gave is what it was given, and its partner alone yields a new value."""
+    if x is not None and y is not None and x.name == y.name:
         return x, y
-    p, q = left.at.get(right.key[y.n]), right.at.get(left.key[x.n])
-    if p is not None and p.n < x.n and _results(p, y) is not None:
-        return p, y
-    if q is not None and q.n < y.n and _results(x, q) is not None:
-        return x, q
+    if y is not None:
+        p = left.at.get(right.key[y.n])
+        if p is not None and _results(p, y) is not None and (p.n < x.n if x is not None else not _inputs_apart(p, y)):
+            return p, y
+    if x is not None:
+        q = right.at.get(left.key[x.n])
+        if q is not None and _results(x, q) is not None and (q.n < y.n if y is not None else not _inputs_apart(x, q)):
+            return x, q
     return x, y
 
 
@@ -161,16 +168,19 @@ def _classified(left: Side, right: Side, x: Op | None, y: Op | None, slices: lis
             return Origin(INPUT, makers[0], makers[1], (a, b), earlier=not whole, what="the tensor itself")
         return Origin(OUTSIDE, value=(a, b), earlier=not whole, what="the tensor itself")
     if x is None or y is None or x.name != y.name:
+        if not whole and any(_sent(op) for op in (x, y)) and not all(slices):  # the other side had received it before the stretch began
+            return Origin(OUTSIDE, x, y, (a, b), what=SENT, earlier=True)
         notes = _alone(left, right, slices)
+        earlier = not whole and (_brought(left, x, right) or _brought(right, y, left))
         if x is not None and y is not None:
             p, q = left.at.get(right.key[y.n]), right.at.get(left.key[x.n])
             if p is None and q is not None and q.n > y.n:  # B does one thing more, then what A does
-                return Origin(SEQUENCE, None, y, None, notes)
-            if q is None and p is not None and p.n > x.n:
-                return Origin(SEQUENCE, x, None, None, notes)
-        return Origin(SEQUENCE, x, y, None, notes)
-    if x.name.startswith("aten.set_.source_Storage"):
-        if "rebuild_tensor" in x.via and "load" not in x.via:  # looked at from the beginning on, its makers are followed too
+                x = None
+            elif q is None and p is not None and p.n > x.n:
+                y = None
+        return Origin(SEQUENCE, x, y, None, notes, earlier)
+    if x.name.startswith(_MAPPED):
+        if _sent(x):  # looked at from the beginning on, its makers are followed too
             return Origin(OUTSIDE, x, y, _results(x, y), what=SENT, earlier=not whole)
         return Origin(OUTSIDE, x, y, _results(x, y), what="memory read from elsewhere, such as a file")
     filled = next(((p, q) for p, q in zip(x.inputs, y.inputs, strict=False) if p.overwritten and p.dtype != q.dtype), None)
@@ -194,6 +204,16 @@ def _classified(left: Side, right: Side, x: Op | None, y: Op | None, slices: lis
     if layouts:
         origin.notes.append(f"equal values lie in memory otherwise: {listed_words(layouts)} has other strides in A than in B")
     return origin
+
+
+def _brought(side: Side, op: Op | None, other: Side) -> bool:
+    """Whether an operation is given what was made before the stretch and is not known in the other run: that may differ already."""
+    return op is not None and any(v.digest and v.digest not in other.values and side.maker(v, op.n) is None for v in op.reads)
+
+
+def _sent(op: Op | None) -> bool:
+    """Whether it receives a tensor of another process."""
+    return op is not None and op.name.startswith(_MAPPED) and "rebuild_tensor" in op.via and "load" not in op.via
 
 
 def _given(left: Side, right: Side, x: Op, y: Op, differing: list[tuple[Value | None, Value | None]], whole: bool) -> Origin:
