@@ -285,7 +285,7 @@ class _Search:
             workers = max((int(n.get("num_workers") or 0) for n in trace.notes_meta if n.get("type") == "loader"), default=0)
             if threads:
                 found.append(
-                    f"{name} runs {plural(len(threads), 'thread')} of its own ({visible(threads[0], 80)}): their operations are not seen"
+                    f"{name} runs {plural(len(threads), 'thread')} of its own ({visible(threads[0], 80)}), whose operations are not seen"
                 )
             if workers and not followed:
                 found.append(f"{name} has a DataLoader with {plural(workers, 'worker process')}: what they did was not found")
