@@ -120,7 +120,7 @@ def made_in(logs: list[Log], value: Value) -> Log | None:
         for at, op in enumerate(log.ops):
             found = next((v for v in op.outputs if v.digest == value.digest), None)
             if found is not None:
-                return replace(log, ops=log.ops[: at + 1], target=found)
+                return replace(log, ops=log.ops[: at + 1], target=replace(found, name="target"))
     return None
 
 

@@ -98,7 +98,8 @@ async def test_the_tensor_view_draws_what_was_kept() -> None:
     async with opened_sample("full-level", (110, 50)) as (pilot, _):
         shown = await look(pilot, "v")
         assert isinstance(pilot.app.screen, TensorScreen)
-        assert "|A-B|" in shown and "furthest apart" in shown and "ULP" in shown and "█" in shown
+        assert "element                           A                B  |A-B|" in shown, "no meaning is carried by a colour alone"
+        assert "|A-B|, 0 to" in shown and "furthest apart" in shown and "ULP" in shown and "█" in shown
         await look(pilot, "q", "7", "v")
         assert isinstance(pilot.app.screen, ReadingScreen)
 

@@ -17,6 +17,8 @@ import sys
 from typing import Any
 
 GARBAGE = ("aten.empty", "aten.new_empty", "aten.resize_")
+ANYWHERE: dict[str, Any] = {"kind": "any"}
+"""no first divergence: the whole program"""
 ENTRANCES = ("aten.lift_fresh", "aten.set_.source_Storage")
 """operations through which NumPy's memory, a file's or another process's becomes a tensor"""
 RESHAPES = ("aten._unsafe_view", "aten.view", "aten._reshape_alias")
@@ -137,6 +139,16 @@ def first(mine: list[dict[str, Any]], other: list[dict[str, Any]], where: dict[s
     return None
 
 
+def behind(mine: list[dict[str, Any]], end: dict[str, Any]) -> list[dict[str, Any]]:
+    """The operations whose values went, by whatever way, into operation ``end``."""
+    need, found = set(end["given"]), []
+    for r in reversed(mine[: mine.index(end)]):
+        if need & set(r["gave"]):
+            found.append(r)
+            need |= set(r["given"])
+    return found
+
+
 def entered(mine: list[dict[str, Any]], where: dict[str, Any]) -> bool:
     """Whether an operation of the step of a first divergence was given a value that no operation before it gave or took in."""
     steps = _counter(mine)
@@ -158,6 +170,8 @@ def _counter(mine: list[dict[str, Any]]) -> str:
 def _inside(r: dict[str, Any], where: dict[str, Any], steps: str) -> bool:
     """Whether an operation belongs to the step, and to the phase and the module, of a first divergence. Data may have been made
     at any time before, but by no module, no backward pass and no optimizer."""
+    if where is ANYWHERE:
+        return True
     if where["kind"] == "data":
         return bool(r[steps] <= where["step"]) and not (r["modules"] or r["backward"] or r["optimizer"])
     if r[steps] != where["step"]:

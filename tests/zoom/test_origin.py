@@ -174,6 +174,7 @@ def test_a_value_is_found_in_the_worker_that_made_it() -> None:
 
     logs = [origin.made_in([made("other"), made(x)], value("out", 3, x + "s")) for x in ("x", "y")]
     assert logs[0] is not None and logs[1] is not None and [len(x.ops) for x in logs] == [2, 2]
+    assert logs[0].target is not None and logs[0].target.name == "target", "it is the divergent tensor, not the operation's result"
     found = origin.find(logs[0], logs[1], whole=True)
     assert found.kind == "outside" and found.a is not None and found.a.name == "aten.lift_fresh"
     assert origin.made_in([made("other")], value("out", 3, "nowhere")) is None
