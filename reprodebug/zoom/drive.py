@@ -259,10 +259,10 @@ class _Search:
         )  # fmt: skip
 
     def _sent(self, runs: tuple[Repeat, Repeat], origin: origins.Origin) -> tuple[tuple[Log, Log], origins.Origin]:
-        """Where another process sent the first value that differs, such as a DataLoader's worker: the operations of that one. (the logs
-        in which the answer lies, the answer)."""
+        """Where another process made the first value that differs, such as a DataLoader's worker, and sent it as a tensor or an array: the
+        operations of that one. (the logs in which the answer lies, the answer)."""
         main = runs[0].log, runs[1].log
-        if origin.kind != model.OUTSIDE or origin.a is None or origin.b is None or origin.what != origins.SENT or origin.value is None:
+        if origin.kind != model.OUTSIDE or origin.a is None or origin.b is None or origin.value is None:
             return main, origin
         made = [origins.made_in(workers(r.path, r.log), v) for r, v in zip(runs, origin.value, strict=True)]
         if made[0] is None or made[1] is None:
@@ -270,8 +270,8 @@ class _Search:
         found = origins.find(made[0], made[1], whole=True)
         if not found.kind:
             return main, origin
-        sent = f"in worker processes of a DataLoader, which sent it to {visible(_line_of(origin.a), 120)}"
-        found.notes.append(sent)
+        where = "in worker processes of a DataLoader" if "DataLoader" in origin.a.via else "in another process"
+        found.notes.append(f"{where}, which sent it to {visible(_line_of(origin.a), 120)}")
         return (made[0], made[1]), found
 
     def _beside(self, *, followed: bool) -> list[str]:

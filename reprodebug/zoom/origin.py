@@ -115,12 +115,17 @@ def find(a: Log, b: Log, *, whole: bool) -> Origin:
 
 
 def made_in(logs: list[Log], value: Value) -> Log | None:
-    """The log that made a value, cut behind the operation that did, with that value for its target; None where none did."""
+    """The log that made a value, cut behind the operation that did, with that value for its target; None where none did.
+
+    Operations that hand the value on as it is, such as a product with 1, belong to its making."""
     for log in logs:
+        made: tuple[int, Value] | None = None
         for at, op in enumerate(log.ops):
             found = next((v for v in op.outputs if v.digest == value.digest), None)
-            if found is not None:
-                return replace(log, ops=log.ops[: at + 1], target=replace(found, name="target"))
+            if found is not None and (made is None or any(v.storage == made[1].storage for v in op.reads)):
+                made = at, found
+        if made is not None:
+            return replace(log, ops=log.ops[: made[0] + 1], target=replace(made[1], name="target"))
     return None
 
 

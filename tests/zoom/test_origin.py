@@ -178,6 +178,8 @@ def test_a_value_is_found_in_the_worker_that_made_it() -> None:
     found = origin.find(logs[0], logs[1], whole=True)
     assert found.kind == "outside" and found.a is not None and found.a.name == "aten.lift_fresh"
     assert origin.made_in([made("other")], value("out", 3, "nowhere")) is None
+    whole = origin.made_in([chain(mid="x", out="x")], value("out", 3, "x"))
+    assert whole is not None and [op.name for op in whole.ops] == ["aten.mul", "aten.noise", "aten.relu"], "relu hands it on as it is"
 
 
 def test_memory_that_nothing_wrote_is_no_value_until_it_is_read() -> None:

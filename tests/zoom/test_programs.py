@@ -176,6 +176,20 @@ if __name__ == "__main__":
     for x in torch.utils.data.DataLoader(Data(B), batch_size=2, num_workers=1, multiprocessing_context="spawn"):
         net(x).sum().backward()
 """,
+    "a process that sends arrays": PLAIN + """\
+import multiprocessing
+def produce(q):
+    for i in range(2):
+        q.put((torch.full((6, 4), float(i)) * (2.0 if B and i else 1.0)).numpy())  # <-
+context = multiprocessing.get_context("fork")
+q = context.Queue()
+p = context.Process(target=produce, args=(q,))
+p.start()
+for i in range(2):
+    loss = net(torch.from_numpy(q.get())).square().mean()
+    opt.zero_grad(); loss.backward(); opt.step()
+p.join()
+""",
     "a thread": PLAIN + """\
 import queue, threading
 q = queue.Queue(1)
@@ -202,6 +216,7 @@ EXPECTED: dict[str, tuple[str, str, str]] = {
     "a closure": ("sequence", "", "aten.mul.Tensor"),
     "a scripted module": ("argument", "aten.leaky_relu.default", "aten.leaky_relu.default"),
     "a worker started by spawn": ("argument", "aten.mul.Tensor", "aten.mul.Tensor"),
+    "a process that sends arrays": ("argument", "aten.mul.Tensor", "aten.mul.Tensor"),
     "a thread": ("outside", "", ""),
 }
 """kind, and the operation of A and of B"""
