@@ -15,10 +15,11 @@ from reprodebug.bisect import process
 from reprodebug.bisect.recorded import Again
 from reprodebug.bisect.session import MARK, hold, home
 from reprodebug.bisect.trial import Untestable
+from reprodebug.compare.importance import MADE_BY_THE_OTHER
 from reprodebug.compare.runs import Examined, examine
 from reprodebug.diagnose.scene import LIBRARY_THREAD
 from reprodebug.model import zoom as model
-from reprodebug.model.comparison import Divergence
+from reprodebug.model.comparison import Comparison, Divergence
 from reprodebug.model.zoom import Size, Zoom
 from reprodebug.store.run import StoredRun, is_run, open_run
 from reprodebug.zoom import counterfactual, look
@@ -66,7 +67,7 @@ def zoom(request: Request, *, say: Callable[[str], None] = lambda text: None) ->
     again: list[Again] = []
     try:
         for name, run in (("A", a), ("B", b)):
-            again.append(Again(run, name, os.path.join(folder, name.lower())))
+            again.append(Again(run, name, os.path.join(folder, name.lower()), _made(c, name)))
         found = _Search(request, examined, again, folder, say).answer()
     finally:
         for x in again:
@@ -83,6 +84,12 @@ def zoom(request: Request, *, say: Callable[[str], None] = lambda text: None) ->
     kept = [f"the executions are kept in {folder}"] if request.keep else []
     notes = tuple(dict.fromkeys([*found.notes, *(n for x in again for n in x.place_notes), *kept]))
     return replace(found, notes=notes, seconds=round(time.monotonic() - started, 3), paths=paths)
+
+
+def _made(c: Comparison, name: str) -> list[str]:
+    """Files that one run made and the other found: a library that writes unseen left no record of it but their time."""
+    found = [d for d in c.differences if d.section == "data" and d.reason == MADE_BY_THE_OTHER[1]]
+    return [d.key for d in found if str(d.a if name == "A" else d.b).startswith("written")]
 
 
 def _recorded(request: Request) -> tuple[StoredRun, StoredRun]:
