@@ -169,10 +169,7 @@ class _Search:
 
     def answer(self) -> Zoom:
         try:
-            for n in range(_ATTEMPTS):
-                narrow = self._both(self.bounds, " once more: A and B agreed by chance" if n else "")
-                if not _equal_targets(narrow) or all(r.same is not False for r in narrow):
-                    break
+            narrow = self._both(self.bounds, "")
         except NotRepeatable as error:
             return Zoom(model.NOT_REPEATABLE, "", error.message, self.first, notes=tuple(self.notes), remedy=_REPEAT)
         except Untestable as error:
@@ -206,7 +203,12 @@ class _Search:
         return self._zoom(used, within, origin, same)
 
     def _both(self, stretch: tuple[Bounds, Bounds], what: str) -> tuple[Repeat, Repeat]:
-        a, b = (r.run(s, self.request.max_bytes, what=what) for r, s in zip(self.runners, stretch, strict=True))
+        """Both again; once more where a side does not repeat its recording and they agreed by chance."""
+        for n in range(_ATTEMPTS):
+            why = " once more: A and B agreed by chance" if n else what
+            a, b = (r.run(s, self.request.max_bytes, what=why) for r, s in zip(self.runners, stretch, strict=True))
+            if not _equal_targets((a, b)) or (a.same is not False and b.same is not False):
+                break
         return a, b
 
     def _wider(

@@ -236,7 +236,7 @@ def _given(left: Side, right: Side, x: Op, y: Op, differing: list[tuple[Value | 
         same = names[0] == names[1]
         what += f", which is {names[0]}" if same else f", which is {names[0] or 'no parameter'} in A and {names[1] or 'no parameter'} in B"
     if any(m is not None and not m.undefined for m in makers):
-        beside = [_written_beside(m, v) for m, v in zip(makers, (p, q), strict=True)]
+        beside = [_written_beside(s, m, op) for s, m, op in zip((left, right), makers, (x, y), strict=True)]
         if any(beside):
             which = " and ".join(n for n, b in zip("AB", beside, strict=True) if b)
             last = next(m for m, b in zip(makers, beside, strict=True) if b)
@@ -247,16 +247,15 @@ def _given(left: Side, right: Side, x: Op, y: Op, differing: list[tuple[Value | 
     return Origin(OUTSIDE if whole else INPUT, x, y, value, what=what, earlier=not whole)
 
 
-def _written_beside(maker: Op | None, value: Value | None) -> bool:
-    """Whether a value is not what the operation left that wrote its memory last: something wrote it that is no operation."""
-    if maker is None or value is None or maker.undefined or not value.digest:
+def _written_beside(side: Side, maker: Op | None, reader: Op) -> bool:
+    """Whether memory does not hold any more what the operation left that wrote it last: something wrote it that is no operation.
+
+    Seen at ``reader`` or at an operation between the two, such as the view through which it is read."""
+    if maker is None or maker.undefined:
         return False
-    kept = [
-        v
-        for v in maker.outputs
-        if v.storage == value.storage and (v.dtype, v.shape, v.strides) == (value.dtype, value.shape, value.strides)
-    ]
-    return bool(kept) and all(v.digest and v.digest != value.digest for v in kept)
+    left = {(v.storage, v.dtype, v.shape, v.strides): v.digest for v in maker.outputs if v.digest and v.storage >= 0}
+    seen = [(left.get((v.storage, v.dtype, v.shape, v.strides)), v.digest) for op in side.ops[maker.n + 1 : reader.n + 1] for v in op.reads]
+    return any(was and now and was != now for was, now in seen)
 
 
 def _inputs_apart(x: Op, y: Op) -> list[tuple[Value | None, Value | None]]:

@@ -109,6 +109,21 @@ def test_memory_that_was_written_beside_torch() -> None:
     assert found.notes[0].endswith("after aten.add_ at t.py:1 had left it")
 
 
+def test_memory_that_was_written_beside_torch_is_known_through_a_view() -> None:
+    """A weight is read transposed: what the view was given tells."""
+
+    def read_back(found: str) -> Log:
+        return log(
+            ("aten.add_", "t.py:1", [value("self", 0, "w")], [value("self", 0, "v", written=True)]),
+            ("aten.t", "t.py:2", [value("self", 0, found)], [value("out", 0, found + "t", shape=(2, 2))], {"view": True}),
+            ("aten.mm", "t.py:2", [value("mat2", 0, found + "t", shape=(2, 2))], [value("out", 1, found + "r")]),
+            target=value("target", 1, found + "r"),
+        )
+
+    found = origin.find(read_back("v"), read_back("changed"), whole=True)
+    assert found.kind == "outside" and found.notes[0].startswith("in B its memory was written by something else"), found
+
+
 def test_a_call_that_is_put_together_otherwise() -> None:
     """g * x * 3 against g * (x * 3): the first product has other factors, all of which both runs have."""
 
