@@ -142,11 +142,10 @@ def _agreed(found: Row, said: list[Row | None], truth: tuple[Row | None, Row | N
         # numbers that a worker of the other run draws too, for another batch: the oracle names what is made of them
         drawn = [[r for r in oracle.behind(rows, t) if named(r) == named(s)] for rows, t, s in zip((a, b), truth, said, strict=True)]
         return any(p["given"] == q["given"] and p["args"] == q["args"] and p["gave"] != q["gave"] for p in drawn[0] for q in drawn[1])
-    if found["kind"] == "uninitialised" and truth[0] is not None:
-        # the oracle takes memory that nothing wrote for no value: it names its first reader
-        unwritten = [r for r in a if r["op"].startswith(oracle.GARBAGE)]
-        read = any(set(r["gave"]) & set(truth[0]["given"]) for r in unwritten)
-        return read and any(named(r) == named(said[0]) for r in unwritten)
+    if found["kind"] == "uninitialised":  # memory that nothing wrote is no value for the oracle: it has to be read, and to differ
+        left = {v for r in a if named(r) == named(said[0]) and r["op"].startswith(oracle.GARBAGE) for v in r["gave"]}
+        read = {v for r in a if not r["op"].split(".")[1].endswith("_") for v in r["given"]}
+        return bool(left & read - {v for r in b for v in (*r["given"], *r["gave"])})
     return False
 
 
