@@ -14,7 +14,7 @@ PIP_INSTALL = PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.tx
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-gpu lint cases fuzz samples samples-gpu screenshots bench bench-gpu clean
+.PHONY: help demo test test-all test-gpu lint cases zoom-cases fuzz samples samples-gpu screenshots bench bench-gpu clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -59,6 +59,9 @@ lint: $(VENV)/test.stamp ## style, types, floors
 
 cases: $(VENV)/test.stamp ## run every irreproducibility case and print what was found
 	$(BIN)/python -m tests.cases.runner
+
+zoom-cases: $(VENV)/test.stamp ## zoom into every divergent case, and what a brute-force trace says
+	$(BIN)/python -m tests.zoom.cases
 
 fuzz: $(VENV)/test.stamp ## 10,000 mutated inputs for each reader of a binary format
 	REPRODEBUG_FUZZ=10000 $(BIN)/python -m pytest -q -n $(WORKERS) tests/foreign/test_hostile.py

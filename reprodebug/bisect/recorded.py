@@ -7,6 +7,7 @@ recorded uncommitted changes; any other is copied as it is now.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from reprodebug.bisect import commits as history
 from reprodebug.bisect.places import Snapshot
@@ -18,8 +19,10 @@ from reprodebug.store.run import StoredRun
 class Again:
     """One recorded run, entered anew for each execution. Everything of it lies below ``folder``."""
 
-    def __init__(self, run: StoredRun, name: str, folder: str) -> None:
+    def __init__(self, run: StoredRun, name: str, folder: str, made: Sequence[str] = ()) -> None:
+        """``made``: files, as seen from the run's directory, that it is known to have made though it did not record that."""
         self.run = run
+        self._made = tuple(made)
         self.name = name
         self.notes: list[str] = []
         self.root = ""
@@ -65,9 +68,8 @@ class Again:
     def _without_own_files(self, cwd: str) -> None:
         """Take away what the run itself made: a file that was not there before it wrote it is not there when it runs again."""
         m = self.run.manifest
-        for name, facts in m.data.items():
-            if not isinstance(facts, dict) or facts.get("mode") != "write" or facts.get("existed") is not False:
-                continue
+        written = [n for n, x in m.data.items() if isinstance(x, dict) and x.get("mode") == "write" and x.get("existed") is False]
+        for name in dict.fromkeys([*written, *self._made]):
             recorded = os.path.normpath(os.path.join(m.cwd, name))
             inside = os.path.relpath(os.path.realpath(os.path.dirname(recorded)), self.root)
             if inside.startswith(os.pardir):

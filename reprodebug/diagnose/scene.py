@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 CHECKPOINT = re.compile(r"\.(pt|pth|ckpt|bin|safetensors|pkl|npz|h5|tar|model|state)$")
 RANDOM_MODULES = re.compile(r"Dropout|DropPath|StochasticDepth|RReLU|GaussianNoise|Gumbel|Noise|Bernoulli", re.I)
+LIBRARY_THREAD = re.compile(r"(tqdm|torch|multiprocessing\.queues|tensorboard|wandb|mlflow|threading\._?Timer|_pytest)")
+"""what a thread runs that a library started beside the program's own"""
 _BATCHES_SEARCHED = 400
 _GAP_RECORDS = 200_000
 
@@ -270,11 +272,7 @@ class Scene:
         sides = []
         for rows, limit in zip(self.notes("thread"), limits, strict=True):
             sides.append({str(n.get("runs")) for n in rows if int(n.get("seq", 0)) <= limit})
-        return sorted(
-            r
-            for r in sides[0] | sides[1]
-            if not re.match(r"(tqdm|torch|multiprocessing\.queues|tensorboard|wandb|mlflow|threading\._?Timer|_pytest)", r)
-        )
+        return sorted(r for r in sides[0] | sides[1] if not LIBRARY_THREAD.match(r))
 
     # differences
 

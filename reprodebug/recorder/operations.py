@@ -633,7 +633,7 @@ class Watch:
         self._size += len(text)
         self.spent += len(text)
         self.full = self.spent > self.stretch.max_bytes
-        if self._size > _BATCH or self._worker:
+        if self._size > _BATCH or self._worker or not self._mine:  # a process without events may be a worker too, started by spawn
             self._flush()
 
     def _flush(self) -> None:

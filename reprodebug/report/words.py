@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from reprodebug._base.text import plural, visible
-from reprodebug.model.comparison import Comparison, Difference, Divergence, LayerDifference, Portrait, RunSide, losses_differ
+from reprodebug.model.comparison import Comparison, Difference, Divergence, LayerDifference, Numbers, Portrait, RunSide, losses_differ
 
 GLYPHS = {"identical": "✓", "equivalent": "≈", "divergent": "✗", "incomparable": "?"}
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -41,20 +41,28 @@ def size(d: Divergence) -> str:
         if d.kind == "optimizer":
             return "not recorded: an optimizer's state is kept as a fingerprint"
         return "not recorded: only fingerprints of it were kept"
-    parts = [f"max abs {n.max_abs:.3g}"]
-    if n.max_rel is not None:
-        parts.append(f"max rel {n.max_rel:.3g}")
-    if n.max_ulp is not None:
-        parts.append(f"max {n.max_ulp:,} ULP")
+    parts = largest(n)
     if n.differing is not None and n.elements:
         parts.append(f"{n.differing:,} of {n.elements:,} elements ({n.differing / n.elements:.1%})")
+    if n.worst_index:
+        parts.append(f"largest at {list(n.worst_index)}")
+    return ", ".join(parts)
+
+
+def largest(n: Numbers) -> list[str]:
+    """The largest differences in words; an element that is NaN or infinite in one run alone is called that."""
+    if n.max_abs is None:
+        return []
+    parts = [f"max abs {n.max_abs:.3g}"] + ([f"max rel {n.max_rel:.3g}"] if n.max_rel is not None else [])
+    if n.max_abs == float("inf"):
+        parts = ["NaN or infinite in one run alone"]
+    if n.max_ulp is not None:
+        parts.append(f"max {n.max_ulp:,} ULP" + (" elsewhere" if n.max_abs == float("inf") else ""))
     if n.nan_only:
         parts.append("only payloads of NaN differ")
     if n.signed_zero_only:
         parts.append("only -0.0 against 0.0")
-    if n.worst_index:
-        parts.append(f"largest at {list(n.worst_index)}")
-    return ", ".join(parts)
+    return parts
 
 
 def statistics(d: Divergence) -> list[tuple[str, str, str]]:

@@ -233,9 +233,7 @@ def _numbers(s: Size) -> list[str]:
     if n.differing is not None and n.elements:
         rows.append(f"{n.differing:,} of {n.elements:,} elements differ ({n.differing / n.elements:.1%})")
     if n.max_abs is not None:
-        rows.append(
-            f"max abs {n.max_abs:.3g}, max rel {n.max_rel or 0:.3g}" + (f", max {n.max_ulp:,} ULP" if n.max_ulp is not None else "")
-        )
+        rows.append(", ".join(words.largest(n)))
     if s.ulp_histogram:
         rows.append("ULP: " + ", ".join(f"{'' if ulp < 2 else 'up to '}{ulp:,}: {count:,}" for ulp, count in _folded(s.ulp_histogram)))
     if s.first:

@@ -15,9 +15,11 @@ from reprodebug.bisect import process
 from reprodebug.bisect.recorded import Again
 from reprodebug.bisect.session import MARK, hold, home
 from reprodebug.bisect.trial import Untestable
+from reprodebug.compare.importance import MADE_BY_THE_OTHER
 from reprodebug.compare.runs import Examined, examine
+from reprodebug.diagnose.scene import LIBRARY_THREAD
 from reprodebug.model import zoom as model
-from reprodebug.model.comparison import Divergence
+from reprodebug.model.comparison import Comparison, Divergence
 from reprodebug.model.zoom import Size, Zoom
 from reprodebug.store.run import StoredRun, is_run, open_run
 from reprodebug.zoom import counterfactual, look
@@ -65,7 +67,7 @@ def zoom(request: Request, *, say: Callable[[str], None] = lambda text: None) ->
     again: list[Again] = []
     try:
         for name, run in (("A", a), ("B", b)):
-            again.append(Again(run, name, os.path.join(folder, name.lower())))
+            again.append(Again(run, name, os.path.join(folder, name.lower()), _made(c, name)))
         found = _Search(request, examined, again, folder, say).answer()
     finally:
         for x in again:
@@ -82,6 +84,12 @@ def zoom(request: Request, *, say: Callable[[str], None] = lambda text: None) ->
     kept = [f"the executions are kept in {folder}"] if request.keep else []
     notes = tuple(dict.fromkeys([*found.notes, *(n for x in again for n in x.place_notes), *kept]))
     return replace(found, notes=notes, seconds=round(time.monotonic() - started, 3), paths=paths)
+
+
+def _made(c: Comparison, name: str) -> list[str]:
+    """Files that one run made and the other found: a library that writes unseen left no record of it but their time."""
+    found = [d for d in c.differences if d.section == "data" and d.reason == MADE_BY_THE_OTHER[1]]
+    return [d.key for d in found if str(d.a if name == "A" else d.b).startswith("written")]
 
 
 def _recorded(request: Request) -> tuple[StoredRun, StoredRun]:
@@ -161,10 +169,7 @@ class _Search:
 
     def answer(self) -> Zoom:
         try:
-            for n in range(_ATTEMPTS):
-                narrow = self._both(self.bounds, " once more: A and B agreed by chance" if n else "")
-                if not _equal_targets(narrow) or all(r.same is not False for r in narrow):
-                    break
+            narrow = self._both(self.bounds, "")
         except NotRepeatable as error:
             return Zoom(model.NOT_REPEATABLE, "", error.message, self.first, notes=tuple(self.notes), remedy=_REPEAT)
         except Untestable as error:
@@ -198,7 +203,12 @@ class _Search:
         return self._zoom(used, within, origin, same)
 
     def _both(self, stretch: tuple[Bounds, Bounds], what: str) -> tuple[Repeat, Repeat]:
-        a, b = (r.run(s, self.request.max_bytes, what=what) for r, s in zip(self.runners, stretch, strict=True))
+        """Both again; once more where a side does not repeat its recording and they agreed by chance."""
+        for n in range(_ATTEMPTS):
+            why = " once more: A and B agreed by chance" if n else what
+            a, b = (r.run(s, self.request.max_bytes, what=why) for r, s in zip(self.runners, stretch, strict=True))
+            if not _equal_targets((a, b)) or (a.same is not False and b.same is not False):
+                break
         return a, b
 
     def _wider(
@@ -246,7 +256,7 @@ class _Search:
         alike = origin.a is not None and origin.b is not None and origin.a.name == origin.b.name
         x = origins.described(left, origin.a, right, origin.b if alike else None, roots[0])
         y = origins.described(right, origin.b, left, origin.a if alike else None, roots[1])
-        notes = [*origin.notes, *(self._beside() if origin.kind == model.OUTSIDE else [])]
+        notes = [*origin.notes, *(self._beside(followed=not own) if origin.kind == model.OUTSIDE else [])]
         tried = None
         if self.request.counterfactual:
             assert self.examined.pair is not None
@@ -258,35 +268,36 @@ class _Search:
         )  # fmt: skip
 
     def _sent(self, runs: tuple[Repeat, Repeat], origin: origins.Origin) -> tuple[tuple[Log, Log], origins.Origin]:
-        """Where another process sent the first value that differs, such as a DataLoader's worker: the operations of that one. (the logs
-        in which the answer lies, the answer)."""
+        """Where another process made the first value that differs, such as a DataLoader's worker, and sent it as a tensor or an array: the
+        operations of that one. (the logs in which the answer lies, the answer)."""
         main = runs[0].log, runs[1].log
-        if origin.kind != model.OUTSIDE or origin.a is None or origin.b is None or origin.what != origins.SENT or origin.value is None:
+        if origin.kind != model.OUTSIDE or origin.a is None or origin.b is None or origin.value is None:
             return main, origin
-        made = [origins.made_in(workers(r.path), v) for r, v in zip(runs, origin.value, strict=True)]
+        made = [origins.made_in(workers(r.path, r.log), v) for r, v in zip(runs, origin.value, strict=True)]
         if made[0] is None or made[1] is None:
             return main, origin
         found = origins.find(made[0], made[1], whole=True)
         if not found.kind:
             return main, origin
-        sent = f"in worker processes of a DataLoader, which sent it to {visible(_line_of(origin.a), 120)}"
-        found.notes.append(sent)
+        where = "in worker processes of a DataLoader" if "DataLoader" in origin.a.via else "in another process"
+        found.notes.append(f"{where}, which sent it to {visible(_line_of(origin.a), 120)}")
         return (made[0], made[1]), found
 
-    def _beside(self) -> list[str]:
-        """What works beside the main thread, where operations are not seen."""
+    def _beside(self, *, followed: bool) -> list[str]:
+        """What works beside the main thread, where operations are not seen. ``followed``: the answer lies in a worker process."""
         found = []
         pair = self.examined.pair
         assert pair is not None
         for name, trace in (("A", pair.a), ("B", pair.b)):
             threads = [str(n.get("runs")) for n in trace.notes_meta if n.get("type") == "thread"]
+            threads = [t for t in threads if not LIBRARY_THREAD.match(t)]
             workers = max((int(n.get("num_workers") or 0) for n in trace.notes_meta if n.get("type") == "loader"), default=0)
             if threads:
                 found.append(
-                    f"{name} runs {plural(len(threads), 'thread')} of its own ({visible(threads[0], 80)}): their operations are not seen"
+                    f"{name} runs {plural(len(threads), 'thread')} of its own ({visible(threads[0], 80)}), whose operations are not seen"
                 )
-            if workers:
-                found.append(f"{name} has a DataLoader with {plural(workers, 'worker process')}: their operations are not seen")
+            if workers and not followed:
+                found.append(f"{name} has a DataLoader with {plural(workers, 'worker process')}: what they did was not found")
         return found
 
     def _size(
@@ -384,8 +395,10 @@ def _line_of(op: Op) -> str:
 
 
 def _line(op: model.Operation) -> str:
-    own = op.function.endswith("backward") and bool(op.node) and not op.node[-1].isdigit()  # the backward of a Function of the program's
-    return op.line if own else op.forward_line or op.line
+    """Where to look: in backward the line of the forward pass, but for code of the program's that runs in it (a hook, the backward
+    of a Function, a recomputation)."""
+    by_engine = any(f.rpartition(".")[2] in ("backward", "grad") for f in op.via.split(" > "))
+    return op.forward_line if by_engine and op.forward_line else op.line
 
 
 _REPEAT = "find what makes the command vary: `reprodebug check --minimize -- COMMAND`, or `reprodebug bisect A B`"

@@ -156,14 +156,15 @@ def read(run: str) -> Log | None:
     return next((x for x in logs if x.complete), logs[0] if logs else None)
 
 
-def workers(run: str) -> list[Log]:
-    """The logs of the process's children, such as a DataLoader's workers, in order of their process ids."""
+def workers(run: str, main: Log) -> list[Log]:
+    """The logs of the other processes, such as a DataLoader's workers, in order of their process ids. ``main``: the one that ``read`` gave."""
     folder = os.path.join(run, FOLDER)
     try:
-        names = sorted((n for n in os.listdir(folder) if n.startswith("worker-") and n.endswith(".jsonl")), key=lambda n: (len(n), n))
+        names = sorted((n for n in os.listdir(folder) if n.endswith(".jsonl")), key=lambda n: (len(n), n))
     except OSError:
         return []
-    return [_read(os.path.join(folder, n)) for n in names]
+    paths = [os.path.join(folder, n) for n in names]
+    return [_read(p) for p in paths if p != main.path]
 
 
 def _read(path: str) -> Log:

@@ -20,6 +20,8 @@ _SINKS = ("aten._local_scalar_dense.default", "aten.equal.default", "aten.nonzer
 """operations through which values leave for Python, and may choose what the program does"""
 
 SENT = "memory that another process sent"
+_MAPPED = "aten.set_.source_Storage"
+"""a tensor is laid over memory that comes from elsewhere"""
 
 
 @dataclass(slots=True)
@@ -113,12 +115,17 @@ def find(a: Log, b: Log, *, whole: bool) -> Origin:
 
 
 def made_in(logs: list[Log], value: Value) -> Log | None:
-    """The log that made a value, cut behind the operation that did, with that value for its target; None where none did."""
+    """The log that made a value, cut behind the operation that did, with that value for its target; None where none did.
+
+    Operations that hand the value on as it is, such as a product with 1, belong to its making."""
     for log in logs:
+        made: tuple[int, Value] | None = None
         for at, op in enumerate(log.ops):
             found = next((v for v in op.outputs if v.digest == value.digest), None)
-            if found is not None:
-                return replace(log, ops=log.ops[: at + 1], target=found)
+            if found is not None and (made is None or any(v.storage == made[1].storage for v in op.reads)):
+                made = at, found
+        if made is not None:
+            return replace(log, ops=log.ops[: made[0] + 1], target=replace(made[1], name="target"))
     return None
 
 
@@ -138,14 +145,19 @@ def _first(a: list[Op], b: list[Op]) -> tuple[Op | None, Op | None]:
 
 
 def _partners(left: Side, right: Side, x: Op | None, y: Op | None) -> tuple[Op | None, Op | None]:
-    """Two calls of one operation on one line belong together, though the value that one of them gave occurs elsewhere too."""
-    if x is None or y is None or x.name == y.name:
+    """Two calls of one operation on one line belong together, though the value that one of them gave occurs elsewhere too.
+
+    A product with 1, a sum with 0: what that call gave is what it was given, and its partner alone yields a new value."""
+    if x is not None and y is not None and x.name == y.name:
         return x, y
-    p, q = left.at.get(right.key[y.n]), right.at.get(left.key[x.n])
-    if p is not None and p.n < x.n and _results(p, y) is not None:
-        return p, y
-    if q is not None and q.n < y.n and _results(x, q) is not None:
-        return x, q
+    if y is not None:
+        p = left.at.get(right.key[y.n])
+        if p is not None and _results(p, y) is not None and (p.n < x.n if x is not None else not _inputs_apart(p, y)):
+            return p, y
+    if x is not None:
+        q = right.at.get(left.key[x.n])
+        if q is not None and _results(x, q) is not None and (q.n < y.n if y is not None else not _inputs_apart(x, q)):
+            return x, q
     return x, y
 
 
@@ -161,16 +173,19 @@ def _classified(left: Side, right: Side, x: Op | None, y: Op | None, slices: lis
             return Origin(INPUT, makers[0], makers[1], (a, b), earlier=not whole, what="the tensor itself")
         return Origin(OUTSIDE, value=(a, b), earlier=not whole, what="the tensor itself")
     if x is None or y is None or x.name != y.name:
+        if not whole and any(_sent(op) for op in (x, y)) and not all(slices):  # the other side had received it before the stretch began
+            return Origin(OUTSIDE, x, y, (a, b), what=SENT, earlier=True)
         notes = _alone(left, right, slices)
+        earlier = not whole and (_brought(left, x, right) or _brought(right, y, left))
         if x is not None and y is not None:
             p, q = left.at.get(right.key[y.n]), right.at.get(left.key[x.n])
             if p is None and q is not None and q.n > y.n:  # B does one thing more, then what A does
-                return Origin(SEQUENCE, None, y, None, notes)
-            if q is None and p is not None and p.n > x.n:
-                return Origin(SEQUENCE, x, None, None, notes)
-        return Origin(SEQUENCE, x, y, None, notes)
-    if x.name.startswith("aten.set_.source_Storage"):
-        if "rebuild_tensor" in x.via and "load" not in x.via:  # looked at from the beginning on, its makers are followed too
+                x = None
+            elif q is None and p is not None and p.n > x.n:
+                y = None
+        return Origin(SEQUENCE, x, y, None, notes, earlier)
+    if x.name.startswith(_MAPPED):
+        if _sent(x):  # looked at from the beginning on, its makers are followed too
             return Origin(OUTSIDE, x, y, _results(x, y), what=SENT, earlier=not whole)
         return Origin(OUTSIDE, x, y, _results(x, y), what="memory read from elsewhere, such as a file")
     filled = next(((p, q) for p, q in zip(x.inputs, y.inputs, strict=False) if p.overwritten and p.dtype != q.dtype), None)
@@ -196,6 +211,16 @@ def _classified(left: Side, right: Side, x: Op | None, y: Op | None, slices: lis
     return origin
 
 
+def _brought(side: Side, op: Op | None, other: Side) -> bool:
+    """Whether an operation is given what was made before the stretch and is not known in the other run: that may differ already."""
+    return op is not None and any(v.digest and v.digest not in other.values and side.maker(v, op.n) is None for v in op.reads)
+
+
+def _sent(op: Op | None) -> bool:
+    """Whether it receives a tensor of another process."""
+    return op is not None and op.name.startswith(_MAPPED) and "rebuild_tensor" in op.via and "load" not in op.via
+
+
 def _given(left: Side, right: Side, x: Op, y: Op, differing: list[tuple[Value | None, Value | None]], whole: bool) -> Origin:
     """An operation whose inputs differ though no operation before it made a difference."""
     p, q = differing[0]
@@ -211,7 +236,7 @@ def _given(left: Side, right: Side, x: Op, y: Op, differing: list[tuple[Value | 
         same = names[0] == names[1]
         what += f", which is {names[0]}" if same else f", which is {names[0] or 'no parameter'} in A and {names[1] or 'no parameter'} in B"
     if any(m is not None and not m.undefined for m in makers):
-        beside = [_written_beside(m, v) for m, v in zip(makers, (p, q), strict=True)]
+        beside = [_written_beside(s, m, op) for s, m, op in zip((left, right), makers, (x, y), strict=True)]
         if any(beside):
             which = " and ".join(n for n, b in zip("AB", beside, strict=True) if b)
             last = next(m for m, b in zip(makers, beside, strict=True) if b)
@@ -222,16 +247,15 @@ def _given(left: Side, right: Side, x: Op, y: Op, differing: list[tuple[Value | 
     return Origin(OUTSIDE if whole else INPUT, x, y, value, what=what, earlier=not whole)
 
 
-def _written_beside(maker: Op | None, value: Value | None) -> bool:
-    """Whether a value is not what the operation left that wrote its memory last: something wrote it that is no operation."""
-    if maker is None or value is None or maker.undefined or not value.digest:
+def _written_beside(side: Side, maker: Op | None, reader: Op) -> bool:
+    """Whether memory does not hold any more what the operation left that wrote it last: something wrote it that is no operation.
+
+    Seen at ``reader`` or at an operation between the two, such as the view through which it is read."""
+    if maker is None or maker.undefined:
         return False
-    kept = [
-        v
-        for v in maker.outputs
-        if v.storage == value.storage and (v.dtype, v.shape, v.strides) == (value.dtype, value.shape, value.strides)
-    ]
-    return bool(kept) and all(v.digest and v.digest != value.digest for v in kept)
+    left = {(v.storage, v.dtype, v.shape, v.strides): v.digest for v in maker.outputs if v.digest and v.storage >= 0}
+    seen = [(left.get((v.storage, v.dtype, v.shape, v.strides)), v.digest) for op in side.ops[maker.n + 1 : reader.n + 1] for v in op.reads]
+    return any(was and now and was != now for was, now in seen)
 
 
 def _inputs_apart(x: Op, y: Op) -> list[tuple[Value | None, Value | None]]:

@@ -7,7 +7,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -197,8 +196,7 @@ def use(trace: Trace) -> None:
 
 def test_damaged_journals_give_a_trace(tmp_path: Path) -> None:
     rng = random.Random(20)
-    ends = time.monotonic() + 8
-    for n in range(400):
+    for n in range(150):
         data = mutated(SMALL, rng)
         trace = parsed(data)
         use(trace)
@@ -209,9 +207,6 @@ def test_damaged_journals_give_a_trace(tmp_path: Path) -> None:
             except (ValueError, OverflowError):  # open_run then reads the journal as it is
                 continue
             assert_equal(trace, read_trace(path))
-        if time.monotonic() > ends:
-            break
-    assert n > 100
 
 
 HOSTILE = {

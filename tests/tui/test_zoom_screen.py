@@ -76,6 +76,18 @@ async def test_a_cancelled_zoom_leaves_no_process(pair: Path) -> None:
         await look(pilot, "q")
 
 
+async def test_a_zoom_that_found_nothing_says_so_at_the_top() -> None:
+    async with opened_sample("extra-draw", (80, 24)) as (pilot, _):
+        await look(pilot, "z")
+        screen = pilot.app.screen
+        assert isinstance(screen, ZoomScreen)
+        for code, said in ((1, "no operation was found"), (2, "zoom could not be run"), (0, "the first differing operation")):
+            screen.state = "running"
+            screen.post_message(ZoomScreen.Said("not-repeatable: A is not repeatable here", code))
+            shown = await look(pilot)
+            assert said in shown and "A is not repeatable here" in shown, shown
+
+
 async def test_runs_that_agree_are_not_zoomed() -> None:
     async with opened_sample("identical") as (pilot, _):
         await look(pilot, "z")
@@ -86,7 +98,8 @@ async def test_the_tensor_view_draws_what_was_kept() -> None:
     async with opened_sample("full-level", (110, 50)) as (pilot, _):
         shown = await look(pilot, "v")
         assert isinstance(pilot.app.screen, TensorScreen)
-        assert "|A-B|" in shown and "furthest apart" in shown and "ULP" in shown and "█" in shown
+        assert "element                           A                B  |A-B|" in shown, "no meaning is carried by a colour alone"
+        assert "|A-B|, 0 to" in shown and "furthest apart" in shown and "ULP" in shown and "█" in shown
         await look(pilot, "q", "7", "v")
         assert isinstance(pilot.app.screen, ReadingScreen)
 

@@ -17,6 +17,10 @@ import sys
 from typing import Any
 
 GARBAGE = ("aten.empty", "aten.new_empty", "aten.resize_")
+ANYWHERE: dict[str, Any] = {"kind": "any"}
+"""no first divergence: the whole program"""
+ENTRANCES = ("aten.lift_fresh", "aten.set_.source_Storage")
+"""operations through which NumPy's memory, a file's or another process's becomes a tensor"""
 RESHAPES = ("aten._unsafe_view", "aten.view", "aten._reshape_alias")
 
 
@@ -125,7 +129,7 @@ def rows(log: str) -> list[dict[str, Any]]:
 
 def first(mine: list[dict[str, Any]], other: list[dict[str, Any]], where: dict[str, Any]) -> dict[str, Any] | None:
     """The first operation of ``mine`` within ``where`` (a first divergence) that gave what ``other`` never had."""
-    steps = "step" if any(r["step"] for r in mine) else "turn"  # a program without optimizer counts calls of its outermost module
+    steps = _counter(mine)
     values = {v for r in other if not r["op"].startswith(GARBAGE) for v in (*r["given"], *r["gave"])}
     for r in mine:
         if r["op"].startswith((*GARBAGE, *RESHAPES)) or not _inside(r, where, steps):
@@ -135,9 +139,39 @@ def first(mine: list[dict[str, Any]], other: list[dict[str, Any]], where: dict[s
     return None
 
 
+def behind(mine: list[dict[str, Any]], end: dict[str, Any]) -> list[dict[str, Any]]:
+    """The operations whose values went, by whatever way, into operation ``end``."""
+    need, found = set(end["given"]), []
+    for r in reversed(mine[: mine.index(end)]):
+        if need & set(r["gave"]):
+            found.append(r)
+            need |= set(r["given"])
+    return found
+
+
+def entered(mine: list[dict[str, Any]], where: dict[str, Any]) -> bool:
+    """Whether an operation of the step of a first divergence was given a value that no operation before it gave or took in."""
+    steps = _counter(mine)
+    made: set[str] = set()
+    for r in mine:
+        if r["op"].startswith(ENTRANCES):
+            made |= set(r["given"])
+        elif r[steps] == where["step"] and not set(r["given"]) <= made:
+            return True
+        made |= set(r["gave"])
+    return False
+
+
+def _counter(mine: list[dict[str, Any]]) -> str:
+    """What a program counts its steps by: one without optimizer by the calls of its outermost module."""
+    return "step" if any(r["step"] for r in mine) else "turn"
+
+
 def _inside(r: dict[str, Any], where: dict[str, Any], steps: str) -> bool:
     """Whether an operation belongs to the step, and to the phase and the module, of a first divergence. Data may have been made
     at any time before, but by no module, no backward pass and no optimizer."""
+    if where is ANYWHERE:
+        return True
     if where["kind"] == "data":
         return bool(r[steps] <= where["step"]) and not (r["modules"] or r["backward"] or r["optimizer"])
     if r[steps] != where["step"]:

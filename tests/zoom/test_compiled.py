@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.zoom.test_zoom import surroundings, zoom
+from tests.zoom.cases import surroundings, zoom
 
 PROGRAM = """\
 import sys, torch

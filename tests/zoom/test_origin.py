@@ -109,6 +109,21 @@ def test_memory_that_was_written_beside_torch() -> None:
     assert found.notes[0].endswith("after aten.add_ at t.py:1 had left it")
 
 
+def test_memory_that_was_written_beside_torch_is_known_through_a_view() -> None:
+    """A weight is read transposed: what the view was given tells."""
+
+    def read_back(found: str) -> Log:
+        return log(
+            ("aten.add_", "t.py:1", [value("self", 0, "w")], [value("self", 0, "v", written=True)]),
+            ("aten.t", "t.py:2", [value("self", 0, found)], [value("out", 0, found + "t", shape=(2, 2))], {"view": True}),
+            ("aten.mm", "t.py:2", [value("mat2", 0, found + "t", shape=(2, 2))], [value("out", 1, found + "r")]),
+            target=value("target", 1, found + "r"),
+        )
+
+    found = origin.find(read_back("v"), read_back("changed"), whole=True)
+    assert found.kind == "outside" and found.notes[0].startswith("in B its memory was written by something else"), found
+
+
 def test_a_call_that_is_put_together_otherwise() -> None:
     """g * x * 3 against g * (x * 3): the first product has other factors, all of which both runs have."""
 
@@ -122,6 +137,47 @@ def test_a_call_that_is_put_together_otherwise() -> None:
     assert found.kind == "sequence" and found.a is not None and found.b is not None and found.a.name == found.b.name == "aten.mul"
 
 
+def test_a_call_whose_argument_changes_nothing_in_one_run_is_the_partner_of_one_that_does() -> None:
+    """x * 1 gives x, which both runs have: A calls the operation all the same."""
+    a = log(
+        ("aten.mul", "t.py:1", [value("self", 0, "x")], [value("out", 1, "x")], {"arguments": {"other": "1.0"}}),
+        ("aten.relu", "t.py:2", [value("self", 1, "x")], [value("out", 2, "r")]),
+        target=value("target", 2, "r"),
+    )
+    for one, other in ((a, chain(mid="m", word="0.5")), (chain(mid="m", word="0.5"), a)):
+        found = origin.find(one, other, whole=True)
+        assert found.kind == "argument" and found.a is not None and found.b is not None and found.a.name == found.b.name == "aten.mul"
+    b = log(("aten.mul", "t.py:1", [value("self", 0, "y")], [value("out", 2, "r2")]), target=value("target", 2, "r2"))
+    found = origin.find(a, b, whole=True)
+    assert found.kind == "outside" and found.a is not None and found.a.name == "aten.mul", (
+        "given other inputs they are not told apart by this"
+    )
+
+
+def test_a_batch_that_arrived_before_the_stretch() -> None:
+    """Of two workers the second may be ready first: what it sent was received before the last batch that was equal."""
+    received = log(
+        ("aten.set_.source_Storage_storage_offset", "t.py:9", [], [value("self", 1, "x", written=True)]), target=value("target", 1, "x")
+    )
+    received.ops[0].via = "_BaseDataLoaderIter.__next__ > rebuild_tensor"
+    for one, other in ((received, log(target=value("target", 3, "y"))), (log(target=value("target", 3, "y")), received)):
+        found = origin.find(one, other, whole=False)
+        assert (found.kind, found.earlier) == ("outside", True), "it is looked for from the beginning on"
+
+
+def test_an_operation_that_is_given_what_was_made_before_the_stretch() -> None:
+    """A second gradient that only A has is added within the stretch, and was made before it."""
+    added = log(
+        ("aten.mm", "t.py:1", [value("self", 0, "x")], [value("out", 1, "g")]),
+        ("aten.add", "t.py:1", [value("self", 1, "g"), value("other", 7, "second")], [value("out", 2, "sum")]),
+        target=value("target", 2, "sum"),
+    )
+    alone = log(("aten.mm", "t.py:1", [value("self", 0, "x")], [value("out", 1, "g")]), target=value("target", 1, "g"))
+    found = origin.find(added, alone, whole=False)
+    assert (found.kind, found.earlier, found.b) == ("sequence", True, None)
+    assert not origin.find(added, alone, whole=True).earlier
+
+
 def test_a_value_is_found_in_the_worker_that_made_it() -> None:
     def made(x: str) -> Log:
         return log(
@@ -133,9 +189,12 @@ def test_a_value_is_found_in_the_worker_that_made_it() -> None:
 
     logs = [origin.made_in([made("other"), made(x)], value("out", 3, x + "s")) for x in ("x", "y")]
     assert logs[0] is not None and logs[1] is not None and [len(x.ops) for x in logs] == [2, 2]
+    assert logs[0].target is not None and logs[0].target.name == "target", "it is the divergent tensor, not the operation's result"
     found = origin.find(logs[0], logs[1], whole=True)
     assert found.kind == "outside" and found.a is not None and found.a.name == "aten.lift_fresh"
     assert origin.made_in([made("other")], value("out", 3, "nowhere")) is None
+    whole = origin.made_in([chain(mid="x", out="x")], value("out", 3, "x"))
+    assert whole is not None and [op.name for op in whole.ops] == ["aten.mul", "aten.noise", "aten.relu"], "relu hands it on as it is"
 
 
 def test_memory_that_nothing_wrote_is_no_value_until_it_is_read() -> None:

@@ -11,100 +11,18 @@ from typing import Any
 
 import pytest
 
-from tests.cases import runner
-from tests.zoom import oracle
+from tests.zoom.cases import divergent, judge, surroundings, zoom
 
-ORACLE = os.path.abspath(oracle.__file__)
 FAST = ("own-01",)
-OWN = [c for c in runner.cases(shared=False) if runner.load(c)["truth"]["verdict"] == "divergent"]
-SHARED = [c for c in runner.cases(own=False) if runner.load(c)["truth"]["verdict"] == "divergent"]
-
-
-def surroundings(folder: Path) -> dict[str, str]:
-    return {
-        "PATH": os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "LANG": "C.UTF-8",
-        "REPRODEBUG_SESSIONS": str(folder / "sessions"),
-    }  # fmt: skip
-
-
-def zoom(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "reprodebug", "zoom", *words]
-    return subprocess.run(command, cwd=folder, env=surroundings(folder), capture_output=True, text=True, timeout=280)
-
-
-def traced(case: str, folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The plain traces of both runs of a case, each in a fresh copy of the project."""
-    truth = runner.load(case)
-    found = []
-    for side in ("a", "b"):
-        run = truth["run"][side]
-        workdir = str(folder / ("oracle" if truth.get("shared_workdir") else f"oracle-{side}"))
-        runner.prepare(case, run, truth, workdir)
-        words = runner._words(run["command"], workdir)
-        log = str(folder / f"{side}.jsonl")
-        done = subprocess.run(
-            [words[0], ORACLE, log, *words[1:]], cwd=os.path.join(workdir, run.get("cwd", truth.get("cwd", "."))),
-            env=runner._environment(run, workdir), capture_output=True, text=True, timeout=280,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-2000:]
-        found.append(oracle.rows(log))
-    return found[0], found[1]
-
-
-def named(op: dict[str, Any] | None) -> tuple[str, str] | None:
-    """Operation and source line, the same in both worlds."""
-    return None if op is None else (op.get("op") or op["name"], os.path.basename(op["line"]))
+OWN = divergent(shared=False)
+SHARED = divergent(own=False)
 
 
 def check(case: str, folder: Path) -> dict[str, Any]:
-    """Zoom into a case, and hold what it names against the oracle."""
-    runs = runner.record(case, str(folder))
-    done = zoom(folder, *runs, "--json", "-")
-    found: dict[str, Any] = json.loads(done.stdout)
-    if runner.load(case)["category"] == "race" and found["outcome"] == "not-repeatable":
-        assert done.returncode == 1 and "first at" in found["reason"]  # the order of threads may part the executions sooner
-        return found
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert found["outcome"] == "found"
-    assert not list((folder / "sessions").iterdir()), "an execution was left behind"
-    a, b = traced(case, folder)
-    where = found["first_divergence"]
-    truth = [oracle.first(a, b, where), oracle.first(b, a, where)]
-    said = [found["operation"]["a"], found["operation"]["b"]]
-    if said == [None, None]:  # no operation of the main thread made it: then none gave what the first one that differs was given
-        assert found["kind"] == "outside"
-        source = truth[0]
-        if source is None:  # every value of A occurs in B too, at another time: the order is another
-            assert runner.load(case)["category"] == "race"
-            return found
-        made = {v for r in a[: a.index(source)] for v in r["gave"]}
-        assert not set(source["given"]) <= made
-        return found
-    agreed = any(s is not None and named(s) == named(t) for s, t in zip(said, truth, strict=True))
-    if not agreed and found["kind"] == "argument":  # a value that occurs elsewhere too: the oracle knows the two calls by their inputs
-        calls = [[r for r in rows if named(r) == named(s)] for rows, s in zip((a, b), said, strict=True)]
-        agreed = any(p["given"] == q["given"] and p["args"] != q["args"] and p["gave"] != q["gave"] for p in calls[0] for q in calls[1])
-    if not agreed and found["kind"] == "argument":  # memory of another dtype is filled: the words are the same
-        agreed = "the memory that it fills" in found["reason"] and all(calls) and calls[0][0]["gave"] != calls[1][0]["gave"]
-    if (
-        not agreed and found["kind"] == "uninitialised"
-    ):  # the oracle takes memory that nothing wrote for no value: it names its first reader
-        assert truth[0] is not None
-        unwritten = [r for r in a if r["op"].startswith(oracle.GARBAGE)]
-        agreed = any(named(r) == named(said[0]) for r in unwritten) and any(set(r["gave"]) & set(truth[0]["given"]) for r in unwritten)
-    if not agreed and runner.load(case)["category"] == "race":
-        agreed = found["kind"] in ("input", "outside")
-    assert agreed, (found["reason"], truth)
-    if found["kind"] in ("operation", "argument", "random") and named(said[0]) == named(truth[0]):
-        assert truth[0] is not None
-        partners = [r for r in b if r["op"] == truth[0]["op"] and r["given"] == truth[0]["given"] and r["step"] == truth[0]["step"]]
-        unfilled = truth[0]["op"].endswith(("_.default", "_.float"))  # it overwrites memory that may have held anything
-        assert partners or unfilled, "the oracle knows no call with equal inputs"
-        if found["kind"] == "argument":
-            assert all(p["args"] != truth[0]["args"] for p in partners)
-        else:
-            assert unfilled or any(p["args"] == truth[0]["args"] and p["gave"] != truth[0]["gave"] for p in partners)
-    return found
+    """Zoom into a case; what it names has to be what the oracle names."""
+    judged = judge(case, folder)
+    assert not judged.wrong, (judged.wrong, judged.found["reason"], judged.truth)
+    return judged.found
 
 
 @pytest.mark.parametrize("case", [c for c in OWN if os.path.basename(c)[:6] in FAST], ids=os.path.basename)

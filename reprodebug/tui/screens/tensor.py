@@ -64,8 +64,10 @@ def lines(p: Portrait, width: int) -> list[Text]:
 
 
 def _elements(rows: Sequence[tuple[tuple[int, ...], float, float, int | None]]) -> list[Text]:
-    out = []
+    if not rows:
+        return [Text("  none", "dim")]
+    out = [Text(f"  {'element':<18} {'A':>16} {'B':>16}  |A-B|", "dim")]
     for index, a, b, ulp in rows:
         line = Text(f"  {list(index)!s:<18} ").append(f"{a:>16.9g}", style("a")).append(f" {b:>16.9g}", style("b"))
         out.append(line.append(f"  {abs(a - b):.3g}" + (f"  {ulp:,} ULP" if ulp is not None else ""), style("warn")))
-    return out or [Text("  none", "dim")]
+    return out

@@ -37,6 +37,9 @@ _NOW = {
     "cancelled": {"start": "start again"},
 }
 """what can be done in each state"""
+_ENDED = {0: ("the first differing operation", "bold"), 1: ("no operation was found; why stands below", "warn")}
+_FAILED = "zoom could not be run; why stands below", "bad"
+"""what the exit code of the process means"""
 
 
 class ZoomScreen(Keyed, Screen[None]):
@@ -63,6 +66,7 @@ class ZoomScreen(Keyed, Screen[None]):
         self.paths = tuple(os.path.abspath(side.path) for side in (comparison.a, comparison.b))
         self.command = f"reprodebug zoom {words.paths(comparison)}"
         self.state = "asking"
+        self.code = 0
         self._commands = [" ".join(side.command) for side in (comparison.a, comparison.b)]
         self._process: subprocess.Popen[str] | None = None
         self._since = 0.0
@@ -84,7 +88,7 @@ class ZoomScreen(Keyed, Screen[None]):
         words_, role = {
             "asking": ("? nothing has been run yet: Enter starts it", "warn"),
             "running": (f"… zooming, {time.monotonic() - self._since:.0f} s", "hint"),
-            "ended": ("the first differing operation", "bold"), "cancelled": ("■ cancelled", "warn"),
+            "ended": _ENDED.get(self.code, _FAILED), "cancelled": ("■ cancelled", "warn"),
         }[self.state]  # fmt: skip
         self.query_one("#state", Bar).say(Text(words_, style("bold", role)))
         rows = self._rows(max(20, self.size.width - 4))
@@ -153,7 +157,7 @@ class ZoomScreen(Keyed, Screen[None]):
         if message.code is None:
             self._progress.append(message.line)
         elif self.state == "running":
-            self.state = "ended"
+            self.state, self.code = "ended", message.code
             self.text = message.line or "\n".join(self._progress)
         self.show()
 
