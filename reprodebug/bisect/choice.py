@@ -15,16 +15,33 @@ from functools import partial
 
 from reprodebug._base.text import listed_words, plural
 from reprodebug.bisect.lab import End, EndsDoNotReproduce, Lab, Wanted
-from reprodebug.bisect.search.noise import decided, rate
+from reprodebug.bisect.search.belief import WHOLE, Sets, most
+from reprodebug.bisect.search.noise import decided, odds, rate
 from reprodebug.bisect.search.sets import solve
 from reprodebug.bisect.suspicion import named
 from reprodebug.bisect.trial import Candidate, Untestable
 from reprodebug.model.comparison import Divergence
-from reprodebug.model.experiment import ENDS, FOUND, INCONCLUSIVE, NOT_FOUND, UNTESTABLE, Bisection, Trial
-from reprodebug.model.progress import PROVING, SEARCHING
+from reprodebug.model.experiment import (
+    ENDS,
+    FOUND,
+    INCONCLUSIVE,
+    NOT_FOUND,
+    OTHER,
+    SAME_AS_A,
+    SAME_AS_B,
+    UNTESTABLE,
+    Bisection,
+    Trial,
+)  # fmt: skip
+from reprodebug.model.progress import CONFIRMING, PROVING, SEARCHING, Note
 
 _REPEATS = 4
 _FLOOR = 0.02
+_SURE = 0.99
+"""probability at which a set counts as the smallest one"""
+_MOST_OF_ONE, _MOST_NOISY = 30, 80
+"""trials of one set until they decide, and of all sets, first to find the answer and then to prove it, where trials contradict"""
+_CLASSES = (SAME_AS_A, SAME_AS_B, OTHER)
 _ROUNDS = 4
 """independent causes looked for"""
 
@@ -77,57 +94,174 @@ class Decided:
         )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """What the trials of a search over sets come down to."""
+
+    items: frozenset[str]
+    probability: float
+    odd: bool = False
+    """there were trials of sets without it that differ from A"""
+
+
 class _Bench:
-    """Tries sets, as often as the noise asks for."""
+    """Tries sets, as often as the noise asks for, and counts what every trial said."""
 
     def __init__(self, lab: Lab, choice: Choice) -> None:
         self.lab, self.choice = lab, choice
         self.false_bad = self.false_good = 0.0
-        self.known: dict[frozenset[str], bool | None] = {}
+        self.unsteady = False
+        """B was seen to vary"""
+        self.repeated = False
+        """A was run again"""
         self.firsts: dict[frozenset[str], Divergence] = {}
+        self._until = len(lab.made) + _MOST_NOISY
+        self.forget()
 
-    def trial(self, chosen: frozenset[str], attempt: int = 0) -> Trial:
-        trial = self.lab.try_(key(self.choice, chosen), text(self.choice, chosen), lambda: self.choice.make(chosen), attempt)
+    def forget(self) -> None:
+        """Another question begins: what the trials said of the one before does not count for it."""
+        self.known: dict[frozenset[str], bool | None] = {}
+        self.counts: dict[frozenset[str], list[int]] = {}
+        """set -> trials that were like A, like B, like neither"""
+        self._made: dict[tuple[str, object], int] = {}
+
+    @property
+    def noisy(self) -> bool:
+        return bool(self.false_bad or self.false_good)
+
+    @property
+    def equal(self) -> bool:
+        """Some trial was equal to A: A repeats itself."""
+        return self.repeated or any(like_a for like_a, *_ in self.counts.values())
+
+    def count(self, chosen: frozenset[str], trial: Trial | None) -> None:
+        """A trial that was made of a set; None: one that says nothing, as it is what the others are compared with."""
+        at = key(self.choice, chosen), self.lab.horizon
+        self._made[at] = self._made.get(at, 0) + 1
+        if trial is None:
+            return
+        if trial.verdict in _CLASSES:
+            self.counts.setdefault(chosen, [0, 0, 0])[_CLASSES.index(trial.verdict)] += 1
         if trial.first is not None:
             self.firsts[chosen] = trial.first
+
+    def trial(self, chosen: frozenset[str]) -> Trial:
+        """One more trial of a set. Raises EndsDoNotReproduce."""
+        trial = self.lab.ask(self.wanted(chosen))
+        self.count(chosen, trial)
+        if trial.verdict == OTHER and chosen and not self.equal:
+            self.repeat_a()
         return trial
 
-    def wanted(self, chosen: frozenset[str], attempt: int = 0) -> Wanted:
-        return Wanted(key(self.choice, chosen), text(self.choice, chosen), lambda: self.choice.make(chosen), attempt)
+    def wanted(self, chosen: frozenset[str], ahead: int = 0) -> Wanted:
+        """The next trial of a set, or one ``ahead`` of it."""
+        name = key(self.choice, chosen)
+        attempt = self._made.get((name, self.lab.horizon), 0) + ahead
+        return Wanted(name, text(self.choice, chosen), lambda: self.choice.make(chosen), attempt)
 
     def ahead(self, questions: list[frozenset[str]]) -> None:
         """Try several sets at once, where trials may run at the same time."""
         self.lab.ahead([self.wanted(q) for q in questions if q not in self.known])
 
-    def bad(self, chosen: frozenset[str], offset: int = 0) -> bool | None:
+    def repeats(self, end: frozenset[str], wanted: bool) -> list[Trial]:
+        """Trials of an end: one more, and some if it is not as it was. Raises Untestable."""
+        made = [self.trial(end)]
+        if made[0].verdict == UNTESTABLE:
+            raise Untestable(f"{made[0].candidate} could not be repeated: {made[0].reason}")
+        if made[0].bad is not wanted:
+            self.lab.ahead([self.wanted(end, n) for n in range(_REPEATS)])
+            made += [self.trial(end) for _ in range(_REPEATS)]
+        return made
+
+    def repeat_a(self) -> None:
+        """Run A again, once in a search. Raises EndsDoNotReproduce where it varies too much to compare anything with it."""
+        if self.repeated:
+            return
+        self.repeated = True
+        made = self.repeats(frozenset(), False)
+        wrong = sum(t.bad is not False for t in made)
+        if wrong * 2 >= len(made):
+            raise EndsDoNotReproduce(
+                f"A does not repeat itself: {wrong} of {plural(len(made), 'repetition')} differed from it; find what makes it vary first"
+                " (`reprodebug check --minimize -- COMMAND`)"
+            )
+        if wrong:
+            self.vary(_FLOOR, rate(wrong, len(made)))
+
+    def vary(self, false_good: float, false_bad: float) -> None:
+        """From here on a set is tried until the trials decide."""
+        self.false_good, self.false_bad = max(_FLOOR, self.false_good, false_good), max(_FLOOR, self.false_bad, false_bad)
+
+    def bad(self, chosen: frozenset[str]) -> bool | None:
         """Whether a set makes the difference; None where it cannot be tried."""
-        if offset == 0 and chosen in self.known:
+        if chosen in self.known:
             return self.known[chosen]
-        if not (self.false_bad or self.false_good):
-            said = self.trial(chosen, offset).bad
-        else:
-            bads = goods = 0
-            said = None
-            for n in range(30):
+        tried = self.counts.get(chosen)
+        said: bool | None = None
+        if not self.noisy:
+            said = not tried[0] if tried else self.trial(chosen).bad
+        if self.noisy:
+            for n in range(_MOST_OF_ONE):
+                like_a, *other = self.counts.get(chosen, [0, 0, 0])
+                said = decided(sum(other), like_a, self.false_bad, self.false_good)
+                if said is not None or (n and len(self.lab.made) >= self._until):
+                    break
                 if n % self.lab.executor.slots == 0:
-                    self.lab.ahead([self.wanted(chosen, offset + n + k) for k in range(self.lab.executor.slots)])
-                one = self.trial(chosen, offset + n).bad
-                if one is None:
-                    break
-                bads, goods = bads + one, goods + (not one)
-                said = decided(bads, goods, self.false_bad, self.false_good)
-                if said is not None:
-                    break
+                    self.lab.ahead([self.wanted(chosen, k) for k in range(self.lab.executor.slots)])
+                if self.trial(chosen).bad is None:
+                    self.known[chosen] = None
+                    return None
+            if said is None:
+                like_a, *other = self.counts.get(chosen, [0, 0, 0])
+                said = odds(sum(other), like_a, self.false_bad, self.false_good) > 0
         self.known[chosen] = said
         return said
 
     def ahead_within(self, scope: frozenset[str], questions: list[frozenset[str]]) -> None:
-        if not (self.false_bad or self.false_good):
+        if not self.noisy:
             self.ahead([q for q in questions if q != scope])
 
     def within(self, scope: frozenset[str], chosen: frozenset[str]) -> bool | None:
         """The same, where ``scope`` is known to make it."""
         return True if chosen == scope else self.bad(chosen)
+
+    def proved(
+        self, parts: list[frozenset[str]], scope: frozenset[str], weights: Mapping[str, float], spare: Callable[[int], int],
+        found: tuple[str, ...] = (),
+    ) -> Proved | None:  # fmt: skip
+        """The smallest set within the union of ``parts``, tried until it is sure. ``spare``: trials that may still be made, where
+        nothing contradicts, for an answer of so many items. None where ``parts`` are all there is and a set cannot be tried."""
+        sets = Sets(parts, scope, weights)
+        blocked = [c for c, said in self.known.items() if said is None]
+        contradicted = self.noisy
+        whole = scope.issubset(frozenset[str]().union(*parts))
+        for _ in range(_MOST_NOISY):
+            belief = sets.weigh({c: (n[0], n[1], n[2]) for c, n in self.counts.items()}, unsteady=self.unsteady, untestable=blocked)
+            if whole:
+                sure = tuple(i for i, chance in belief.chances.items() if chance > _SURE)
+                rest = [i for i, chance in belief.chances.items() if 1 - _SURE < chance <= _SURE]
+                self.lab.remain("set", rest, len(self.choice.items), math.ceil(belief.bits) + 1, (*found, *sure))
+            if belief.contradicted and not contradicted:
+                contradicted = True
+                self.lab.listen(Note("trials contradict each other: the search goes on by probabilities"))
+            question = belief.question
+            if belief.probability >= _SURE:
+                if belief.leader == scope or belief.leader in blocked or any(self.counts.get(belief.leader, [0])[1:]):
+                    break
+                question = belief.leader
+            elif belief.settled and not contradicted and spare(len(belief.leader)) <= 0:
+                break
+            if question is None:
+                break
+            if self.trial(question).verdict == UNTESTABLE:
+                self.known[question] = None
+                blocked.append(question)
+                if whole:
+                    return None
+        if contradicted:
+            self.false_good, self.false_bad = (max(_FLOOR, x) for x in belief.rates)
+            self.known = {c: said for c, said in self.known.items() if said is None}
+        return Proved(belief.leader, belief.probability, contradicted and belief.rates[1] > 0)
 
 
 def _tell(lab: Lab, total: int, found: tuple[str, ...], kept: list[str], rest: list[str]) -> None:
@@ -158,35 +292,63 @@ def text(choice: Choice, chosen: frozenset[str]) -> str:
 
 def decide(lab: Lab, choice: Choice) -> Decided:
     """Find the smallest set of items that makes the difference."""
-    items = choice.items
-    everything: frozenset[str] = frozenset(items)
+    bound = f"log2 of the sets of one among {plural(len(choice.items), 'item')}: {math.log2(max(1, len(choice.items))):.1f}"
     notes = [f"{name} differs and could not be tried: {why}" for name, why in choice.blind.items()]
     bench = _Bench(lab, choice)
-    empty: frozenset[str] = frozenset()
-    a = End(key(choice, empty), text(choice, empty), lambda: choice.make(empty))
-    b = End(key(choice, everything), text(choice, everything), lambda: choice.make(everything))
-    bound = f"log2 of the sets of one among {plural(len(items), 'item')}: {math.log2(max(1, len(items))):.1f}"
     lab.axis = choice.axis.partition(" ")[0]
+    before = len(lab.made)
     try:
-        first = lab.part(a, b)
-        wide = lab.wide
+        first = _parted(bench)
+        if first is None and not lab.probe:
+            what = "what was put to B's value" if not choice.blind else "what could be put to B's value"
+            return Decided(ENDS if not choice.blind else NOT_FOUND, f"with {what} the run still equals A", notes=notes, bound=bound)
+        return _searched(bench, first, before, notes, bound)
     except Untestable as error:
         return Decided(INCONCLUSIVE, error.message, notes=notes, bound=bound)
     except EndsDoNotReproduce as error:
         return Decided(ENDS, error.message, notes=notes, bound=bound)
-    if first is None and not lab.probe:
-        for n in range(1, _REPEATS):  # a difference may show only now and then
-            again = bench.trial(everything, n)
-            if again.bad:
-                first = again.first
-                lab.narrow(first)
-                break
-        else:
-            what = "what was put to B's value" if not choice.blind else "what could be put to B's value"
-            return Decided(ENDS if not choice.blind else NOT_FOUND, f"with {what} the run still equals A", notes=notes, bound=bound)
-    why = "" if lab.probe else _verify(bench, everything)
-    if why:
-        return Decided(ENDS, why, notes=notes, bound=bound)
+
+
+def _parted(bench: _Bench) -> Divergence | None:
+    """Run both ends, and B again: where they part. A is repeated by every trial that equals it; where B's repetition is not
+    what B was, A is run again at once. Raises Untestable, EndsDoNotReproduce."""
+    lab, choice = bench.lab, bench.choice
+    everything, empty = frozenset(choice.items), frozenset[str]()
+    a = End(key(choice, empty), text(choice, empty), lambda: choice.make(empty))
+    b = End(key(choice, everything), text(choice, everything), lambda: choice.make(everything))
+    first = lab.part(a, b)
+    assert b.trial is not None
+    bench.count(empty, a.trial if lab.probe else None)
+    bench.count(everything, b.trial)
+    made = [b.trial]
+    while not made[-1].bad and len(made) < _REPEATS:  # a difference may show only now and then
+        made.append(bench.trial(everything))
+        first = made[-1].first
+        lab.narrow(first)
+    if not made[-1].bad:
+        if lab.probe:
+            raise EndsDoNotReproduce(f"the probe says that {b.text} is good, in {plural(len(made), 'trial')}")
+        return None
+    if lab.executor.slots > 1:
+        bench.ahead([empty, everything])
+        bench.repeat_a()
+    said = bench.repeats(everything, True)
+    if any(t.verdict != SAME_AS_B for t in said) or len(made) > 1:
+        bench.repeat_a()
+    wrong = [t.bad is not True for t in said]
+    if all(wrong):
+        raise EndsDoNotReproduce(f"B was equal to A in {plural(len(wrong), 'repetition')}: the difference does not reproduce")
+    bench.unsteady = any(t.verdict != SAME_AS_B for t in said)
+    if any(wrong) or len(made) > 1:
+        bench.vary(rate(sum(wrong) + len(made) - 1, len(wrong) + len(made)), 0.0)
+    return first
+
+
+def _searched(bench: _Bench, first: Divergence | None, before: int, notes: list[str], bound: str) -> Decided:
+    """The search between two ends that part; ``before``: trials that were made for something else."""
+    lab, choice = bench.lab, bench.choice
+    items = choice.items
+    wide = lab.wide
     weights = dict(choice.weights)
     if not lab.probe and first is not None and len(items) > 1:
         for item, suspicion in named(lab.reference, lab.other, items).items():
@@ -196,75 +358,92 @@ def decide(lab: Lab, choice: Choice) -> Decided:
     causes: list[tuple[str, ...]] = []
     necessary = False
     rest = list(items)
-    scope, sufficient = everything, True
+    scope, sufficient = frozenset(items), True
     firsts: list[Divergence | None] = []
+    sure = 0.99
     for _ in range(_ROUNDS):
-        lab.phase(SEARCHING)
-        answer = solve(rest, weights, partial(bench.within, scope), partial(_tell, lab, len(items), tuple(found)),
-                       lab.executor.slots, partial(bench.ahead_within, scope))  # fmt: skip
-        if frozenset(answer.items) != scope and bench.bad(frozenset(answer.items)) is False:
+        grouped, proof = _smallest(bench, rest, scope, weights, tuple(found), before)
+        if proof is None:
             return Decided(
-                INCONCLUSIVE, f"{listed_words(answer.items)} was singled out and makes no difference alone: the items act on each other",
+                INCONCLUSIVE, f"{listed_words(grouped[0])} was singled out and makes no difference alone: the items act on each other",
                 notes=notes, first=first, bound=bound,
             )  # fmt: skip
-        found += answer.items
-        together += answer.together
-        causes.append(answer.items)
-        first_of = bench.firsts.get(frozenset(found)) if not firsts else None
-        firsts.append(first_of or first)
-        sufficient = sufficient and (bench.known.get(frozenset(answer.items)) is True or frozenset(answer.items) == scope)
-        rest = [i for i in rest if i not in answer.items]
+        if bench.noisy and proof.probability < 0.9:
+            return Decided(INCONCLUSIVE, f"trials contradict each other, and after {len(lab.made)} of them no set is likely enough",
+                           notes=notes, first=first, bound=bound)  # fmt: skip
+        chosen, sure = proof.items, min(sure, proof.probability)
+        cause = tuple(i for i in items if i in chosen)
+        found += cause
+        together += [group for group in grouped if chosen.issuperset(group)]
+        causes.append(cause)
+        firsts.append((bench.firsts.get(chosen) if not firsts else None) or first)
+        sufficient = sufficient and (chosen == scope or sum(bench.counts.get(chosen, [0])[1:]) > 0)
+        rest = [i for i in rest if i not in chosen]
         if not rest:
             necessary = True  # all of them: that is A itself
+            if not bench.equal:
+                bench.repeat_a()
             break
-        choice.held.update(answer.items)
+        choice.held.update(chosen)
         # the opposite, watched as long as both ends were: what parts later has a cause of its own
         lab.phase(PROVING)
         lab.left = 1
         lab.horizon = wide
         scope = frozenset(rest)
-        bench.known.clear()
+        equal = bench.equal
+        bench.forget()
         said = bench.bad(scope)
+        if not equal and said is not False:
+            bench.repeat_a()
+        if said and not bench.noisy and bench.trial(scope).bad is False:
+            bench.vary(_FLOOR, rate(1, 2))
+            bench.known.clear()
+            said = bench.bad(scope)
         if said is not True:
             necessary = said is False
             break
         notes.append(f"without {listed_words(found)} the runs still part, later or otherwise: what else is needed was searched too")
         lab.narrow(bench.firsts.get(scope))
     lab.left = None
-    chosen = frozenset(found)
-    noisy = bool(bench.false_bad or bench.false_good)
-    confidence = (0.99 if necessary else 0.9) if not noisy else 0.95
+    confidence = min(sure, 0.99 if necessary else 0.9)
+    if sure < 0.9:
+        notes.append(f"that it takes all of {listed_words(found)} rests on few trials: the answer may hold more than it has to")
+    if bench.noisy:
+        notes.append("trials of one set contradict each other: the answer rests on probabilities")
     if together:
         confidence = min(confidence, 0.75)
         notes += [f"{listed_words(group)} could not be told apart: no set between could be tried" for group in together]
     return Decided(
-        FOUND, "", tuple(i for i in items if i in chosen), tuple(together), tuple(causes), firsts[0], confidence, bound, notes,
+        FOUND, "", tuple(i for i in items if i in found), tuple(together), tuple(causes), firsts[0], confidence, bound, notes,
         necessary, sufficient,
     )  # fmt: skip
 
 
-def _verify(bench: _Bench, everything: frozenset[str]) -> str:
-    """Repeat both ends; a sentence where they do not reproduce."""
-    rates = []
-    bench.ahead([frozenset(), everything])
-    for end, wanted in ((frozenset[str](), False), (everything, True)):
-        trial = bench.trial(end, 0)
-        if trial.verdict == UNTESTABLE:
-            return f"{trial.candidate} could not be repeated: {trial.reason}"
-        wrong = [trial.bad is not wanted]
-        if wrong[0]:
-            bench.lab.ahead([bench.wanted(end, n) for n in range(1, _REPEATS + 1)])
-            wrong += [bench.trial(end, n).bad is not wanted for n in range(1, _REPEATS + 1)]
-        rates.append((sum(wrong), len(wrong)))
-    (wrong_a, tries_a), (wrong_b, tries_b) = rates
-    if wrong_a * 2 >= tries_a:
-        return (
-            f"A does not repeat itself: {wrong_a} of {tries_a} repetitions differed from it; find what makes it vary first"
-            " (`reprodebug check --minimize -- COMMAND`)"
-        )
-    if wrong_b == tries_b:
-        return f"B was equal to A in {plural(wrong_b, 'repetition')}: the difference does not reproduce"
-    if wrong_a or wrong_b:
-        bench.false_bad = max(_FLOOR, rate(wrong_a, tries_a) if wrong_a else 0.0)
-        bench.false_good = max(_FLOOR, rate(wrong_b, tries_b) if wrong_b else 0.0)
-    return ""
+def _smallest(
+    bench: _Bench, rest: list[str], scope: frozenset[str], weights: Mapping[str, float], found: tuple[str, ...], before: int
+) -> tuple[tuple[tuple[str, ...], ...], Proved | None]:  # fmt: skip
+    """(groups that could not be told apart, the smallest set); for None the first group is what makes no difference alone."""
+    lab, total = bench.lab, len(bench.choice.items)
+
+    def spare(size: int) -> int:
+        return most(total, min(total, len(found) + size)) - (len(lab.made) - before) - (size < len(rest))
+
+    lab.phase(SEARCHING)
+    if len(rest) <= WHOLE and lab.executor.slots < 2:  # few enough to weigh every set of them
+        proof = bench.proved([frozenset([i]) for i in rest], scope, weights, spare, found)
+        if proof is not None:
+            return (), proof
+    proof = None
+    while proof is None or proof.odd:
+        again = proof is not None
+        answer = solve(rest, weights, partial(bench.within, scope), partial(_tell, lab, total, found),
+                       lab.executor.slots, partial(bench.ahead_within, scope))  # fmt: skip
+        if frozenset(answer.items) != scope and bench.bad(frozenset(answer.items)) is False:
+            return (answer.items,), None
+        lab.phase(CONFIRMING)
+        grouped = frozenset(i for group in answer.together for i in group)
+        parts = [frozenset(group) for group in answer.together] + [frozenset([i]) for i in answer.items if i not in grouped]
+        proof = bench.proved(parts, scope, weights, spare, found)
+        if again or proof is None:
+            break
+    return answer.together, proof

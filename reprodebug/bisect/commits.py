@@ -101,17 +101,20 @@ def search(lab: Lab, s: Commits) -> Bisection:
     try:
         first = lab.part(a, b)
         tries = 1
-        while first is None and tries <= _MISSED and not lab.probe:  # a bad end may show only now and then
+        shown = b.trial is not None and b.trial.bad
+        while not shown and tries <= _MISSED:  # a bad end may show only now and then
             again = lab.ask(request(s.bad, tries))
             tries += 1
-            first = again.first if again.bad else None
+            first, shown = again.first, again.bad
             lab.narrow(first)
     except Untestable as error:
         return _done(lab, INCONCLUSIVE, error.message, notes + tree.notes, bound=bound)
     except EndsDoNotReproduce as error:
         return _done(lab, ENDS, error.message, notes + tree.notes, bound=bound)
-    if first is None and not lab.probe:
+    if not shown:
         why = f"{b.text} gives what {a.text} gives, in {plural(tries, 'trial')}"
+        if lab.probe:
+            why = f"the probe says that {b.text} is good, in {plural(tries, 'trial')}"
         if good != asked:
             why += f": what {asked[:10]} differs in came on its own side; search between the two of that side"
         return _done(lab, ENDS, why, notes + tree.notes, bound=bound)

@@ -297,9 +297,9 @@ class Lab:
     # ends
 
     def part(self, a: End, b: End) -> Divergence | None:
-        """Run both ends until they part; sets the references and the horizon. None where they never did.
+        """Run both ends until they part; sets the references and the horizon. None where they never did, and with a probe.
 
-        Raises Untestable where one of them cannot be run.
+        Raises Untestable where one of them cannot be run, EndsDoNotReproduce where a probe says that A is bad.
         """
         self.left = None
         self.phase(VERIFYING)
@@ -350,12 +350,12 @@ class Lab:
 
     def _part_by_probe(self, a: End, b: End) -> Divergence | None:
         self.ahead([Wanted(a.key, a.text, a.make), Wanted(b.key, b.text, b.make)])
-        for end, wanted in ((a, False), (b, True)):
+        for end in (a, b):
             end.trial = self.try_(end.key, end.text, end.make)
             if end.trial.verdict == UNTESTABLE:
                 raise Untestable(f"{end.text}: {end.trial.reason}")
-            if end.trial.bad is not wanted:
-                raise EndsDoNotReproduce(f"the probe says that {end.text} is {'bad' if end.trial.bad else 'good'}")
+            if end is a and end.trial.bad:
+                raise EndsDoNotReproduce(f"the probe says that {end.text} is bad")
         return None
 
     def _as_reference(self, executed: Executed, candidate: Candidate) -> Class:

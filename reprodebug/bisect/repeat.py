@@ -174,6 +174,7 @@ def minimize(
     slower = [t.seconds for t in lab.made if t.candidate == text and t.bad is not None]
     factor = (sum(slower) / len(slower)) / max(1e-9, sum(seconds) / len(seconds))
     notes.append(f"with it the command takes {factor:.2f} times as long ({plural(len(slower), 'run')} against {len(seconds)})")
+    notes.append("A stands for the command with it, B for the command as it is")
     cures = [f"{n}: {catalogue.BY_NAME[n].remedy}" for n in chosen]
     agreed = sum(t.verdict == SAME_AS_A for t in lab.made if t.candidate == text) - 1
     confidence = 1 - (1 - min(0.9, share)) ** max(1, agreed)

@@ -7,6 +7,8 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from reprodebug._base.errors import UsageError
 from reprodebug._base.text import plural, visible
@@ -35,7 +37,7 @@ def parser() -> Parser:
     p.add_argument("-n", type=_runs, default=2, metavar="RUNS", help="how often to run it (default: 2)")
     p.add_argument("--neutral", action="store_true", help="also run it unrecorded, and compare what it prints and returns")
     p.add_argument("--minimize", action="store_true", help="if it does not repeat: find the smallest set of settings under which it does")
-    p.add_argument("--keep", metavar="DIR", help="keep the recorded runs in this new directory")
+    p.add_argument("--keep", metavar="DIR", help="keep the recorded runs in this new directory (default: only runs that differ, in a temporary one)")
     p.add_argument("--json", metavar="FILE", help="write the diagnosis as JSON (- for stdout)")
     p.add_argument("--markdown", metavar="FILE", help="write the diagnosis as Markdown (- for stdout)")
     add_color(p)
@@ -52,11 +54,30 @@ def run(words: list[str]) -> int:
     if not command:
         raise UsageError("no command was given", hint="reprodebug check -- python train.py")
     folder = os.path.abspath(arguments.keep) if arguments.keep else tempfile.mkdtemp(prefix="reprodebug-check-")
+    code = None
     try:
-        return _check(arguments, command, folder)
+        code = _check(arguments, command, folder)
+        return code
     finally:
-        if not arguments.keep:
+        if not arguments.keep and code != 1:  # runs that differ are what the next command needs
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _aside(arguments: argparse.Namespace) -> Iterator[None]:
+    """What is printed goes to stderr while a document has stdout."""
+    if "-" not in (arguments.json, arguments.markdown):
+        yield
+        return
+    sys.stdout.flush()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(saved, 1)
+        os.close(saved)
 
 
 def _check(arguments: argparse.Namespace, command: list[str], folder: str) -> int:
@@ -68,7 +89,8 @@ def _check(arguments: argparse.Namespace, command: list[str], folder: str) -> in
     for n in range(arguments.n):
         print(f"reprodebug: run {n + 1} of {arguments.n}", file=say, flush=True)
         try:
-            recording = api.capture(command, os.path.join(folder, f"run-{n + 1}"))
+            with _aside(arguments):
+                recording = api.capture(command, os.path.join(folder, f"run-{n + 1}"))
         except CaptureFailed as error:
             raise UsageError(error.message, hint=error.hint) from error
         if recording.exit_code >= 128:
@@ -84,19 +106,23 @@ def _check(arguments: argparse.Namespace, command: list[str], folder: str) -> in
             found = api.compare(paths[0], paths[-1])
             if found.verdict == "divergent":
                 _show(arguments, found)
+                print(f"  the runs are kept in {visible(folder)}", file=say)
                 if arguments.minimize:
-                    return _minimize(command)
+                    with _aside(arguments):
+                        return _minimize(command)
                 print("  next: reprodebug check --minimize -- COMMAND finds the settings under which it repeats", file=say)
                 return 1
     if arguments.neutral:
-        code = _neutral(command, folder)
+        with _aside(arguments):
+            code = _neutral(command, folder)
         if code:
             return code
     comparison = api.compare(paths[0], paths[1])
     _show(arguments, comparison, brief=True)
     if comparison.verdict == "incomparable":
         return FAILED
-    print(f"{plural(len(paths), 'run')} are identical: {visible(comparison.reason, 400)}")
+    with _aside(arguments):
+        print(f"{plural(len(paths), 'run')} are identical: {visible(comparison.reason, 400)}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A search over commits with trials that are drawn instead of run: how often it is right where trials vary."""
+"""Searches over commits and over sets with trials that are drawn instead of run: how often they are right where trials vary."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from types import SimpleNamespace
 from typing import Any
 
-from reprodebug.bisect import commits
+from reprodebug.bisect import choice, commits
 from reprodebug.model.experiment import OTHER, SAME_AS_A, SAME_AS_B, Bisection, Trial
 
 
@@ -44,23 +44,28 @@ class Drawn:
         self._culprit, self._rng, self._shows, self._like_b, self._odd = culprit, rng, shows, like_b, odd
         self._seen: dict[tuple[str, int], Trial] = {}
         self.axis, self.probe, self.reference, self.other, self.started, self.left = "", (), "", "", 0.0, None
+        self.horizon = self.wide = "wide"
         self.made: list[Trial] = []
         self.inferred: list[tuple[str, bool]] = []
         self.executor, self.session = SimpleNamespace(slots=1), SimpleNamespace(path="/nowhere")
 
     def part(self, a: Any, b: Any) -> Any:
         a.trial, b.trial = self._draw(a.key, a.text, SAME_AS_A), self._draw(b.key, b.text)
+        self.narrow(b.trial.first)
         return b.trial.first
 
     def ask(self, wanted: Any) -> Trial:
-        at = (wanted.key, wanted.attempt)
+        at = (f"{wanted.key}@{self.horizon}", wanted.attempt)
         if at not in self._seen:
             self._seen[at] = self._draw(wanted.key, wanted.text)
         return self._seen[at]
 
-    def _draw(self, commit: str, text: str, verdict: str = "") -> Trial:
+    def _guilty(self, key: str) -> bool:
+        return int(key) >= self._culprit
+
+    def _draw(self, key: str, text: str, verdict: str = "") -> Trial:
         chance = self._rng.random
-        if not verdict and int(commit) < self._culprit:
+        if not verdict and not self._guilty(key):
             verdict = OTHER if chance() < self._odd else SAME_AS_A
         if not verdict:
             verdict = SAME_AS_A if chance() >= self._shows else SAME_AS_B if chance() < self._like_b else OTHER
@@ -75,9 +80,31 @@ class Drawn:
 
     def remain(self, *_: Any) -> None: ...
 
-    def narrow(self, first: Any) -> None: ...
+    def narrow(self, first: Any) -> None:
+        self.horizon = "narrow" if first else self.horizon
 
     def ahead(self, wanted: Any) -> None: ...
+
+
+class DrawnSets(Drawn):
+    """The same for a search over sets; ``causes``: each makes the difference by itself."""
+
+    def __init__(self, causes: list[set[str]], rng: random.Random, **how: float) -> None:
+        super().__init__(0, rng, **how)
+        self._causes = causes
+
+    def _guilty(self, key: str) -> bool:
+        words = key.partition(":")[2].split(",")
+        return words == ["B"] or any(cause.issubset(words) for cause in self._causes)
+
+
+def smallest(n: int, k: int, rng: random.Random, **how: float) -> tuple[choice.Decided, bool, int]:
+    """(what was found of ``k`` among ``n`` items, whether that is right, trials)."""
+    items = [f"i{i}" for i in range(n)]
+    culprits = set(rng.sample(items, k))
+    lab: Any = DrawnSets([culprits], rng, **how)
+    found = choice.decide(lab, choice.Choice("env", items, lambda chosen: None))  # type: ignore[arg-type,return-value]
+    return found, set(found.items) == culprits, len(lab.made)
 
 
 def search(n: int, rng: random.Random, **how: float) -> tuple[Bisection, bool]:

@@ -126,3 +126,25 @@ def test_a_probe_that_shows_the_bad_only_at_times_is_no_steady_one(tmp_path: Pat
     assert found["outcome"] == "found", (found["reason"], done.stderr)
     assert found["culprit"]["subject"] == "commit 9"
     assert any("rests on probabilities" in note for note in found["notes"])
+
+
+def test_a_probe_that_takes_the_bad_end_for_good_at_first_is_asked_again(tmp_path: Path) -> None:
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    git(repo, "init", "-q", "-b", "main")
+    for n in range(6):
+        (repo / "n").write_text(f"{n}\n")
+        git(repo, "add", "-A")
+        git(repo, "commit", "-q", "-m", f"commit {n}")
+    turns, probe = tmp_path / "turns", tmp_path / "probe.sh"
+    turns.write_text("0")
+    # the second trial is the first one of the bad end
+    probe.write_text(f'#!/bin/sh\nt=$(cat {turns}); echo $((t + 1)) > {turns}\n[ $t = 1 ] || [ "$(cat n)" -lt 3 ]\n')
+    probe.chmod(0o755)
+    words = ["bisect", "--good", "main~5", "--bad", "main", "--probe", str(probe), "--json", "-"]
+    found = json.loads(tool(*words, cwd=repo, sessions=tmp_path / "s").stdout)
+    assert (found["outcome"], found["culprit"]["subject"]) == ("found", "commit 3"), found["reason"]
+    assert any("rests on probabilities" in note for note in found["notes"])
+    probe.write_text("#!/bin/sh\nexit 0\n")
+    found = json.loads(tool(*words, cwd=repo, sessions=tmp_path / "t").stdout)
+    assert found["outcome"] == "ends-do-not-reproduce" and "is good, in 5 trials" in found["reason"]

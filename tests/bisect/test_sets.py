@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reprodebug.bisect.search.belief import Sets
 from reprodebug.bisect.search.noise import decided, rate, runs_needed
 from reprodebug.bisect.search.sets import solve
+from tests.bisect import simulated
 
 
 @given(st.integers(1, 30), st.data())
@@ -87,3 +89,37 @@ def test_rates_and_runs() -> None:
     assert runs_needed(1.0) == 1
     assert runs_needed(0.5, 0.99) == 7
     assert runs_needed(0.0) == 12
+
+
+@pytest.mark.parametrize(
+    ("n", "k"), [(1, 1), (2, 1), (3, 1), (5, 1), (8, 1), (9, 1), (23, 1), (200, 1), (2, 2), (5, 2), (8, 2), (20, 2), (200, 3)]
+)
+def test_a_steady_program_takes_few_trials_ends_and_confirmation_included(n: int, k: int) -> None:
+    rng = random.Random(n)
+    for _ in range(25):
+        found, right, trials = simulated.smallest(n, k, rng)
+        assert right and found.necessary and 0.9 <= found.confidence <= 0.99
+        assert trials <= 1.6 * math.log2(math.comb(n, k)) + 5
+
+
+@pytest.mark.parametrize(("n", "k"), [(5, 1), (20, 1), (8, 2), (20, 2)])
+@pytest.mark.parametrize("how", [{"shows": 0.5}, {"shows": 0.7, "like_b": 0.0}, {"odd": 0.1}], ids=str)
+def test_a_set_that_shows_only_at_times_is_seldom_mistaken(how: dict[str, float], n: int, k: int) -> None:
+    rng = random.Random(5)
+    said = [simulated.smallest(n, k, rng, **how) for _ in range(30)]
+    found = [(d, right) for d, right, _ in said if d.outcome == "found"]
+    assert len(found) >= 18
+    assert sum(not right for _, right in found) <= 8
+    assert all(trials <= 320 for *_, trials in said)
+
+
+def test_an_answer_that_holds_too_much_is_taken_back() -> None:
+    """B varies, and showed the difference in its first trials: a set that lacks nothing but showed nothing once is tried again."""
+    sets = Sets([frozenset("x"), frozenset("y")], frozenset("vwxyz"))
+    answers = {frozenset("vwxyz"): (0, 2, 0), frozenset("vwx"): (1, 0, 0), frozenset("xy"): (0, 1, 0), frozenset("y"): (1, 0, 0)}
+    before = sets.weigh(answers)
+    assert before.leader == frozenset("xy") and before.settled and before.probability < 0.99
+    assert before.question == frozenset("x")
+    answers[frozenset("x")] = (0, 1, 0)
+    after = sets.weigh(answers)
+    assert after.leader == frozenset("x") and after.contradicted

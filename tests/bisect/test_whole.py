@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -244,10 +246,15 @@ def test_check_says_whether_a_command_repeats(tmp_path: Path) -> None:
     done = tool("check", "--", "python", "train.py", cwd=tmp_path, sessions=tmp_path / "s")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 runs are identical" in done.stdout
+    done = tool("check", "--json", "-", "--", "python", "train.py", cwd=tmp_path, sessions=tmp_path / "s")
+    assert json.loads(done.stdout)["verdict"] == "identical" and "2 runs are identical" in done.stderr
     program.write_text("import torch\ntorch.nn.Linear(2, 2)(torch.ones(1, 2))\n")
     done = tool("check", "--", "python", "train.py", cwd=tmp_path, sessions=tmp_path / "s")
     assert done.returncode == 1
     assert "seed" in done.stdout.lower()
+    kept = re.search(r"the runs are kept in (\S+)", done.stderr)
+    assert kept and os.path.isfile(os.path.join(kept[1], "run-2", "run.json"))
+    shutil.rmtree(kept[1])
     program.write_text("raise SystemExit(4)\n")
     assert tool("check", "--", "python", "train.py", cwd=tmp_path, sessions=tmp_path / "s").returncode == 3
 

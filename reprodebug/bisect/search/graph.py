@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reprodebug.bisect.search.noise import evidence, rate
+from reprodebug.bisect.search.noise import entropy, evidence, information, rate
 
 _INSIDE_ASKED = 16
 """untestable blocks with at most this many unasked candidates are asked through, as git does; larger ones are not"""
@@ -190,7 +190,7 @@ class GraphSearch:
         best, value = None, 0.0
         for n in open_:
             p = chance[n] if chance[n] > 0.05 or asked_through else 0.0
-            worth = _entropy(counts[n] / len(left)) * p + (_EDGE * _entropy(p) if p > 0.05 else 0.0)
+            worth = entropy(counts[n] / len(left)) * p + (_EDGE * entropy(p) if p > 0.05 else 0.0)
             if worth > value * (1 + 1e-9):
                 best, value = n, worth
         return None if best is None else self.order[best]
@@ -213,9 +213,7 @@ class GraphSearch:
             for n in left:
                 if n in chosen or self.order[n] in self.untestable or (chance[n] <= 0.05 and chance[chosen[0]] > 0.05):
                     continue
-                worth = sum(c.bit_count() * _entropy((c & self._reach[n]).bit_count() / c.bit_count()) for c in cells) * max(
-                    chance[n], 0.01
-                )
+                worth = sum(c.bit_count() * entropy((c & self._reach[n]).bit_count() / c.bit_count()) for c in cells) * max(chance[n], 0.01)
                 if worth > value * (1 + 1e-9):
                     best, value = n, worth
             if best < 0:
@@ -263,7 +261,7 @@ class GraphSearch:
         for n, candidate in enumerate(self.order):
             if candidate in self.untestable or n == len(self.order) - 1:
                 continue
-            worth = _information(min(1.0, masses[n]), *rates)
+            worth = information(min(1.0, masses[n]), *rates)
             if worth > value * (1 + 1e-9):
                 best, value = n, worth
         return None if best is None else self.order[best]
@@ -383,12 +381,6 @@ def budget(n: int, wrong: float) -> tuple[int, int]:
     return 0, 0
 
 
-def _information(mass: float, false_good: float, false_bad: float) -> float:
-    """Bits that one trial is expected to tell, of a candidate whose ancestors hold ``mass``."""
-    says_bad = mass * (1 - false_good) + (1 - mass) * false_bad
-    return _entropy(says_bad) - mass * _entropy(false_good) - (1 - mass) * _entropy(false_bad)
-
-
 def _share(near: int, far: int) -> float:
     """Where an edge lies equally likely anywhere between: the probability of being on the testable side."""
     return near / (near + far) if near + far else 0.0
@@ -398,9 +390,3 @@ def _log(p: float, times: int) -> float:
     if times == 0:
         return 0.0
     return -math.inf if p <= 0 else math.log(p) * times
-
-
-def _entropy(p: float) -> float:
-    if p <= 0 or p >= 1:
-        return 0.0
-    return -p * math.log2(p) - (1 - p) * math.log2(1 - p)

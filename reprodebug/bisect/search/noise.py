@@ -71,3 +71,16 @@ def evidence(inside: tuple[Any, Any, Any], outside: tuple[Any, Any, Any], *, uns
         varied = varied + gammaln(prior + count) - gammaln(prior)
     steady = np.where((b == 0) & (other == 0), math.log(1 - _ODD), -np.inf)
     return bad + np.logaddexp(steady, math.log(_ODD) + varied)
+
+
+def information(mass: float, false_good: float, false_bad: float) -> float:
+    """Bits that one trial is expected to tell, of a candidate that is bad with probability ``mass``."""
+    says_bad = mass * (1 - false_good) + (1 - mass) * false_bad
+    return entropy(says_bad) - mass * entropy(false_good) - (1 - mass) * entropy(false_bad)
+
+
+def entropy(p: float) -> float:
+    """Bits that a yes of probability ``p`` or a no tells."""
+    if p <= 0 or p >= 1:
+        return 0.0
+    return -p * math.log2(p) - (1 - p) * math.log2(1 - p)

@@ -1,0 +1,121 @@
+"""How sure it is that a set of items is the smallest one that makes the difference, where trials may contradict each other.
+
+The hypotheses are everything inside of a set that was found, itself included, every single item outside, and both together. A trial of a set
+shows the difference if the hypothesis lies in the set. How often trials are wrong is not known and is integrated out
+(``noise.evidence``). The next question is the one whose answer is expected to tell most.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+from reprodebug.bisect.search.noise import evidence, information, rate
+
+WHOLE = 8
+"""parts of a set up to which everything inside of it is a hypothesis; above, only what lacks one part"""
+_EXPECTED = 0.7
+"""culprits among all items, on average, before anything is known"""
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What the trials so far say."""
+
+    leader: frozenset[str]
+    probability: float
+    settled: bool
+    """the leader explains every trial, and nothing else does"""
+    contradicted: bool
+    """no hypothesis explains every trial"""
+    rates: tuple[float, float]
+    """with the leader: how often a set that makes the difference shows none, and how often another one shows one; 0 where no trial said so"""
+    question: frozenset[str] | None
+    """the set whose trial tells most; None where none tells anything"""
+    chances: Mapping[str, float]
+    """item -> probability that the answer holds it"""
+    bits: float
+    """what is not known yet"""
+
+
+@dataclass(slots=True)
+class Sets:
+    """``parts``: what the found set consists of; ``scope``: all items; ``suspicion``: item -> a positive weight, 1 where not given."""
+
+    parts: Sequence[frozenset[str]]
+    scope: frozenset[str]
+    suspicion: Mapping[str, float] = field(default_factory=dict)
+    _bits: dict[str, int] = field(default_factory=dict)
+    _hypotheses: list[frozenset[str]] = field(default_factory=list)
+    _masks: Any = None
+    _prior: Any = None
+
+    def __post_init__(self) -> None:
+        import numpy as np
+
+        n = len(self.parts)
+        sizes = range(1, n + 1) if n <= WHOLE else (n - 1, n)
+        inside = [some for k in sizes for some in combinations(self.parts, k)]
+        for i in sorted(self.scope.difference(*self.parts)):
+            inside += [(frozenset([i]),), (*self.parts, frozenset([i]))]
+        self._hypotheses = [frozenset[str]().union(*some) for some in inside]
+        self._bits = {i: 1 << n for n, i in enumerate(sorted(self.scope))}
+        self._masks = np.array([self._mask(h) for h in self._hypotheses], object)
+        total = sum(self.suspicion.get(i, 1.0) for i in self.scope)
+        odds = {p: min(1.0, _EXPECTED * max(self.suspicion.get(i, 1.0) for i in p) / total) for some in inside for p in some}
+        self._prior = np.array([sum(math.log(odds[p]) for p in some) for some in inside])
+
+    def _mask(self, chosen: frozenset[str]) -> int:
+        return sum(self._bits[i] for i in chosen)
+
+    def _holds(self, chosen: frozenset[str]) -> Any:
+        """bool[n]: which hypotheses a set holds."""
+        return (self._masks & ~self._mask(chosen)) == 0
+
+    def weigh(
+        self, answers: Mapping[frozenset[str], tuple[int, int, int]], *, unsteady: bool = False, untestable: Sequence[frozenset[str]] = ()
+    ) -> Belief:
+        """``answers``: how many trials of each set were like A, like B and like neither; A itself is the empty set."""
+        import numpy as np
+
+        inside, outside = ([np.zeros(len(self._hypotheses), int) for _ in range(3)] for _ in range(2))
+        for chosen, counts in answers.items():
+            holds = self._holds(chosen)
+            for n, count in enumerate(counts):
+                inside[n] += holds * count
+                outside[n] += ~holds * count
+        logs = self._prior + evidence(tuple(inside), tuple(outside), unsteady=unsteady)  # type: ignore[arg-type]
+        shares = np.exp(logs - np.logaddexp.reduce(logs))
+        best = int(shares.argmax())
+        explains = (inside[0] == 0) & (outside[1] == 0) & (outside[2] == 0)
+        (good, *bads), (equal, *odd) = ([int(x[best]) for x in side] for side in (inside, outside))
+        rates = rate(good, good + sum(bads)), rate(sum(odd), equal + sum(odd)) if sum(odd) else 0.0
+        return Belief(
+            self._hypotheses[best], float(shares[best]), bool(explains[best]) and explains.sum() == 1, not explains.any(), rates,
+            self._question(self._hypotheses[best], shares, rates, untestable),
+            {i: float(shares[(self._masks & bit) != 0].sum()) for i, bit in self._bits.items()},
+            float(-(shares * np.log2(np.maximum(shares, 1e-300))).sum()),
+        )  # fmt: skip
+
+    def _question(
+        self, leader: frozenset[str], shares: Any, rates: tuple[float, float], untestable: Sequence[frozenset[str]]
+    ) -> frozenset[str] | None:
+        whole = frozenset[str]().union(*self.parts)
+        if len(self.parts) <= WHOLE and whole == self.scope:
+            asked = set(self._hypotheses)
+        else:
+            asked = {leader, whole, *(x - p for x in (leader, whole) for p in self.parts), *self.parts}
+        best, value = None, 1e-9
+        for chosen in sorted(asked - {frozenset(), self.scope, *untestable}, key=lambda c: (len(c), sorted(c))):
+            worth = information(min(1.0, float(shares[self._holds(chosen)].sum())), *rates)
+            if worth > value * (1 + 1e-9):
+                best, value = chosen, worth
+        return best
+
+
+def most(n: int, k: int) -> int:
+    """Trials that the search for ``k`` of ``n`` items may take where nothing contradicts, ends and confirmation included."""
+    return math.floor(1.6 * math.log2(math.comb(n, k)) + 5)
