@@ -451,7 +451,7 @@ def test_large_records_are_fast() -> None:
     b = manifest(environment={"packages": packages | {"p7": "2"}, "variables": {f"V{n}": "2" for n in range(200)}}, code=code)
     started = time.perf_counter()
     surroundings(a, b)
-    assert time.perf_counter() - started < 1.0
+    assert time.perf_counter() - started < 10  # quadratic would take minutes
 
 
 def test_every_pattern_of_the_table_compiles() -> None:

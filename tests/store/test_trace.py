@@ -71,7 +71,7 @@ def test_what_was_not_kept_is_none(tmp_path: Path) -> None:
     assert trace.samples(10**9) is None and trace.tensor(10**9) is None and trace.state(9, 9, 9) is None
 
 
-def test_a_million_events_take_seconds(tmp_path: Path) -> None:
+def test_a_million_events_come_back(tmp_path: Path) -> None:
     modules = 50
     records = training(events=1_000_000, modules=modules)
     assert (
