@@ -6,6 +6,7 @@ cannot. Refuses to say what a difference caused: that is the diagnosis' business
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -46,7 +47,7 @@ def surroundings(a: Manifest, b: Manifest) -> tuple[Difference, ...]:
         _code,
         _data,
     ):
-        found += part(side_a, side_b)
+        found += [_compilers_own(d) for d in part(side_a, side_b)]
     found.sort(key=lambda d: (SEVERITIES.index(d.severity), SECTIONS.index(d.section)))
     return tuple(found)
 
@@ -111,6 +112,16 @@ def _difference(section: str, key: str, a: object, b: object, rated: tuple[str, 
         at = max(_common(a, b) - 40, 0)
         short_a, short_b = "…" + a[at : at + _LIMIT - 2], "…" + b[at : at + _LIMIT - 2]
     return Difference(section, _text(key), short_a, short_b, *rated)
+
+
+_COMPILED = re.compile(r"(^|/)(torchinductor_[^/]+|torch_compile_cache|torch_extensions|\.triton/cache)/")
+
+
+def _compilers_own(d: Difference) -> Difference:
+    """Files that torch.compile makes for itself are harmless: that one run compiles is said by its layers."""
+    if d.section in ("code", "data") and _COMPILED.search(d.key):
+        return dataclasses.replace(d, severity=HARMLESS, reason="made by torch.compile, from the program")
+    return d
 
 
 def _common(a: str, b: str) -> int:

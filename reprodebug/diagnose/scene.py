@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 CHECKPOINT = re.compile(r"\.(pt|pth|ckpt|bin|safetensors|pkl|npz|h5|tar|model|state)$")
 RANDOM_MODULES = re.compile(r"Dropout|DropPath|StochasticDepth|RReLU|GaussianNoise|Gumbel|Noise|Bernoulli", re.I)
+_CONVERTED = re.compile(
+    r"\b(int|float|bool|eval|loads|literal_eval|md5|sha\d+|crc32|adler32|hash|\w*seed)\(\s*(str\()?(os\.)?(environ|getenv)"
+    r"|\b(environ\.get|getenv)\([^()]*\)\s*(==|!=|\bin\b)|\benviron\[[^]]*\]\s*(==|!=|\bin\b)|\bif\s+(os\.)?(environ|getenv)"
+)
+"""a line that makes a number or a decision of an environment variable"""
 _BATCHES_SEARCHED = 400
 _GAP_RECORDS = 200_000
 
@@ -286,8 +291,18 @@ class Scene:
     @cached_property
     def variables_read(self) -> list[Difference]:
         """Environment variables of which the values differ and that the program's sources read."""
-        read = {h.name for h in self.hint("variable")}
-        return [d for d in self.find(r"^\w+$", "environment") if d.key in read]
+        return [d for d in self.find(r"^\w+$", "environment") if self.reading(d.key) is not None]
+
+    def reading(self, variable: str) -> Hint | None:
+        """The line that reads an environment variable, by its name rather than by a beginning that it shares with others."""
+        found = [h for h in self.hint("variable") if h.name == variable]
+        found += [h for h in self.hint("variable") if h.name.endswith("*") and variable.startswith(h.name[:-1])]
+        return next((h for h in found if _CONVERTED.search(h.text)), found[0] if found else None)
+
+    def computes(self, d: Difference) -> bool:
+        """Whether the program makes a number or a decision of a variable that it reads, so that it is no mere name."""
+        line = self.reading(d.key)
+        return line is not None and (line.name.endswith("*") or bool(_CONVERTED.search(line.text)))
 
     @cached_property
     def variables_unread(self) -> list[Difference]:
@@ -313,6 +328,7 @@ class Scene:
     def idle(self) -> list[Difference]:
         """Differences around the runs of which nothing that was recorded says that they matter."""
         named = [d for d in self.variables_read if d.reason.endswith(NAMED) or (d.reason == UNKNOWN and not self.related(d.key))]
+        named = [d for d in named if not self.computes(d)]
         return [*self.variables_unread, *named, *self._weak]
 
     @cached_property

@@ -25,13 +25,22 @@ def workers(s: Scene) -> Iterator[Draft]:
     evidence = [said(d), *(said(t) for t in trigger), s.samples.text]
     if not s.torch_parted:
         evidence.append("the states of torch's generators were equal, so the order was drawn alike: the workers' own generators differ")
-    drawn = s.hint("numpy-global", "python-global")
+    drawn = s.hint("numpy-global", "python-global") + [h for h in s.hint("unseeded") if "rng" in h.text]
     evidence += [f"drawn inside the dataset: {h.place}" for h in drawn[:2]]
-    summary = (
-        f"the DataLoader has {d.a} workers (num_workers) in A and {d.b} in B: each worker has its own random state, so what augmentation"
-        " draws for a sample depends on which worker loads it"
+    if s.samples.relation in ("other batches", "same samples, other order"):
+        effect = "each worker yields its own share of the samples, and batches are taken from the workers in turn, so the order follows from their number"
+    elif "0" in (d.a, d.b) and not drawn and s.has_sources and s.first.step > 0:
+        effect = (
+            "a worker has its own copy of the dataset, made anew at the start of each epoch, so what the dataset changes in itself"
+            " (rows in place, counters, caches) lasts only where it is loaded in the main process"
+        )
+    else:
+        effect = "each worker has its own random state, so what augmentation draws for a sample depends on which worker loads it"
+    summary = f"the DataLoader has {d.a} workers (num_workers) in A and {d.b} in B: {effect}"
+    remedy = (
+        "Use the same number of workers (num_workers); draw augmentation from a generator seeded per sample (epoch and index), not per worker,"
+        " and let __getitem__ change nothing of the dataset (clone what it returns)."
     )
-    remedy = "Use the same --num-workers, or draw augmentation from a generator seeded per sample (epoch and index), not per worker."
     strength = 0.93 if s.samples.relation in ("other content", "unknown") else 0.8
     yield Draft("data", summary, tuple(evidence), remedy, strength, frozenset([d.key, *(t.key for t in trigger)]))
 
@@ -41,6 +50,7 @@ _WORDS = {
     "batch_size": "the batches have another size", "drop_last": "the last incomplete batch is dropped in one run (drop_last)",
     "generator": "the order is drawn from another generator", "size": "the dataset has another number of samples",
     "dataset": "the dataset is of another class", "worker_init_fn": "the workers are set up by another function",
+    "persistent_workers": "the workers live on from epoch to epoch in one run, and start anew with another random state in the other (persistent_workers)",
     "in_order": "batches are handed out as they are ready in one run (in_order)", "start_method": "the workers are started in another way",
 }  # fmt: skip
 
@@ -53,7 +63,7 @@ def loader_settings(s: Scene) -> Iterator[Draft]:
         return
     fields = [_LOADER.match(d.key)[1] for d in changed]  # type: ignore[index]
     trigger = best(s, r"shuffle|batch|drop|order|sampl|split|size|limit|subset|data|train\.py|\.json|\.ya?ml")
-    trigger = [t for t in trigger if t.section in ("config", "code")]
+    trigger = [t for t in trigger if t.section in ("config", "code")] or s.variables_read[:1]
     category = "data" if {"size", "dataset"} & set(fields) else "configuration" if trigger and trigger[0].section == "config" else "data"
     summary = f"{_WORDS[fields[0]]}: {named(changed[0])}" + (f"; {listed(named(t) for t in trigger)} leads there" if trigger else "")
     evidence = [*(said(d) for d in changed[:4]), *(said(t) for t in trigger), s.samples.text]
@@ -66,6 +76,7 @@ def loader_settings(s: Scene) -> Iterator[Draft]:
 def file_content(s: Scene) -> Iterator[Draft]:
     """A file that both runs read has other content."""
     changed = s.find("other content", "data", text="reason")
+    alone = {d.key for d in s.given} == {d.key for d in changed}
     if not changed:
         return
     weights = [d for d in changed if CHECKPOINT.search(d.key)]
@@ -73,7 +84,9 @@ def file_content(s: Scene) -> Iterator[Draft]:
         weights = []  # arrays and tensors of data are stored in the same formats
     plain = [d for d in changed if d not in weights]
     likely = {"data": 0.93, "init": 0.9, "loaded": 0.92, "forward": 0.6, "loss": 0.6}.get(s.stage, 0.3)
-    for found, what in ((plain, "data file"), (weights, "checkpoint")):
+    if s.numeric and alone:  # options kept in a file of a kind that holds weights elsewhere
+        plain, weights, likely = changed, [], max(likely, 0.75)
+    for found, what in ((plain, "file" if s.numeric else "data file"), (weights, "checkpoint")):
         if not found:
             continue
         fits = s.stage in ("init", "loaded", "forward") if what == "checkpoint" else s.stage != "init"
@@ -113,7 +126,7 @@ def one_sided_files(s: Scene) -> Iterator[Draft]:
     summary = read + (f"; {listed(named(t) for t in trigger)} leads there" if trigger else "")
     category = "environment" if trigger and trigger[0].section == "environment" else "data"
     evidence = [*(said(d) for d in found[:4]), *(said(t) for t in trigger), s.samples.text]
-    strength = (0.88 if both else 0.55) if s.stage == "data" else 0.5
+    strength = (0.88 if both and trigger else 0.75 if both else 0.55) if s.stage == "data" else 0.5
     yield Draft(
         category,
         summary,

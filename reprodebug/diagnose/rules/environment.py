@@ -59,7 +59,7 @@ def packages(s: Scene) -> Iterator[Draft]:
             "environment",
             summary,
             tuple(said(d) for d in edited[:4]),
-            f"Reinstall it: pip install --force-reinstall {edited[0].key}",
+            f"Reinstall it: pip install --force-reinstall {edited[0].key.partition(':')[0]}",
             0.85,
             frozenset(d.key for d in edited),
         )
@@ -139,7 +139,12 @@ def libraries(s: Scene) -> Iterator[Draft]:
     )
 
 
-_THROUGH = ((r"TZ", "local-time"), (r"LC_\w+|LANG|LANGUAGE", "locale"), (r"HOME", "home"))
+_THROUGH = (
+    (r"TZ", "local-time"),
+    (r"LC_(ALL|COLLATE)|LANG|LANGUAGE", "locale"),
+    (r"LC_(ALL|CTYPE)|LANG|LANGUAGE|PYTHONUTF8|PYTHONCOERCECLOCALE", "encoding"),
+    (r"HOME", "home"),
+)
 """variables that a library reads for the program: which, and the kind of line that makes it do so"""
 
 
@@ -150,18 +155,28 @@ def variables(s: Scene) -> Iterator[Draft]:
     found = [d for d in s.find(r".", "environment") if d.key in names and d.key != "PYTHONHASHSEED" and not _MACHINE.match(d.key)]
     if not found:
         return
-    read = {h.name: h for h in s.hint("variable")}
-    through = {d.key: lines[0] for d in found for pattern, kind in _THROUGH if re.fullmatch(pattern, d.key) and (lines := s.hint(kind))}
+    read = {d.key: h for d in found if (h := s.reading(d.key)) is not None}
+    decoding = bool(s.find(r"^filesystem_encoding$", "environment"))
+    through = {
+        d.key: lines[0]
+        for d in found
+        for pattern, kind in _THROUGH
+        if re.fullmatch(pattern, d.key) and (decoding or kind != "encoding") and (lines := s.hint(kind))
+    }
     read |= {key: h for key, h in through.items() if key not in read}
     used = [d for d in found if d.key in read]
-    fits = [d for d in used if d.key in through or d.severity == "critical" or s.related(d.key)]
+    fits = [d for d in used if d.key in through or d.severity == "critical" or s.related(d.key) or s.computes(d)]
     chosen = fits or used or [d for d in found if d.severity == "critical"] or found
-    only_named = bool(used) and all(d.reason.endswith(NAMED) for d in used)  # of a user, a job or a place: rarely computed with
+    only_named = bool(used) and all(
+        d.reason.endswith(NAMED) and not s.computes(d) for d in used
+    )  # of a user, a job or a place: rarely computed with
     strength = (
         0.45
         if only_named
         else 0.9
         if fits
+        else 0.65
+        if used and {d.key for d in s.given} <= {d.key for d in used}
         else 0.5
         if used
         else 0.5

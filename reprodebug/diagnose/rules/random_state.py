@@ -77,7 +77,9 @@ def missing_seed(s: Scene) -> Iterator[Draft]:
             found.append((weight, story, how))
     if not found:
         return
-    found.sort(key=lambda x: (-x[0], not x[1].name.startswith("torch")))
+    # Python's generator shuffles and chooses, NumPy's makes values
+    values = s.samples.relation in ("unknown", "other content", "other samples") and str(s.first.dtype).startswith(("float", "bfloat"))
+    found.sort(key=lambda x: (-x[0], not x[1].name.startswith("torch"), values == x[1].name.startswith("python")))
     weight, first, how = found[0]
     derived = s.hint("clock")
     hashed = s.hint("hash") if s.find(r"^PYTHONHASHSEED$", "environment") else []
@@ -86,7 +88,7 @@ def missing_seed(s: Scene) -> Iterator[Draft]:
     given = [d for d in given if d.key != "PYTHONHASHSEED" and not d.key.startswith("DataLoader#")]
     if "seeded with" in how:
         given += [d for d in s.variables_read if d not in given]
-    summary = how
+    summary = how + "".join(f"; likewise, {h}" for w, _, h in found[1:2] if w >= weight and h != how)
     evidence = [h for _, _, h in found]
     if given:
         summary += f"; {listed(named(d) for d in given[:2])}"
@@ -367,14 +369,18 @@ def random_module(s: Scene) -> Iterator[Draft]:
         f"{s.place} is the first to differ; {plural(len(s.equal), 'kind')} of record before it are equal",
         *(said(d) for d in trigger),
     ]
-    summary = f"the random module {s.first.module} ({s.first.module_type}) gave another result from an equal state" + (
-        f"; {listed(named(d) for d in trigger)} leads there" if trigger else ""
-    )
+    summary = f"the random module {s.first.module} ({s.first.module_type}) gave another result from an equal state of torch's generators"
+    if trigger:
+        summary += f"; {listed(named(d) for d in trigger)} leads there"
+    elif s.alike:
+        summary += ": it draws from a generator that is not recorded (one of its own, the operating system's or a C library's)"
     yield Draft(
         "configuration" if trigger else "random-state",
         summary,
         tuple(evidence),
-        "Compare the module's settings and the state it draws from.",
-        0.6,
+        "Let it draw from torch's generator (torch.rand), or seed the one that it draws from."
+        if s.alike
+        else "Compare the module's settings and the state it draws from.",
+        0.75 if s.alike and s.inputs_equal else 0.6,
         frozenset(d.key for d in trigger),
     )
