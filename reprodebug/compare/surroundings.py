@@ -347,8 +347,7 @@ def _data(a: Side, b: Side) -> list[Difference]:
     if left == right:
         return []
     found: list[Difference] = []
-    moved_a = {e.get("hash"): p for p, e in left.items() if p not in right and e.get("hash")}
-    moved = {moved_a[e["hash"]]: p for p, e in right.items() if p not in left and e.get("hash") in moved_a}
+    moved = _moved(left, right)
     for path, x, y in _pairs(left, right):
         if path in moved:
             found.append(_difference("data", path, path, moved[path], (HARMLESS, "another path, the same content")))
@@ -368,6 +367,22 @@ def _data(a: Side, b: Side) -> list[Difference]:
             elif rated is not None:
                 found.append(_difference("data", path, rate.data_text(x), rate.data_text(y), rated))
     return _capped(found, "files")
+
+
+def _moved(left: dict[str, dict[str, Any]], right: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Files of A alone -> files of B alone of the same content, those of the same name first."""
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in (os.path.basename, lambda path: ""):
+        waiting: dict[tuple[Any, str], list[str]] = {}
+        for p, e in left.items():
+            if p not in right and p not in found and e.get("hash"):
+                waiting.setdefault((e["hash"], name(p)), []).append(p)
+        for p, e in right.items():
+            if p not in left and p not in taken and (fits := waiting.get((e.get("hash"), name(p)))):
+                found[fits.pop(0)] = p
+                taken.add(p)
+    return found
 
 
 LEFT = "written while it ran, by its time of modification"

@@ -193,6 +193,14 @@ def test_what_torch_compile_makes_is_no_code_and_no_data_of_the_program() -> Non
     assert {d.severity for d in found.values()} == {"harmless"}
 
 
+def test_moved_files_meet_by_content_and_name() -> None:
+    old, new = {"mode": "read", "size": 4, "hash": "x:1"}, {"mode": "read", "size": 4, "hash": "x:2"}
+    a = manifest(data={"d/old/x.csv": old, "d/old/z.csv": old})
+    b = manifest(data={"d/new/x.csv": old, "d/new/z.csv": new})
+    found = by_key(a, b)
+    assert {k: d.severity for k, d in found.items()} == {"d/old/x.csv": "harmless", "d/old/z.csv": "notable", "d/new/z.csv": "notable"}
+
+
 def test_hash_seed() -> None:
     def with_(seed: str, probe: str) -> Manifest:
         interpreter = {"hash_seed": seed, "hash_probe": probe}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from reprodebug.diagnose.rule import Draft, belongs, listed, named, rule, said
+from reprodebug.diagnose.rule import Draft, belongs, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import Scene
 from reprodebug.diagnose.triggers import best, triggers
 from reprodebug.model.comparison import Difference
@@ -26,8 +26,7 @@ def mode(s: Scene) -> Iterator[Draft]:
     evidence += [f"equal before: {row.removesuffix(': equal')}" for row in s.equal[-3:]]
     what = f"the module {s.first.module} ({s.first.module_type})" if s.first.module else "the model"
     summary = f"the training mode differs: from step {s.first.step} on {what} is in {words[0]} mode in A and in {words[1]} mode in B (model.train() / model.eval())"
-    if trigger:
-        summary += f"; {listed(named(d) for d in trigger)} leads there"
+    summary += leading(trigger)
     category = "configuration" if trigger and trigger[0].section == "config" else "code"
     yield Draft(
         category,
@@ -80,7 +79,7 @@ def changed_code(s: Scene) -> Iterator[Draft]:
     effect = _effect(s, layers)
     summary += f"; first effect: {effect}" if effect else ""
     places = _other_places(s, chosen)
-    summary += f"; {named(places[0])} leads there" if places else ""
+    summary += leading(places[:1])
     evidence = [*(said(d) for d in chosen[:4]), *(said(d) for d in places), *(said(d) for d in layers[:3]), f"first to differ: {s.place}"]
     lines = s.hint("clip") if s.stage == "optimizer" else []
     evidence += [f"changes gradients between backward and step: {h.place}" for h in lines[:2]]

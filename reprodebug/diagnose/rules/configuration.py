@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from reprodebug.diagnose.rule import Draft, listed, named, rule, said
+from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import Scene
 from reprodebug.diagnose.triggers import best, triggers
 
@@ -29,9 +29,7 @@ def optimizer_settings(s: Scene) -> Iterator[Draft]:
     trigger = (best(s, words) + s.variables_read)[:2] or s.find("other content", "data", text="reason")[:1]
     keys = [d.key.rpartition(".")[2] for d in chosen]
     what = "is computed by another implementation" if all(_IMPLEMENTATION.search(d.key) for d in chosen) else "has other hyper-parameters"
-    summary = f"the optimizer {what}: {listed((named(d) for d in chosen), 3)}" + (
-        f"; {listed(named(d) for d in trigger)} leads there" if trigger else ""
-    )
+    summary = f"the optimizer {what}: {listed((named(d) for d in chosen), 3)}" + leading(trigger)
     evidence = [*(said(d) for d in [*chosen[:4], *trigger]), f"first to differ: {s.place}"]
     evidence += [f"equal before: {row.removesuffix(': equal')}" for row in s.equal[-4:]]
     remedy = f"Use the same {listed(dict.fromkeys(keys), 3)} in both runs."
@@ -87,7 +85,7 @@ def layer_settings(s: Scene) -> Iterator[Draft]:
     if compiled is not None:
         trigger = best(s, r"compile|fast|optim|jit|speed") or s.variables_read[:1]
         summary = f"the model is compiled (torch.compile) in {'A' if 'OptimizedModule' in compiled.a else 'B'} only: fused kernels round otherwise"
-    summary += f"; {listed(named(d) for d in trigger)} leads there" if trigger else ""
+    summary += leading(trigger)
     category = "code" if trigger and trigger[0].section == "code" else "configuration"
     yield Draft(
         category,

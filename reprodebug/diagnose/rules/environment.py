@@ -174,6 +174,8 @@ def variables(s: Scene) -> Iterator[Draft]:
         0.45
         if only_named
         else 0.9
+        if [d for d in fits if d.key in through or d.severity == "critical" or s.related(d.key)]
+        else 0.8
         if fits
         else 0.65
         if used and {d.key for d in s.given} <= {d.key for d in used}

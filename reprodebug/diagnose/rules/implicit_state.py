@@ -144,7 +144,7 @@ def folder(s: Scene) -> Iterator[Draft]:
         f"the program computes with an absolute path, {line.file}:{line.line} ({line.text}), and the two runs lie in different folders (directories)",
         tuple(evidence),
         "Compute with the path relative to the data's own folder, or with the file's name.",
-        0.85 if both else 0.4,
+        0.85 if both else 0.6 if {h.file for h in paths} & {h.file for h in digests} else 0.3,
         frozenset(d.key for d in s.given),
     )
 
@@ -190,7 +190,7 @@ def addresses(s: Scene) -> Iterator[Draft]:
         return  # where strings hash otherwise too, that is the likelier reason
     lines = [*s.hint("address"), *s.hint("set-order")]
     if summed:
-        lines = [h for h in lines if "param" in h.text]
+        lines = [h for h in reversed(lines) if "param" in h.text]
     if not lines:
         return
     evidence = [f"depends on the order of a set or on id(): {h.place}" for h in lines[:3]]
@@ -203,7 +203,7 @@ def addresses(s: Scene) -> Iterator[Draft]:
         " of a set of objects without __hash__ of their own, and id(), differ at every launch, whatever PYTHONHASHSEED is"
     )
     reordered = s.samples.relation in ("same samples, other order", "other batches")
-    strength = (0.8 if reordered and s.stage == "data" else 0.7 if summed else 0.5) * s.likeness
+    strength = (0.8 if reordered and s.stage == "data" else 0.7 if summed and lines[0].kind == "set-order" else 0.5) * s.likeness
     yield Draft(
         "implicit-state",
         summary,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from reprodebug._base.text import plural
 from reprodebug.compare.generators import Story
-from reprodebug.diagnose.rule import Draft, listed, named, rule, said
+from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import CHECKPOINT, RANDOM_MODULES, Scene
 from reprodebug.diagnose.triggers import best
 
@@ -211,7 +211,7 @@ def extra_draws(s: Scene) -> Iterator[Draft]:
         loaders = [d for d in s.find(r"DataLoader#\d+$") if "only one run" in d.reason]
         evidence += [said(d) for d in loaders[:1]]
         if trigger:
-            summary += f"; {listed(named(d) for d in trigger)} leads there"
+            summary += leading(trigger)
             evidence += [said(d) for d in trigger]
         remedy = _KEEP_APART["torch" if story.name.startswith("torch") else "numpy" if story.name.startswith("numpy") else "python"]
         strength = 0.8 + 0.06 * (n is not None) + 0.07 * bool(names or trigger)
@@ -299,8 +299,7 @@ def construction(s: Scene) -> Iterator[Draft]:
         )
     evidence += [said(d) for d in trigger]
     summary = f"the extra layer {what} is built in {side} only and draws its initial weights from torch's generator: every layer built after it starts from other weights"
-    if trigger:
-        summary += f"; {listed(named(d) for d in trigger)} leads there"
+    summary += leading(trigger)
     remedy = "Build what is added last, or initialise it from a generator of its own, so that the layers that both models share draw the same numbers."
     yield Draft(category, summary, tuple(evidence), remedy, 0.94, keys)
 
@@ -319,8 +318,7 @@ def _built_in_another_order(s: Scene) -> Iterator[Draft]:
         f"the layers are built in another order ({listed(orders[0], 4)} in A, {listed(orders[1], 4)} in B): each draws its initial weights"
         " from torch's generator in its turn, so they start from other weights"
     )
-    if trigger:
-        summary += f"; {listed(named(d) for d in trigger)} leads there"
+    summary += leading(trigger)
     keys = frozenset({d.key for d in trigger} | {x.name for x in s.torch_parted})
     category = "configuration" if trigger and trigger[0].section == "config" else "code"
     yield Draft(category, summary, tuple(evidence), "Construct the layers in the same order in both runs.", 0.93, keys)
@@ -370,9 +368,8 @@ def random_module(s: Scene) -> Iterator[Draft]:
         *(said(d) for d in trigger),
     ]
     summary = f"the random module {s.first.module} ({s.first.module_type}) gave another result from an equal state of torch's generators"
-    if trigger:
-        summary += f"; {listed(named(d) for d in trigger)} leads there"
-    elif s.alike:
+    summary += leading(trigger)
+    if not trigger and s.alike:
         summary += ": it draws from a generator that is not recorded (one of its own, the operating system's or a C library's)"
     yield Draft(
         "configuration" if trigger else "random-state",
