@@ -13,6 +13,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+CONVERTED = re.compile(
+    r"\b(int|float|bool|eval|loads|literal_eval|md5|sha\d+|crc32|adler32|hash|\w*seed)\(\s*(str\()?(os\.)?(environ|getenv)"
+    r"|\b(environ\.get|getenv)\([^()]*\)\s*(==|!=|\bin\b)|\benviron\[[^]]*\]\s*(==|!=|\bin\b)|\bif\s+(os\.)?(environ|getenv)"
+)
+"""a line that makes a number or a decision of an environment variable"""
 _MAX_BYTES = 4 << 20
 """of all sources together"""
 

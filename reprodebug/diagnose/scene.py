@@ -18,7 +18,7 @@ from reprodebug.compare.history import module_table, reads, same_names, seeds
 from reprodebug.compare.importance import NAMED, UNKNOWN
 from reprodebug.compare.surroundings import Side
 from reprodebug.diagnose.draws import Between, apart, seed_of
-from reprodebug.diagnose.hints import Hint, hints
+from reprodebug.diagnose.hints import CONVERTED, Hint, hints
 from reprodebug.model.comparison import Difference, Divergence
 from reprodebug.model.events import Flag, Kind
 
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 
 CHECKPOINT = re.compile(r"\.(pt|pth|ckpt|bin|safetensors|pkl|npz|h5|tar|model|state)$")
 RANDOM_MODULES = re.compile(r"Dropout|DropPath|StochasticDepth|RReLU|GaussianNoise|Gumbel|Noise|Bernoulli", re.I)
-_CONVERTED = re.compile(
-    r"\b(int|float|bool|eval|loads|literal_eval|md5|sha\d+|crc32|adler32|hash|\w*seed)\(\s*(str\()?(os\.)?(environ|getenv)"
-    r"|\b(environ\.get|getenv)\([^()]*\)\s*(==|!=|\bin\b)|\benviron\[[^]]*\]\s*(==|!=|\bin\b)|\bif\s+(os\.)?(environ|getenv)"
-)
-"""a line that makes a number or a decision of an environment variable"""
 _BATCHES_SEARCHED = 400
 _GAP_RECORDS = 200_000
 
@@ -293,16 +288,24 @@ class Scene:
         """Environment variables of which the values differ and that the program's sources read."""
         return [d for d in self.find(r"^\w+$", "environment") if self.reading(d.key) is not None]
 
+    @cached_property
+    def _variable_lines(self) -> tuple[dict[str, list[Hint]], list[Hint]]:
+        """Lines that name a variable, by its name, and lines that name the beginning of some."""
+        named: dict[str, list[Hint]] = {}
+        for h in self.hint("variable"):
+            named.setdefault(h.name, []).append(h)
+        return named, [h for name, lines in named.items() if name.endswith("*") for h in lines]
+
     def reading(self, variable: str) -> Hint | None:
         """The line that reads an environment variable, by its name rather than by a beginning that it shares with others."""
-        found = [h for h in self.hint("variable") if h.name == variable]
-        found += [h for h in self.hint("variable") if h.name.endswith("*") and variable.startswith(h.name[:-1])]
-        return next((h for h in found if _CONVERTED.search(h.text)), found[0] if found else None)
+        named, beginnings = self._variable_lines
+        found = named.get(variable, []) + [h for h in beginnings if variable.startswith(h.name[:-1])]
+        return next((h for h in found if CONVERTED.search(h.text)), found[0] if found else None)
 
     def computes(self, d: Difference) -> bool:
         """Whether the program makes a number or a decision of a variable that it reads, so that it is no mere name."""
         line = self.reading(d.key)
-        return line is not None and (line.name.endswith("*") or bool(_CONVERTED.search(line.text)))
+        return line is not None and (line.name.endswith("*") or bool(CONVERTED.search(line.text)))
 
     @cached_property
     def variables_unread(self) -> list[Difference]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reprodebug.diagnose.hints import hints
-from reprodebug.diagnose.scene import _CONVERTED
+from reprodebug.diagnose.hints import CONVERTED, hints
 
 
 def kinds(source: str) -> set[str]:
@@ -104,7 +103,7 @@ def test_variables_are_named_near_what_reads_them(source: str, names: set[str]) 
     ],
 )
 def test_what_is_made_of_a_variable(line: str, computes: bool) -> None:
-    assert bool(_CONVERTED.search(line)) == computes
+    assert bool(CONVERTED.search(line)) == computes
 
 
 def test_what_writes_by_index_is_found_in_its_class() -> None:
