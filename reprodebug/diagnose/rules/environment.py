@@ -131,7 +131,7 @@ def libraries(s: Scene) -> Iterator[Draft]:
     summary = f"another interpreter or library: {listed((named(d) for d in chosen), 3)}"
     yield Draft(
         "environment",
-        summary + (f": python -O leaves out what {asserted[0].file}:{asserted[0].line} asserts" if asserted else ""),
+        summary + (f": python -O (PYTHONOPTIMIZE) leaves out what {asserted[0].file}:{asserted[0].line} asserts" if asserted else ""),
         (*(said(d) for d in chosen[:5]), *(f"an assertion that does something: {h.place}" for h in asserted[:3])),
         "Use the same interpreter, its options and libraries (a container image or a lock file).",
         strength,
