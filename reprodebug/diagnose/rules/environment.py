@@ -124,7 +124,10 @@ def libraries(s: Scene) -> Iterator[Draft]:
         strength = 0.5
     else:
         strength = 0.15
-    chosen = computing or critical or found
+    version = [d for d in found if d.key == "python"]
+    chosen = computing or critical or version or found
+    if version and {d.key for d in s.given} <= {"PYTHONPATH", *(d.key for d in found)}:
+        strength = max(strength, 0.55)  # nothing else that the user gave differs
     asserted = s.hint("assertion") if s.find(r"^sys\.flags\.optimize$") else []
     if asserted and strength < 0.7:
         strength, chosen = 0.7, s.find(r"^sys\.flags\.optimize$")
