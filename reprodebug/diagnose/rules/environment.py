@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from reprodebug.compare.importance import NAMED
+from reprodebug.compare.importance import NAMED, UNKNOWN
 from reprodebug.diagnose.rule import Draft, belongs, listed, named, rule, said
 from reprodebug.diagnose.scene import Scene
 from reprodebug.model.comparison import Difference
@@ -185,7 +185,7 @@ def variables(s: Scene) -> Iterator[Draft]:
         else 0.5
         if used
         else 0.5
-        if chosen[0].severity == "critical"
+        if chosen[0].severity == "critical" or (chosen[0].reason != UNKNOWN and {d.key for d in s.given} <= {d.key for d in found})
         else 0.2
         if not s.has_sources
         else 0.12
@@ -201,6 +201,8 @@ def variables(s: Scene) -> Iterator[Draft]:
         line = read[(fits or used)[0].key]
         how = "computes with it" if (fits or used)[0].key in through else "reads it" if len(used) == 1 else "reads them"
         summary += f"; the program {how} at {line.file}:{line.line}"
+    if "LD_PRELOAD" in {d.key for d in chosen}:
+        summary += "; the loader takes that library's functions instead of the system's, those of mathematics too"
     yield Draft(
         "environment",
         summary,
