@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from reprodebug.compare.history import module_table
 from reprodebug.compare.renames import Module, renames
-from reprodebug.model.events import Flag, Kind
+from reprodebug.model.events import Flag, Kind, Phase
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,9 +37,9 @@ class Alignment:
     """Partners as two index arrays of equal length, in execution order; and the steps used."""
 
     a: np.ndarray[Any, Any]
-    """int64[n], positions in A's events"""
+    """int64[n], positions in A's events, increasing"""
     b: np.ndarray[Any, Any]
-    """int64[n], positions in B's events"""
+    """int64[n], positions in B's events; increasing but for the records of an optimizer's step, which may come in another order"""
     only_a: np.ndarray[Any, Any]
     only_b: np.ndarray[Any, Any]
     step_a: np.ndarray[Any, Any]
@@ -106,10 +106,42 @@ def align(a: Trace, b: Trace) -> Alignment:
         out_b.append(from_b + found[1])
     ia = np.concatenate(out_a) if out_a else empty
     ib = np.concatenate(out_b) if out_b else empty
-    free_a, free_b = np.ones(len(place_a), bool), np.ones(len(place_b), bool)
-    free_a[ia] = False
-    free_b[ib] = False
+    free_a, free_b = _free(place_a, ia), _free(place_b, ib)
+    more_a, more_b = _updates(a, b, place_a, place_b, step_a, step_b, free_a, free_b)
+    if len(more_a):
+        ia, ib = np.append(ia, more_a), np.append(ib, more_b)
+        order = np.argsort(ia, kind="stable")
+        ia, ib = ia[order], ib[order]
+        free_a, free_b = _free(place_a, ia), _free(place_b, ib)
     return Alignment(ia, ib, np.flatnonzero(free_a), np.flatnonzero(free_b), step_a, step_b, place_a, place_b, renamed)
+
+
+def _free(places: Any, taken: Any) -> Any:
+    """bool[n]: which records have no partner."""
+    import numpy as np
+
+    free = np.ones(len(places), bool)
+    free[taken] = False
+    return free
+
+
+def _updates(
+    a: Trace, b: Trace, place_a: Any, place_b: Any, step_a: Any, step_b: Any, free_a: Any, free_b: Any
+) -> tuple[list[int], list[int]]:
+    """Partners among what is left of an optimizer's step, whatever their order: an optimizer with other groups of parameters
+    updates the same ones in another order, and what it did to each is to be compared."""
+    import numpy as np
+
+    waiting: dict[tuple[int, int], list[int]] = {}
+    for n in np.flatnonzero(free_b & (b.events["phase"] == Phase.OPTIMIZER)).tolist():
+        waiting.setdefault((int(step_b[n]), int(place_b[n])), []).append(n)
+    found_a, found_b = [], []
+    for n in np.flatnonzero(free_a & (a.events["phase"] == Phase.OPTIMIZER)).tolist():
+        places = waiting.get((int(step_a[n]), int(place_a[n])))
+        if places:
+            found_a.append(n)
+            found_b.append(places.pop(0))
+    return found_a, found_b
 
 
 def _blocks(step: Any) -> dict[int, tuple[int, int]]:

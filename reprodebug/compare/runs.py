@@ -199,7 +199,7 @@ def _pair(rank: int, ordinal: int, a: Trace, b: Trace) -> Pair:
     a, b, unlike = devices.apart(a, b, found)
 
     def both(name: str) -> tuple[Any, Any]:
-        if len(found.a) == len(a.events) == len(b.events):  # every record has its partner at its own place
+        if found.a is found.b:  # every record has its partner at its own place
             return a.events[name], b.events[name]
         return a.events[name][found.a], b.events[name][found.b]
 

@@ -6,6 +6,7 @@ cannot. Refuses to say what a difference caused: that is the diagnosis' business
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -46,7 +47,7 @@ def surroundings(a: Manifest, b: Manifest) -> tuple[Difference, ...]:
         _code,
         _data,
     ):
-        found += part(side_a, side_b)
+        found += [_compilers_own(d) for d in part(side_a, side_b)]
     found.sort(key=lambda d: (SEVERITIES.index(d.severity), SECTIONS.index(d.section)))
     return tuple(found)
 
@@ -111,6 +112,16 @@ def _difference(section: str, key: str, a: object, b: object, rated: tuple[str, 
         at = max(_common(a, b) - 40, 0)
         short_a, short_b = "…" + a[at : at + _LIMIT - 2], "…" + b[at : at + _LIMIT - 2]
     return Difference(section, _text(key), short_a, short_b, *rated)
+
+
+_COMPILED = re.compile(r"(^|/)(torchinductor_[^/]+|torch_compile_cache|torch_extensions|\.triton/cache)/")
+
+
+def _compilers_own(d: Difference) -> Difference:
+    """Files that torch.compile makes for itself are harmless: that one run compiles is said by its layers."""
+    if d.section in ("code", "data") and _COMPILED.search(d.key):
+        return dataclasses.replace(d, severity=HARMLESS, reason="made by torch.compile, from the program")
+    return d
 
 
 def _common(a: str, b: str) -> int:
@@ -336,8 +347,7 @@ def _data(a: Side, b: Side) -> list[Difference]:
     if left == right:
         return []
     found: list[Difference] = []
-    moved_a = {e.get("hash"): p for p, e in left.items() if p not in right and e.get("hash")}
-    moved = {moved_a[e["hash"]]: p for p, e in right.items() if p not in left and e.get("hash") in moved_a}
+    moved = _moved(left, right)
     for path, x, y in _pairs(left, right):
         if path in moved:
             found.append(_difference("data", path, path, moved[path], (HARMLESS, "another path, the same content")))
@@ -357,6 +367,22 @@ def _data(a: Side, b: Side) -> list[Difference]:
             elif rated is not None:
                 found.append(_difference("data", path, rate.data_text(x), rate.data_text(y), rated))
     return _capped(found, "files")
+
+
+def _moved(left: dict[str, dict[str, Any]], right: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Files of A alone -> files of B alone of the same content, those of the same name first."""
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in (os.path.basename, lambda path: ""):
+        waiting: dict[tuple[Any, str], list[str]] = {}
+        for p, e in left.items():
+            if p not in right and p not in found and e.get("hash"):
+                waiting.setdefault((e["hash"], name(p)), []).append(p)
+        for p, e in right.items():
+            if p not in left and p not in taken and (fits := waiting.get((e.get("hash"), name(p)))):
+                found[fits.pop(0)] = p
+                taken.add(p)
+    return found
 
 
 LEFT = "written while it ran, by its time of modification"

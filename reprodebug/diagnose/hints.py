@@ -13,6 +13,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+CONVERTED = re.compile(
+    r"\b(int|float|bool|eval|loads|literal_eval|md5|sha\d+|crc32|adler32|hash|\w*seed)\(\s*(str\()?(os\.)?(environ|getenv)"
+    r"|\b(environ\.get|getenv)\([^()]*\)\s*(==|!=|\bin\b)|\benviron\[[^]]*\]\s*(==|!=|\bin\b)|\bif\s+(os\.)?(environ|getenv)"
+)
+"""a line that makes a number or a decision of an environment variable"""
 _MAX_BYTES = 4 << 20
 """of all sources together"""
 
@@ -22,15 +27,16 @@ class Hint:
     """One line of a recorded source file."""
 
     kind: str
-    """``set-order``, ``hash``, ``address``, ``listing``, ``mtime``, ``arrival``, ``clock``, ``local-time``, ``locale``,
-    ``home``, ``uninitialised``, ``unseeded`` (a generator made without a seed), ``numpy-global``, ``python-global``,
+    """``set-order``, ``hash``, ``digest``, ``address``, ``listing``, ``mtime``, ``arrival``, ``in-turn`` (a pool's results in the
+    order of the tasks), ``clock``, ``local-time``, ``locale``, ``encoding`` (text read without naming one), ``home``, ``path``
+    (an absolute one), ``uninitialised``, ``unseeded`` (a generator made without a seed), ``numpy-global``, ``python-global``,
     ``numpy-seed``, ``python-seed``, ``exists``, ``variable``, ``checkpoint``, ``nondeterministic``, ``overwriting`` (of elements
     that an index names twice, one stays), ``clip``, ``assertion`` (one that calls something)"""
     file: str
     line: int
     text: str
     name: str = ""
-    """for ``variable``: which; for ``overwriting``: the class that the line is in"""
+    """for ``variable``: which, or a beginning and ``*``; for ``overwriting``: the class that the line is in"""
 
     @property
     def place(self) -> str:
@@ -41,10 +47,13 @@ _CALLS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(pattern))
     for kind, pattern in (
         ("hash", r"hash"),
+        ("digest", r"(zlib\.)?(crc32|adler32)|(hashlib\.)?(md5|sha\d\w*|blake2[bs])|(uuid\.)?uuid[35]|.*xxh\w+"),
+        ("path", r"(os\.path\.)?(abspath|realpath)|(os\.)?getcwd|(.*\.)?(resolve|absolute|cwd)"),
         ("address", r"id"),
         ("listing", r"(os\.)?(listdir|scandir|walk)|(glob\.)?i?glob|.*\.(iterdir|rglob|glob)"),
         ("mtime", r"(os\.path\.)?get[mca]time|.*\.getmtime"),
         ("arrival", r"(.*\.)?(as_completed|imap_unordered|wait|ThreadPoolExecutor|ThreadPool|Queue|SimpleQueue|Thread|Process)"),
+        ("in-turn", r"(.*\.)?(pool|executor|ex|p|tp|workers)\.(map|starmap|imap)"),
         ("clock", r"(time\.)?(time|time_ns|perf_counter|perf_counter_ns|monotonic)|.*datetime\.(now|utcnow|today)|(os\.)?(getpid|urandom)"
                   r"|(uuid\.)?uuid[14]|secrets\.\w+|random\.SystemRandom|SystemRandom"),
         ("local-time", r"(time\.)?(localtime|mktime)|.*datetime\.fromtimestamp|.*\.astimezone"),
@@ -99,6 +108,7 @@ def _of(text: str) -> tuple[tuple[str, int, str, str], ...]:
 
 def _walk(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
     sets = _names_of_sets(tree)
+    yield from _names_of_variables(tree)
     modules = [n for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and any(_is_forward(f) for f in n.body)]
     loops = [n for n in ast.walk(tree) if isinstance(n, (ast.For, ast.comprehension))]
     counters = {n.id for loop in loops for n in ast.walk(loop.target) if isinstance(n, ast.Name)}
@@ -116,8 +126,10 @@ def _walk(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
                     yield kind, node.lineno, ""
             if _draws_from_numpy(node, name):
                 yield "numpy-global", node.lineno, ""
-            if name in ("os.getenv", "os.environ.get", "getenv", "environ.get") and node.args and isinstance(node.args[0], ast.Constant):
+            if name in _GET_VARIABLE and node.args and isinstance(node.args[0], ast.Constant):
                 yield "variable", node.lineno, str(node.args[0].value)
+            if _reads_text(node, name):
+                yield "encoding", node.lineno, ""
             if id(node) not in calm and (
                 name in _ORDERED or name.endswith((".join", ".fromkeys", ".array", ".tensor", ".fromiter", ".extend"))
             ):
@@ -143,6 +155,32 @@ def _walk(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
             yield "set-order", node.lineno, ""
         elif isinstance(node, ast.Subscript) and _name(node.value) in ("os.environ", "environ") and isinstance(node.slice, ast.Constant):
             yield "variable", node.lineno, str(node.slice.value)
+
+
+_GET_VARIABLE = frozenset({"os.getenv", "os.environ.get", "getenv", "environ.get"})
+_ENVIRONMENT = re.compile(r"(os\.)?(environ|getenv)\b.*|(.*\.)?BaseSettings")
+_CONSTANT = re.compile(r"[A-Z][A-Z0-9]*_[A-Z0-9_]*|[A-Z]{4,}")
+
+
+def _names_of_variables(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
+    """Strings in a source that looks at the environment and that may be names of variables; ``X_`` is the beginning of some."""
+    inside = {id(node.args[0]) for node in ast.walk(tree) if isinstance(node, ast.Call) and _name(node.func) in _GET_VARIABLE and node.args}
+    if not any(isinstance(node, (ast.Name, ast.Attribute)) and _ENVIRONMENT.fullmatch(_name(node)) for node in ast.walk(tree)):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside and _CONSTANT.fullmatch(node.value):
+            yield "variable", node.lineno, node.value + ("*" if node.value.endswith("_") else "")
+
+
+def _reads_text(node: ast.Call, name: str) -> bool:
+    """``open()`` and the like in text mode without an encoding: the locale decides."""
+    given = {k.arg for k in node.keywords}
+    if name.endswith(".read_text"):
+        return not node.args and "encoding" not in given
+    if not (name == "open" or name.endswith("Path.open")) or "encoding" in given or len(node.args) > 3:
+        return False
+    modes = [*node.args[1:2], *(k.value for k in node.keywords if k.arg == "mode")]
+    return all(isinstance(m, ast.Constant) and not set("bwax") & set(str(m.value)) for m in modes)
 
 
 _OVERWRITING = re.compile(r".*\.(index_put_?|put_|index_copy_?|scatter_?|masked_scatter_?)")

@@ -74,6 +74,11 @@ def named(d: Difference) -> str:
     return f"{key} ({a} in A, {b} in B)"
 
 
+def leading(found: list[Difference]) -> str:
+    """What leads to a cause, for the end of its summary; empty where nothing does."""
+    return f"; {listed(named(d) for d in found)} lead{'' if len(found) > 1 else 's'} there" if found else ""
+
+
 def belongs(path: str, package: str) -> bool:
     """Whether a source file lies in the folder of an installed package."""
     folder = package.partition(" ")[0].replace("-", "_").lower()

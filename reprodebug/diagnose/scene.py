@@ -18,7 +18,7 @@ from reprodebug.compare.history import module_table, reads, same_names, seeds
 from reprodebug.compare.importance import NAMED, UNKNOWN
 from reprodebug.compare.surroundings import Side
 from reprodebug.diagnose.draws import Between, apart, seed_of
-from reprodebug.diagnose.hints import Hint, hints
+from reprodebug.diagnose.hints import CONVERTED, Hint, hints
 from reprodebug.model.comparison import Difference, Divergence, losses_differ
 from reprodebug.model.events import Flag, Kind
 
@@ -284,8 +284,26 @@ class Scene:
     @cached_property
     def variables_read(self) -> list[Difference]:
         """Environment variables of which the values differ and that the program's sources read."""
-        read = {h.name for h in self.hint("variable")}
-        return [d for d in self.find(r"^\w+$", "environment") if d.key in read]
+        return [d for d in self.find(r"^\w+$", "environment") if self.reading(d.key) is not None]
+
+    @cached_property
+    def _variable_lines(self) -> tuple[dict[str, list[Hint]], list[Hint]]:
+        """Lines that name a variable, by its name, and lines that name the beginning of some."""
+        named: dict[str, list[Hint]] = {}
+        for h in self.hint("variable"):
+            named.setdefault(h.name, []).append(h)
+        return named, [h for name, lines in named.items() if name.endswith("*") for h in lines]
+
+    def reading(self, variable: str) -> Hint | None:
+        """The line that reads an environment variable, by its name rather than by a beginning that it shares with others."""
+        named, beginnings = self._variable_lines
+        found = named.get(variable, []) + [h for h in beginnings if variable.startswith(h.name[:-1])]
+        return next((h for h in found if CONVERTED.search(h.text)), found[0] if found else None)
+
+    def computes(self, d: Difference) -> bool:
+        """Whether the program makes a number or a decision of a variable that it reads, so that it is no mere name."""
+        line = self.reading(d.key)
+        return line is not None and (line.name.endswith("*") or bool(CONVERTED.search(line.text)))
 
     @cached_property
     def variables_unread(self) -> list[Difference]:
@@ -311,6 +329,7 @@ class Scene:
     def idle(self) -> list[Difference]:
         """Differences around the runs of which nothing that was recorded says that they matter."""
         named = [d for d in self.variables_read if d.reason.endswith(NAMED) or (d.reason == UNKNOWN and not self.related(d.key))]
+        named = [d for d in named if not self.computes(d)]
         return [*self.variables_unread, *named, *self._weak]
 
     @cached_property

@@ -76,7 +76,8 @@ def _weight(s: Scene, d: Difference) -> float:
 
 def best(s: Scene, pattern: str = "", most: int = 2) -> list[Difference]:
     """The differences most likely behind a mechanism: those whose key matches, else the likeliest of all."""
-    found = [t.difference for t in triggers(s)]
+    rated = triggers(s)
+    found = [t.difference for t in rated if t.weight > 0.5 * rated[0].weight]  # beside a changed file its commit says nothing
     if pattern:
         wanted = re.compile(pattern, re.I)
         matching = [d for d in found if wanted.search(d.key) or wanted.search(d.b) or wanted.search(d.a)]

@@ -13,7 +13,7 @@ import re
 import struct
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 UNREADABLE = "unreadable"
@@ -350,6 +350,16 @@ class SettingsWatch:
             return f(*args)
         except Exception:
             return UNREADABLE
+
+
+def script(command: Sequence[str]) -> str:
+    """The script that an interpreter's command line names; empty where it runs a module, a string or nothing."""
+    for n, word in enumerate(command[1:], 1):
+        if word.startswith(("-m", "-c")):
+            return ""
+        if not word.startswith("-") and command[n - 1] not in ("-W", "-X"):
+            return word
+    return ""
 
 
 def modules() -> dict[str, str]:

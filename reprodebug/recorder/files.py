@@ -26,6 +26,8 @@ LIMIT_FILES = 2000
 """files hashed"""
 LIMIT_NAMES = 20_000
 """files listed, hashed or not"""
+LIMIT_SOURCES = 2000
+"""files of code noted that no table of modules may name"""
 LIMIT_FOLDERS = 200
 LIMIT_LISTED = 100_000
 """folders whose listing is looked at, and names in them, all together"""
@@ -104,6 +106,8 @@ class FileWatch:
 
         self.left_out: dict[str, int] = {}
         """reason -> number of openings not listed: ``packages``, ``system``, ``not a regular file``, ``beyond the limit`` ..."""
+        self.sources: set[str] = set()
+        """Python files of the program's own that were opened, by way of an import or otherwise"""
         self._algorithm, _, self._new = hasher()
         self._report = report
         self._packages = code_folders()
@@ -166,7 +170,7 @@ class FileWatch:
                 return
             path = os.fsdecode(path)
         if path.endswith(_CODE):
-            return
+            return self._source(path) if mode is None or _WRITE.isdisjoint(mode) else None
         if path[:1] != "/" or "/." in path or "//" in path:
             path = os.path.abspath(path)
         if path.startswith(self._own):
@@ -188,6 +192,15 @@ class FileWatch:
             self._reads(path)
         if writes:
             self._writes(path)
+
+    def _source(self, path: str) -> None:
+        """Code that a program runs by path stands in no table of modules: plugins, ``runpy``, ``exec(open(...).read())``."""
+        folder, name = os.path.split(os.path.abspath(path))
+        if name.endswith(".pyc") and os.path.basename(folder) == "__pycache__":
+            folder, name = os.path.dirname(folder), name.partition(".")[0] + ".py"
+        path = os.path.join(folder, name)
+        if name.endswith(".py") and len(self.sources) < LIMIT_SOURCES and not path.startswith((*self._own, *self._packages, *self._system)):
+            self.sources.add(path)
 
     def _forked(self) -> None:
         """A forked child (a DataLoader's worker, often one per epoch) gets an eighth of what is left."""

@@ -257,7 +257,8 @@ class Guest:
         if role == "main":
             self.writer.meta_event({"type": "facts", "facts": {"torch": facts.torch_facts(self.torch)}})
             self._watch = facts.SettingsWatch(self.torch)
-            main = facts.modules().get("__main__")  # the interpreter takes its __file__ away before the process ends
+            # the interpreter takes its __file__ away before the process ends, and has not set it yet where start-up code imports torch
+            main = facts.modules().get("__main__") or facts.script(getattr(sys, "orig_argv", sys.argv))
             self._early_modules = {"__main__": main} if main else {}
             self.writer.meta_event({"type": "settings", "step": 0, "settings": facts.settings(self.torch)})
             from reprodebug.recorder.files import FileWatch
@@ -327,7 +328,10 @@ class Guest:
     def _facts_again(self) -> None:
         from reprodebug.recorder import facts
 
-        found: dict[str, Any] = {"modules": {**self._early_modules, **facts.modules()}, "libraries": facts.mapped_libraries()}
+        modules = {**self._early_modules, **facts.modules()}
+        loaded = set(modules.values())
+        modules |= {path: path for path in (sorted(self._files.sources) if self._files is not None else ()) if path not in loaded}
+        found: dict[str, Any] = {"modules": modules, "libraries": facts.mapped_libraries()}
         found["torch"] = facts.torch_facts(self.torch, used=True)
         self._settings()
         if self._files is not None and any(self._files.left_out.values()):

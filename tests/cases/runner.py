@@ -74,6 +74,15 @@ def load(path: str) -> dict[str, Any]:
         return tomllib.load(f)
 
 
+def lacks(path: str) -> str:
+    """What this machine lacks that a case needs; empty where it lacks nothing."""
+    needed = load(path).get("needs_cpu", "")
+    if not needed:
+        return ""
+    with open("/proc/cpuinfo") as f:
+        return "" if needed in f.read() else f"needs a CPU with {needed}"
+
+
 def _environment(run: dict[str, Any], workdir: str) -> dict[str, str]:
     found = {
         "PATH": os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"],
@@ -188,7 +197,7 @@ def run_case(case: str) -> Result:
 
 
 def main(names: list[str]) -> int:
-    chosen = [c for c in cases() if not names or any(n in os.path.basename(c) for n in names)]
+    chosen = [c for c in cases() if (not names or any(n in os.path.basename(c) for n in names)) and not lacks(c)]
     wrong = 0
     print(f"{'case':26} {'verdict':10} {'first divergence':52} {'right':6} {'first cause':22} {'right':6} {'s':>5}")
     bands: dict[str, list[bool]] = {}

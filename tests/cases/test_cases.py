@@ -15,6 +15,8 @@ SHARED = runner.cases(own=False)
 
 
 def check(case: str) -> runner.Result:
+    if missing := runner.lacks(case):
+        pytest.skip(missing)
     result = runner.run_case(case)
     assert not result.error, result.error
     assert result.verdict == result.expected

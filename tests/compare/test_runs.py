@@ -83,6 +83,20 @@ def test_optimizer_state_is_first_where_it_reaches_its_parameter() -> None:
     assert (c.first.kind, c.first.step, c.first.module) == ("optimizer", 0, "b")
 
 
+def test_updates_meet_their_partners_in_whatever_order_the_optimizer_takes_them() -> None:
+    events = training(2)
+    first = [n for n, e in enumerate(events) if e["step"] == 0 and e["kind"] == Kind.PARAMETER and e["phase"] == Phase.OPTIMIZER]
+    turned = list(events)
+    for n, m in zip(first, reversed(first), strict=True):
+        turned[n] = events[m]
+    assert compared(events, turned).verdict == "identical"
+    changed = [e | {"value": e["value"] + 1} if n == first[0] else e for n, e in enumerate(turned)]
+    for x, y in ((events, changed), (changed, events)):
+        c = compared(x, y)
+        assert (c.first.kind, c.first.step, c.first.phase, c.first.module) == ("parameter", 0, "optimizer", turned[first[0]]["module"])
+        assert c.counts.only_a == c.counts.only_b == 0
+
+
 def test_a_longer_run_is_identical_as_far_as_both_go() -> None:
     c = compared(training(2), training(4))
     assert c.verdict == "identical"

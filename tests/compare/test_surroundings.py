@@ -184,6 +184,23 @@ def test_packages() -> None:
     assert (edited["torch: torch/nn/x.py"].section, edited["torch: torch/nn/x.py"].severity) == ("code", "critical")
 
 
+def test_what_torch_compile_makes_is_no_code_and_no_data_of_the_program() -> None:
+    files = {"/tmp/torchinductor_me/3l/c3l.py": {"hash": "x:1"}, "train.py": {"hash": "x:2"}}
+    a = manifest(code={"files": {"train.py": {"hash": "x:2"}}})
+    b = manifest(code={"files": files}, data={"/tmp/torchinductor_me/locks/a.lock": {"mode": "read", "size": 0, "written": True}})
+    found = by_key(a, b)
+    assert set(found) == {"/tmp/torchinductor_me/3l/c3l.py", "/tmp/torchinductor_me/locks/a.lock"}
+    assert {d.severity for d in found.values()} == {"harmless"}
+
+
+def test_moved_files_meet_by_content_and_name() -> None:
+    old, new = {"mode": "read", "size": 4, "hash": "x:1"}, {"mode": "read", "size": 4, "hash": "x:2"}
+    a = manifest(data={"d/old/x.csv": old, "d/old/z.csv": old})
+    b = manifest(data={"d/new/x.csv": old, "d/new/z.csv": new})
+    found = by_key(a, b)
+    assert {k: d.severity for k, d in found.items()} == {"d/old/x.csv": "harmless", "d/old/z.csv": "notable", "d/new/z.csv": "notable"}
+
+
 def test_hash_seed() -> None:
     def with_(seed: str, probe: str) -> Manifest:
         interpreter = {"hash_seed": seed, "hash_probe": probe}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reprodebug.diagnose.hints import hints
+from reprodebug.diagnose.hints import CONVERTED, hints
 
 
 def kinds(source: str) -> set[str]:
@@ -47,6 +47,11 @@ def test_sets_that_are_not_walked(source: str) -> None:
         ("assert model.train()", "assertion"),
         ("path = os.path.expanduser('~/w.pt')", "home"),
         ("items.sort(key=id)\nk = id(x)", "address"),
+        ("text = open('a.txt').read()", "encoding"),
+        ("text = pathlib.Path('a').read_text()", "encoding"),
+        ("k = zlib.crc32(os.path.abspath(p).encode())", "digest"),
+        ("k = zlib.crc32(os.path.abspath(p).encode())", "path"),
+        ("rows = list(pool.map(load, names))", "in-turn"),
     ],
 )
 def test_other_lines(source: str, kind: str) -> None:
@@ -62,10 +67,43 @@ def test_other_lines(source: str, kind: str) -> None:
         ("r = np.random.default_rng(seed)", "unseeded"),
         ("assert x is not None", "assertion"),
         ("name = time.strftime('%Y')", "local-time"),
+        ("text = open('a.txt', encoding='utf-8').read()", "encoding"),
+        ("body = open('a.bin', 'rb').read()", "encoding"),
+        ("f = open('log.txt', mode='a')", "encoding"),
+        ("text = path.read_text('utf-8')", "encoding"),
     ],
 )
 def test_their_harmless_likes(source: str, kind: str) -> None:
     assert kind not in kinds(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("x = os.environ.get('FAST')", {"FAST"}),
+        ("P = 'AUG_'\ns = {k: v for k, v in os.environ.items() if k.startswith(P)}", {"AUG_*"}),
+        ("NAME = 'AUG_RATE'\nx = os.environ.get(NAME)", {"AUG_RATE"}),
+        ("class S(pydantic.BaseSettings, env_prefix='AUG_'):\n    rate: float = 1", {"AUG_*"}),
+        ("NAME = 'AUG_RATE'", set()),
+    ],
+)
+def test_variables_are_named_near_what_reads_them(source: str, names: set[str]) -> None:
+    assert {h.name for h in hints({"files": {"a.py": {"text": source}}}) if h.kind == "variable"} == names
+
+
+@pytest.mark.parametrize(
+    ("line", "computes"),
+    [
+        ("x = float(os.environ.get('A', '1'))", True),
+        ("if os.environ.get('A') == '1': pass", True),
+        ("seed = int(md5(os.environ['A'].encode()).hexdigest(), 16)", True),
+        ("torch.manual_seed(int(os.environ['A']))", True),
+        ("name = os.environ.get('A')", False),
+        ("print('run', os.environ['A'])", False),
+    ],
+)
+def test_what_is_made_of_a_variable(line: str, computes: bool) -> None:
+    assert bool(CONVERTED.search(line)) == computes
 
 
 def test_what_writes_by_index_is_found_in_its_class() -> None:

@@ -37,10 +37,19 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "own-44-build-order": ("construction order", ("extra draws", "seeded too late")),
     "own-45-sqlite": ("file content", ("files of one run", "hash order")),
     "own-46-late-seed": ("seeded too late", ("uninitialised memory", "missing or other seed")),
+    "own-47-assertion": ("interpreter and libraries", ("packages", "hash order", "order of addresses")),
+    "own-48-processor": ("processor", ("threads", "kernel settings", "random module")),
+    "own-49-foreign-noise": ("random module", ("layer settings", "train or eval mode", "nondeterministic kernel")),
+    "own-50-folder": ("folder of the run", ("file content", "reading order", "resume without place in the data")),
+    "own-51-mid-epoch": ("resume without place in the data", ("resume without random state", "other checkpoint")),
+    "own-52-prefix": ("variables", ("hash order", "folder of the run")),
+    "own-53-groups": ("changed code", ("optimizer settings", "nondeterministic kernel")),
+    "own-54-plugin": ("extra draws", ("missing or other seed", "construction order")),
 }
 """own case -> (the rule that wins, rules that stay below SILENT)"""
 
 SAMPLES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "cpu-capability": ("processor", ("threads", "graphics processor", "missing or other seed")),
     "changed-package": ("packages", ("changed code", "dtype or autocast")),
     "forgotten-train-mode": ("train or eval mode", ("layer settings", "random module")),
     "matmul-precision": ("reduced precision", ("processor", "threads", "nondeterministic kernel")),
@@ -53,8 +62,5 @@ SAMPLES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 UNTRIED = {
     "graphics processor": "needs two kinds of GPU",
-    "interpreter and libraries": "needs two interpreters",
-    "processor": "the sample pair cpu-capability needs a CPU with AVX2 to be recorded; it is checked with the samples",
-    "random module": "a fallback: wherever a generator's state is recorded, one of the exact rules is surer",
 }
 """rules that no pair recorded here can make win, and why"""

@@ -42,6 +42,20 @@ def test_start_facts_needs_no_torch() -> None:
     assert out.split() == ["False", "False"]
 
 
+@pytest.mark.parametrize(
+    ("command", "script"),
+    [
+        (["python", "train.py", "-c"], "train.py"),
+        (["python", "-X", "dev", "-O", "a/train.py"], "a/train.py"),
+        (["python", "-m", "pkg.train", "x.py"], ""),
+        (["python", "-c", "pass", "x.py"], ""),
+        (["python"], ""),
+    ],
+)
+def test_the_script_of_a_command(command: list[str], script: str) -> None:
+    assert facts.script(command) == script
+
+
 def test_same_seed_same_probe() -> None:
     code = "from reprodebug.recorder import facts; print(facts.start_facts()['hash_probe'])"
     assert child(code, PYTHONHASHSEED="3") == child(code, PYTHONHASHSEED="3") != child(code, PYTHONHASHSEED="4")

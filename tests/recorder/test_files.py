@@ -102,6 +102,26 @@ def test_what_is_no_data_is_left_out(tmp_path) -> None:
     assert left_out["not a regular file"] == 1
 
 
+def test_code_that_is_run_by_its_path_is_noted(tmp_path) -> None:
+    (tmp_path / "plugin.py").write_text("X = 1\n")
+    (tmp_path / "other.py").write_text("Y = 2\n")
+    seen, _ = watch(
+        tmp_path,
+        """
+        import importlib.util, runpy
+        for _ in range(2):  # from the source, then from its cached bytecode
+            spec = importlib.util.spec_from_file_location("p", "plugin.py")
+            spec.loader.exec_module(importlib.util.module_from_spec(spec))
+        runpy.run_path("other.py")
+        open("copy.py", "w").close()
+        print(json.dumps([[{"path": p} for p in sorted(watch.sources)], {}]))
+        sys.stdout.flush()
+        os._exit(0)
+        """,
+    )
+    assert [os.path.basename(s["path"]) for s in seen] == ["other.py", "plugin.py"]
+
+
 def test_a_fifo_is_never_opened(tmp_path) -> None:
     os.mkfifo(tmp_path / "pipe")
     seen, left_out = watch(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from reprodebug.diagnose.rule import Draft, belongs, listed, named, rule, said
+from reprodebug.diagnose.rule import Draft, belongs, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import Scene
 from reprodebug.diagnose.triggers import best, triggers
 from reprodebug.model.comparison import Difference
@@ -21,13 +21,17 @@ def mode(s: Scene) -> Iterator[Draft]:
     if a == b or s.first.kind not in ("activation", "data"):
         return
     words = ["train" if x else "eval" for x in (a, b)]
-    trigger = s.find(r"^sys\.flags\.optimize$") or best(s, r"train|eval|valid|mode|\.py$")  # python -O leaves `assert model.train()` out
+    asserted = s.hint("assertion")
+    trigger = s.find(r"^sys\.flags\.optimize$") if asserted or not s.has_sources else []  # python -O leaves `assert model.train()` out
+    trigger = trigger or best(s, r"train|eval|valid|mode|\.py$")
     evidence = [f"at {s.place} the module is in {words[0]} mode in A and in {words[1]} mode in B", *(said(d) for d in trigger)]
     evidence += [f"equal before: {row.removesuffix(': equal')}" for row in s.equal[-3:]]
     what = f"the module {s.first.module} ({s.first.module_type})" if s.first.module else "the model"
     summary = f"the training mode differs: from step {s.first.step} on {what} is in {words[0]} mode in A and in {words[1]} mode in B (model.train() / model.eval())"
-    if trigger:
-        summary += f"; {listed(named(d) for d in trigger)} leads there"
+    summary += leading(trigger)
+    if asserted and trigger and trigger[0].key == "sys.flags.optimize":
+        summary += f": python -O (PYTHONOPTIMIZE) leaves out what {asserted[0].file}:{asserted[0].line} asserts"
+        evidence += [f"an assertion that does something: {h.place}" for h in asserted[:3]]
     category = "configuration" if trigger and trigger[0].section == "config" else "code"
     yield Draft(
         category,
@@ -80,7 +84,7 @@ def changed_code(s: Scene) -> Iterator[Draft]:
     effect = _effect(s, layers)
     summary += f"; first effect: {effect}" if effect else ""
     places = _other_places(s, chosen)
-    summary += f"; {named(places[0])} leads there" if places else ""
+    summary += leading(places[:1])
     evidence = [*(said(d) for d in chosen[:4]), *(said(d) for d in places), *(said(d) for d in layers[:3]), f"first to differ: {s.place}"]
     lines = s.hint("clip") if s.stage == "optimizer" else []
     evidence += [f"changes gradients between backward and step: {h.place}" for h in lines[:2]]

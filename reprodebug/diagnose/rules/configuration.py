@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from reprodebug.diagnose.rule import Draft, listed, named, rule, said
+from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import Scene
 from reprodebug.diagnose.triggers import best, triggers
 
@@ -26,12 +26,10 @@ def optimizer_settings(s: Scene) -> Iterator[Draft]:
         likely *= 0.2
     chosen = now or found
     words = r"lr|learning|optim|momentum|decay|beta|sched|warm|fused|foreach|wd|nesterov|gamma|batch"
-    trigger = (best(s, words) + s.variables_read)[:2]
+    trigger = (best(s, words) + s.variables_read)[:2] or s.find("other content", "data", text="reason")[:1]
     keys = [d.key.rpartition(".")[2] for d in chosen]
     what = "is computed by another implementation" if all(_IMPLEMENTATION.search(d.key) for d in chosen) else "has other hyper-parameters"
-    summary = f"the optimizer {what}: {listed((named(d) for d in chosen), 3)}" + (
-        f"; {listed(named(d) for d in trigger)} leads there" if trigger else ""
-    )
+    summary = f"the optimizer {what}: {listed((named(d) for d in chosen), 3)}" + leading(trigger)
     evidence = [*(said(d) for d in [*chosen[:4], *trigger]), f"first to differ: {s.place}"]
     evidence += [f"equal before: {row.removesuffix(': equal')}" for row in s.equal[-4:]]
     remedy = f"Use the same {listed(dict.fromkeys(keys), 3)} in both runs."
@@ -82,15 +80,20 @@ def layer_settings(s: Scene) -> Iterator[Draft]:
     trigger = best(
         s, "|".join(re.escape(w) for d in chosen[:3] for w in re.findall(r"([a-z_]+)=", d.a + d.b)) or r"drop|eps|dim|hidden|layer"
     )
-    summary = f"{listed((named(d) for d in chosen), 3)}: the layer is built with other settings" + (
-        f"; {listed(named(d) for d in trigger)} leads there" if trigger else ""
-    )
+    compiled = next((d for d in chosen if ("OptimizedModule" in d.a) != ("OptimizedModule" in d.b)), None)
+    summary = f"{listed((named(d) for d in chosen), 3)}: the layer is built with other settings"
+    if compiled is not None:
+        trigger = best(s, r"compile|fast|optim|jit|speed") or s.variables_read[:1]
+        summary = f"the model is compiled (torch.compile) in {'A' if 'OptimizedModule' in compiled.a else 'B'} only: fused kernels round otherwise"
+    summary += leading(trigger)
     category = "code" if trigger and trigger[0].section == "code" else "configuration"
     yield Draft(
         category,
         summary,
         tuple(said(d) for d in [*chosen[:4], *trigger]),
-        "Build the model with the same settings in both runs.",
+        "Compile the model in both runs or in neither, or compare with a tolerance."
+        if compiled is not None
+        else "Build the model with the same settings in both runs.",
         likely,
         frozenset(d.key for d in [*found, *trigger]),
     )

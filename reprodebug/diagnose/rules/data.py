@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from reprodebug.diagnose.rule import Draft, listed, named, rule, said
+from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import CHECKPOINT, Scene, short
 from reprodebug.diagnose.triggers import best
 
@@ -21,17 +21,26 @@ def workers(s: Scene) -> Iterator[Draft]:
         return
     d = changed[0]
     trigger = best(s, r"worker")
-    trigger = [t for t in trigger if re.search("worker", t.key, re.I)]
+    trigger = [t for t in trigger if re.search("worker", t.key, re.I)] or s.find(r"^(cpus_allowed|logical_cpus)$", "hardware")
     evidence = [said(d), *(said(t) for t in trigger), s.samples.text]
     if not s.torch_parted:
         evidence.append("the states of torch's generators were equal, so the order was drawn alike: the workers' own generators differ")
-    drawn = s.hint("numpy-global", "python-global")
+    drawn = s.hint("numpy-global", "python-global") + [h for h in s.hint("unseeded") if "rng" in h.text]
     evidence += [f"drawn inside the dataset: {h.place}" for h in drawn[:2]]
-    summary = (
-        f"the DataLoader has {d.a} workers (num_workers) in A and {d.b} in B: each worker has its own random state, so what augmentation"
-        " draws for a sample depends on which worker loads it"
+    if s.samples.relation in ("other batches", "same samples, other order"):
+        effect = "each worker yields its own share of the samples, and batches are taken from the workers in turn, so the order follows from their number"
+    elif "0" in (d.a, d.b) and not drawn and s.has_sources and s.first.step > 0:
+        effect = (
+            "a worker has its own copy of the dataset, made anew at the start of each epoch, so what the dataset changes in itself"
+            " (rows in place, counters, caches) lasts only where it is loaded in the main process"
+        )
+    else:
+        effect = "each worker has its own random state, so what augmentation draws for a sample depends on which worker loads it"
+    summary = f"the DataLoader has {d.a} workers (num_workers) in A and {d.b} in B: {effect}" + leading(trigger)
+    remedy = (
+        "Use the same number of workers (num_workers); draw augmentation from a generator seeded per sample (epoch and index), not per worker,"
+        " and let __getitem__ change nothing of the dataset (clone what it returns)."
     )
-    remedy = "Use the same --num-workers, or draw augmentation from a generator seeded per sample (epoch and index), not per worker."
     strength = 0.93 if s.samples.relation in ("other content", "unknown") else 0.8
     yield Draft("data", summary, tuple(evidence), remedy, strength, frozenset([d.key, *(t.key for t in trigger)]))
 
@@ -41,6 +50,7 @@ _WORDS = {
     "batch_size": "the batches have another size", "drop_last": "the last incomplete batch is dropped in one run (drop_last)",
     "generator": "the order is drawn from another generator", "size": "the dataset has another number of samples",
     "dataset": "the dataset is of another class", "worker_init_fn": "the workers are set up by another function",
+    "persistent_workers": "the workers live on from epoch to epoch in one run, and start anew with another random state in the other (persistent_workers)",
     "in_order": "batches are handed out as they are ready in one run (in_order)", "start_method": "the workers are started in another way",
 }  # fmt: skip
 
@@ -53,9 +63,9 @@ def loader_settings(s: Scene) -> Iterator[Draft]:
         return
     fields = [_LOADER.match(d.key)[1] for d in changed]  # type: ignore[index]
     trigger = best(s, r"shuffle|batch|drop|order|sampl|split|size|limit|subset|data|train\.py|\.json|\.ya?ml")
-    trigger = [t for t in trigger if t.section in ("config", "code")]
+    trigger = [t for t in trigger if t.section in ("config", "code")] or s.variables_read[:1]
     category = "data" if {"size", "dataset"} & set(fields) else "configuration" if trigger and trigger[0].section == "config" else "data"
-    summary = f"{_WORDS[fields[0]]}: {named(changed[0])}" + (f"; {listed(named(t) for t in trigger)} leads there" if trigger else "")
+    summary = f"{_WORDS[fields[0]]}: {named(changed[0])}" + leading(trigger)
     evidence = [*(said(d) for d in changed[:4]), *(said(t) for t in trigger), s.samples.text]
     strength = 0.92 if s.stage == "data" else 0.45
     remedy = "Build the DataLoader with the same arguments in both runs."
@@ -66,6 +76,7 @@ def loader_settings(s: Scene) -> Iterator[Draft]:
 def file_content(s: Scene) -> Iterator[Draft]:
     """A file that both runs read has other content."""
     changed = s.find("other content", "data", text="reason")
+    alone = {d.key for d in s.given} == {d.key for d in changed}
     if not changed:
         return
     weights = [d for d in changed if CHECKPOINT.search(d.key)]
@@ -73,7 +84,9 @@ def file_content(s: Scene) -> Iterator[Draft]:
         weights = []  # arrays and tensors of data are stored in the same formats
     plain = [d for d in changed if d not in weights]
     likely = {"data": 0.93, "init": 0.9, "loaded": 0.92, "forward": 0.6, "loss": 0.6}.get(s.stage, 0.3)
-    for found, what in ((plain, "data file"), (weights, "checkpoint")):
+    if s.numeric and alone:  # options kept in a file of a kind that holds weights elsewhere
+        plain, weights, likely = changed, [], max(likely, 0.75)
+    for found, what in ((plain, "file" if s.numeric else "data file"), (weights, "checkpoint")):
         if not found:
             continue
         fits = s.stage in ("init", "loaded", "forward") if what == "checkpoint" else s.stage != "init"
@@ -83,21 +96,21 @@ def file_content(s: Scene) -> Iterator[Draft]:
         if not s.torch_parted:
             evidence.append("the states of torch's generators were equal before")
         paths = s.find(r".", "environment", "config")
-        leading = [d for d in paths if any(short(f.key) in d.a + d.b or (d.a not in ("", "(absent)") and d.a in f.key) for f in found)]
+        pointing = [d for d in paths if any(short(f.key) in d.a + d.b or (d.a not in ("", "(absent)") and d.a in f.key) for f in found)]
         summary = f"the {what}{'s' if len(found) > 1 else ''} {listed((d.key for d in found), 3)} {'have' if len(found) > 1 else 'has'} other content in B"
         verb = "load the same weights" if what == "checkpoint" else "use the same data"
         remedy = (
             f"Compare the two files and {verb} in both runs; keep data under version control (DVC, git-lfs) or check its hash at the start."
         )
         yield Draft(
-            "data", summary, tuple(evidence), remedy, likely if fits else likely * 0.6, frozenset(d.key for d in [*found, *leading])
+            "data", summary, tuple(evidence), remedy, likely if fits else likely * 0.6, frozenset(d.key for d in [*found, *pointing])
         )
 
 
 @rule("files of one run")
 def one_sided_files(s: Scene) -> Iterator[Draft]:
     """The runs read different files: another folder, split or version of the data."""
-    every = s.find(r"read by one run only", "data", text="reason")
+    every = s.find(r"^read by one run only", "data", text="reason")  # what a run wrote itself is no cause
     found = [d for d in every if not CHECKPOINT.search(d.key)] or (every if s.stage == "data" else [])
     if not found or s.stage not in _DATA_STAGES:
         return
@@ -110,10 +123,10 @@ def one_sided_files(s: Scene) -> Iterator[Draft]:
     read = " and ".join(
         f"{listed(names, 2)} {'is' if len(names) == 1 else 'are'} read by {side} only" for names, side in ((a, "A"), (b, "B")) if names
     )
-    summary = read + (f"; {listed(named(t) for t in trigger)} leads there" if trigger else "")
+    summary = read + leading(trigger)
     category = "environment" if trigger and trigger[0].section == "environment" else "data"
     evidence = [*(said(d) for d in found[:4]), *(said(t) for t in trigger), s.samples.text]
-    strength = (0.88 if both else 0.55) if s.stage == "data" else 0.5
+    strength = (0.88 if both and trigger else 0.75 if both else 0.55) if s.stage == "data" else 0.5
     yield Draft(
         category,
         summary,
@@ -131,11 +144,11 @@ def other_checkpoint(s: Scene) -> Iterator[Draft]:
     if not found or s.stage not in ("init", "loaded", "forward"):
         return
     a, b = [d.key for d in found if d.b == "(absent)"], [d.key for d in found if d.a == "(absent)"]
-    leading = s.leading_to(a, b)
-    trigger = leading or [t for t in best(s, r"weight|pretrain|checkpoint|ckpt|resume|load|init|model|path") if t.section == "config"]
+    pointing = s.leading_to(a, b)
+    trigger = pointing or [t for t in best(s, r"weight|pretrain|checkpoint|ckpt|resume|load|init|model|path") if t.section == "config"]
     read = " and ".join(f"{listed(names, 2)} in {side}" for names, side in ((a, "A"), (b, "B")) if names)
     what = "the weights are loaded from different files" if a and b else f"only {'A' if a else 'B'} loads weights from a file"
-    summary = f"{what}: {read}" + (f"; {listed(named(t) for t in trigger[:2])} leads there" if trigger else "")
+    summary = f"{what}: {read}" + leading(trigger[:2])
     strength = (0.9 if a and b else 0.65) * {"init": 1.0, "loaded": 1.0, "forward": 0.5}[s.stage]
     if s.torch_parted and s.stage != "init":
         strength *= 0.5
@@ -167,7 +180,7 @@ def reading_order(s: Scene) -> Iterator[Draft]:
         *(f"unsorted in the source: {h.place}" for h in lines[:3]),
     ]
     if trigger:
-        why = f"; {listed(named(t) for t in trigger)} leads there"
+        why = leading(trigger)
     elif by_time:
         why = f": they are ordered by modification time (mtime), at {by_time[0].file}:{by_time[0].line}"
     elif listings:

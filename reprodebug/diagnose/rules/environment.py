@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from reprodebug.compare.importance import NAMED
+from reprodebug.compare.importance import NAMED, UNKNOWN
 from reprodebug.diagnose.rule import Draft, belongs, listed, named, rule, said
 from reprodebug.diagnose.scene import Scene
 from reprodebug.model.comparison import Difference
@@ -59,7 +59,7 @@ def packages(s: Scene) -> Iterator[Draft]:
             "environment",
             summary,
             tuple(said(d) for d in edited[:4]),
-            f"Reinstall it: pip install --force-reinstall {edited[0].key}",
+            f"Reinstall it: pip install --force-reinstall {edited[0].key.partition(':')[0]}",
             0.85,
             frozenset(d.key for d in edited),
         )
@@ -124,14 +124,17 @@ def libraries(s: Scene) -> Iterator[Draft]:
         strength = 0.5
     else:
         strength = 0.15
-    chosen = computing or critical or found
+    version = [d for d in found if d.key == "python"]
+    chosen = computing or critical or version or found
+    if version and {d.key for d in s.given} <= {"PYTHONPATH", *(d.key for d in found)}:
+        strength = max(strength, 0.55)  # nothing else that the user gave differs
     asserted = s.hint("assertion") if s.find(r"^sys\.flags\.optimize$") else []
     if asserted and strength < 0.7:
         strength, chosen = 0.7, s.find(r"^sys\.flags\.optimize$")
     summary = f"another interpreter or library: {listed((named(d) for d in chosen), 3)}"
     yield Draft(
         "environment",
-        summary + (f": python -O leaves out what {asserted[0].file}:{asserted[0].line} asserts" if asserted else ""),
+        summary + (f": python -O (PYTHONOPTIMIZE) leaves out what {asserted[0].file}:{asserted[0].line} asserts" if asserted else ""),
         (*(said(d) for d in chosen[:5]), *(f"an assertion that does something: {h.place}" for h in asserted[:3])),
         "Use the same interpreter, its options and libraries (a container image or a lock file).",
         strength,
@@ -139,7 +142,12 @@ def libraries(s: Scene) -> Iterator[Draft]:
     )
 
 
-_THROUGH = ((r"TZ", "local-time"), (r"LC_\w+|LANG|LANGUAGE", "locale"), (r"HOME", "home"))
+_THROUGH = (
+    (r"TZ", "local-time"),
+    (r"LC_(ALL|COLLATE)|LANG|LANGUAGE", "locale"),
+    (r"LC_(ALL|CTYPE)|LANG|LANGUAGE|PYTHONUTF8|PYTHONCOERCECLOCALE", "encoding"),
+    (r"HOME", "home"),
+)
 """variables that a library reads for the program: which, and the kind of line that makes it do so"""
 
 
@@ -150,22 +158,34 @@ def variables(s: Scene) -> Iterator[Draft]:
     found = [d for d in s.find(r".", "environment") if d.key in names and d.key != "PYTHONHASHSEED" and not _MACHINE.match(d.key)]
     if not found:
         return
-    read = {h.name: h for h in s.hint("variable")}
-    through = {d.key: lines[0] for d in found for pattern, kind in _THROUGH if re.fullmatch(pattern, d.key) and (lines := s.hint(kind))}
+    read = {d.key: h for d in found if (h := s.reading(d.key)) is not None}
+    decoding = bool(s.find(r"^filesystem_encoding$", "environment"))
+    through = {
+        d.key: lines[0]
+        for d in found
+        for pattern, kind in _THROUGH
+        if re.fullmatch(pattern, d.key) and (decoding or kind != "encoding") and (lines := s.hint(kind))
+    }
     read |= {key: h for key, h in through.items() if key not in read}
     used = [d for d in found if d.key in read]
-    fits = [d for d in used if d.key in through or d.severity == "critical" or s.related(d.key)]
+    fits = [d for d in used if d.key in through or d.severity == "critical" or s.related(d.key) or s.computes(d)]
     chosen = fits or used or [d for d in found if d.severity == "critical"] or found
-    only_named = bool(used) and all(d.reason.endswith(NAMED) for d in used)  # of a user, a job or a place: rarely computed with
+    only_named = bool(used) and all(
+        d.reason.endswith(NAMED) and not s.computes(d) for d in used
+    )  # of a user, a job or a place: rarely computed with
     strength = (
         0.45
         if only_named
         else 0.9
+        if [d for d in fits if d.key in through or d.severity == "critical" or s.related(d.key)]
+        else 0.8
         if fits
+        else 0.65
+        if used and {d.key for d in s.given} <= {d.key for d in used}
         else 0.5
         if used
         else 0.5
-        if chosen[0].severity == "critical"
+        if chosen[0].severity == "critical" or (chosen[0].reason != UNKNOWN and {d.key for d in s.given} <= {d.key for d in found})
         else 0.2
         if not s.has_sources
         else 0.12
@@ -181,6 +201,8 @@ def variables(s: Scene) -> Iterator[Draft]:
         line = read[(fits or used)[0].key]
         how = "computes with it" if (fits or used)[0].key in through else "reads it" if len(used) == 1 else "reads them"
         summary += f"; the program {how} at {line.file}:{line.line}"
+    if "LD_PRELOAD" in {d.key for d in chosen}:
+        summary += "; the loader takes that library's functions instead of the system's, those of mathematics too"
     yield Draft(
         "environment",
         summary,

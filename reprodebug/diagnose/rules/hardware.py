@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from reprodebug.diagnose.rule import Draft, listed, named, rule, said
+from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import Scene
 from reprodebug.model.comparison import Difference
 
@@ -108,9 +108,7 @@ def kernel_settings(s: Scene) -> Iterator[Draft]:
         if re.search(r"mkldnn|onednn|determin|compile|sdp|backend|cudnn|nnpack", d.key, re.I) and d not in found
     ]
     trigger += [d for d in s.variables_read if d not in trigger]
-    summary = f"torch chooses other kernels: {listed((named(d) for d in found), 3)}" + (
-        f"; {listed(named(d) for d in trigger[:2])} leads there" if trigger else ""
-    )
+    summary = f"torch chooses other kernels: {listed((named(d) for d in found), 3)}" + leading(trigger[:2])
     evidence = [*(said(x) for x in [*found[:4], *trigger[:2]]), *_before(s)]
     yield Draft(
         "environment" if trigger and trigger[0].section == "environment" else "configuration",

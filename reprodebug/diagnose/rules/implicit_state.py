@@ -89,6 +89,66 @@ def optimizer_state(s: Scene) -> Iterator[Draft]:
     )
 
 
+@rule("resume without place in the data", "code")
+def place_in_data(s: Scene) -> Iterator[Draft]:
+    """A run that goes on from a checkpoint takes up an epoch elsewhere than it left it; weights and generators are as they were."""
+    if s.stage != "data" or s.torch_parted:
+        return
+    at = [int(e["seq"]) for e in s.events]
+    for n, side in enumerate("BA"):
+        mine, others, limit = s.files_read[1 - n], s.files_read[n], at[1 - n]
+        loaded = [p for p, x in mine.items() if CHECKPOINT.search(p) and p not in others and 0 < int(x.get("seq", 0)) <= limit]
+        if not loaded:
+            continue
+        trigger = best(s, r"resume|preempt|restart|checkpoint|ckpt|load|interrupt|stop")
+        summary = (
+            f"{side} resumes from the checkpoint {loaded[0]} and does not take up its data where it left it: from step {s.first.step} on it gets"
+            " other batches, from equal weights and random states"
+        )
+        evidence = [f"{side} reads the checkpoint {listed(loaded, 2)} in the middle of the run, the other does not"]
+        evidence += [
+            f"first to differ: {s.place}",
+            s.samples.text,
+            "the states of torch's generators were equal",
+            *(said(d) for d in trigger),
+        ]
+        yield Draft(
+            "implicit-state",
+            summary + (f"; {named(trigger[0])}" if trigger else ""),
+            tuple(evidence),
+            "Save how many batches of the epoch were used with the checkpoint, and skip as many when resuming (or use a loader that can be"
+            " saved, such as torchdata's StatefulDataLoader).",
+            0.9,
+            frozenset([*(d.key for d in trigger), *loaded]),
+        )
+        return
+
+
+@rule("folder of the run", "sources")
+def folder(s: Scene) -> Iterator[Draft]:
+    """The program computes with an absolute path, and the two runs lie in different folders."""
+    if s.a.manifest.cwd == s.b.manifest.cwd or s.stage not in ("data", "init", "loaded", "forward") or s.torch_parted:
+        return
+    if [d for d in s.given if "read by one run only" not in d.reason]:  # which files are read may follow from it
+        return
+    paths, digests = s.hint("path"), s.hint("digest", "hash")
+    both = [h for h in paths if (h.file, h.line) in {(d.file, d.line) for d in digests}]
+    if not paths or not digests:
+        return
+    line = (both or paths)[0]
+    evidence = [f"A ran in {s.a.manifest.cwd}, B in {s.b.manifest.cwd}; nothing else that was given differs"]
+    evidence += [f"makes an absolute path: {h.place}" for h in (both or paths)[:2]]
+    evidence += [f"makes a number of a text: {h.place}" for h in digests[:2]]
+    yield Draft(
+        "environment",
+        f"the program computes with an absolute path, {line.file}:{line.line} ({line.text}), and the two runs lie in different folders (directories)",
+        tuple(evidence),
+        "Compute with the path relative to the data's own folder, or with the file's name.",
+        0.85 if both else 0.6 if {h.file for h in paths} & {h.file for h in digests} else 0.3,
+        frozenset(d.key for d in s.given),
+    )
+
+
 @rule("clock or process id", "sources")
 def clock(s: Scene) -> Iterator[Draft]:
     """A value that differs at every launch gets into the computation, by no generator that is known."""
@@ -120,24 +180,30 @@ def clock(s: Scene) -> Iterator[Draft]:
 @rule("order of addresses", "sources")
 def addresses(s: Scene) -> Iterator[Draft]:
     """Sets of objects without a hash of their own, and ``id()``, follow memory addresses, which differ at every launch."""
+    summed = s.stage in ("backward", "optimizer", "loss")  # an order changes how a sum rounds, not what is summed
     if (
-        s.stage not in ("data", "init", "loaded", "forward")
+        (summed and s.rounding is False)
         or s.likeness < 0.5
         or s.torch_parted
-        or s.find(r"^PYTHONHASHSEED$", "environment")
+        or (s.find(r"^PYTHONHASHSEED$", "environment") and not summed)
     ):
         return  # where strings hash otherwise too, that is the likelier reason
     lines = [*s.hint("address"), *s.hint("set-order")]
+    if summed:
+        lines = [h for h in reversed(lines) if "param" in h.text]
     if not lines:
         return
     evidence = [f"depends on the order of a set or on id(): {h.place}" for h in lines[:3]]
-    evidence += ["PYTHONHASHSEED was fixed alike: strings hash alike in both runs", s.launched, s.samples.text]
+    if not summed:
+        evidence += ["PYTHONHASHSEED was fixed alike: strings hash alike in both runs", s.samples.text]
+    evidence.append(s.launched)
+    what = "in which order parameters are summed (the norm of the gradients, for one)" if summed else "what the model sees"
     summary = (
-        f"the order of memory addresses decides what the model sees, at {lines[0].file}:{lines[0].line} ({lines[0].text}): the iteration order"
+        f"the order of memory addresses decides {what}, at {lines[0].file}:{lines[0].line} ({lines[0].text}): the iteration order"
         " of a set of objects without __hash__ of their own, and id(), differ at every launch, whatever PYTHONHASHSEED is"
     )
     reordered = s.samples.relation in ("same samples, other order", "other batches")
-    strength = (0.8 if reordered and s.stage == "data" else 0.5) * s.likeness
+    strength = (0.8 if reordered and s.stage == "data" else 0.7 if summed and lines[0].kind == "set-order" else 0.5) * s.likeness
     yield Draft(
         "implicit-state",
         summary,

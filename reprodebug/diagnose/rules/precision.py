@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from reprodebug.diagnose.rule import Draft, listed, named, rule, said
+from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import Scene
 from reprodebug.diagnose.triggers import best
 from reprodebug.model.events import Flag
@@ -26,7 +26,7 @@ def dtype(s: Scene) -> Iterator[Draft]:
     settings = [x for x in s.find(r".", "config") if _SETTINGS.search(x.key)]
     if not other and cast[0] == cast[1]:
         return
-    trigger = [x for x in best(s, _OPTIONS) if x.section in ("config", "code")]
+    trigger = [x for x in best(s, _OPTIONS) if x.section in ("config", "code")] or s.variables_read[:2]
     evidence = []
     if other:
         evidence.append(f"{s.place} is {d.dtype} in A and {d.dtype_b} in B")
@@ -35,7 +35,7 @@ def dtype(s: Scene) -> Iterator[Draft]:
     evidence += [said(x) for x in [*settings[:3], *trigger]]
     how = f"autocast is on in {'A' if cast[0] else 'B'} only" if cast[0] != cast[1] else "another dtype is computed with"
     kinds = f" ({d.dtype} in A, {d.dtype_b} in B)" if other else ""
-    summary = f"the precision differs: {how}{kinds}" + (f"; {listed(named(x) for x in trigger)} leads there" if trigger else "")
+    summary = f"the precision differs: {how}{kinds}" + leading(trigger)
     if settings:
         summary += f"; {listed(named(x) for x in settings[:2])}"
     strength = 0.95 if s.stage != "data" else 0.7
@@ -63,9 +63,7 @@ def reduced(s: Scene) -> Iterator[Draft]:
     if s.inputs_equal is False:
         likely *= 0.4
     trigger = [x for x in best(s, _OPTIONS) if x.section in ("config", "code") and x not in found]
-    summary = f"the precision of computation is set otherwise: {listed((named(x) for x in fits or found), 3)}" + (
-        f"; {listed(named(x) for x in trigger)} leads there" if trigger else ""
-    )
+    summary = f"the precision of computation is set otherwise: {listed((named(x) for x in fits or found), 3)}" + leading(trigger)
     yield Draft(
         "precision",
         summary,

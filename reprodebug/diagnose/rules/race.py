@@ -49,6 +49,19 @@ def arrival(s: Scene) -> Iterator[Draft]:
         evidence.append("seeds and states of torch's generators were equal")
     shown = (taken or lines)[-1:]
     who = _workers(s, taken or lines)
+    in_turn = s.hint("in-turn")
+    if in_turn and not taken and not order and all("Pool" in h.text for h in lines):
+        h = in_turn[0]
+        yield Draft(
+            "race",
+            f"a race between {who}: they share a random generator or other state, and what each takes from it depends on which comes first"
+            f" ({h.file}:{h.line}: {h.text}); the results themselves come in the order of the tasks",
+            tuple(evidence),
+            "Give each task a generator of its own, seeded by its number (numpy.random.default_rng([SEED, i])), and let tasks change nothing they share.",
+            strength,
+            within=True,
+        )
+        return
     summary = (
         f"a race between {who}: data comes in the order of arrival"
         + "".join(f" ({h.file}:{h.line}: {h.text})" for h in shown)

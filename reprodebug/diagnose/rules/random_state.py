@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from reprodebug._base.text import plural
 from reprodebug.compare.generators import Story
-from reprodebug.diagnose.rule import Draft, listed, named, rule, said
+from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import CHECKPOINT, RANDOM_MODULES, Scene
 from reprodebug.diagnose.triggers import best
 
@@ -77,7 +77,9 @@ def missing_seed(s: Scene) -> Iterator[Draft]:
             found.append((weight, story, how))
     if not found:
         return
-    found.sort(key=lambda x: (-x[0], not x[1].name.startswith("torch")))
+    # Python's generator shuffles and chooses, NumPy's makes values
+    values = s.samples.relation in ("unknown", "other content", "other samples") and str(s.first.dtype).startswith(("float", "bfloat"))
+    found.sort(key=lambda x: (-x[0], not x[1].name.startswith("torch"), values == x[1].name.startswith("python")))
     weight, first, how = found[0]
     derived = s.hint("clock")
     hashed = s.hint("hash") if s.find(r"^PYTHONHASHSEED$", "environment") else []
@@ -86,7 +88,7 @@ def missing_seed(s: Scene) -> Iterator[Draft]:
     given = [d for d in given if d.key != "PYTHONHASHSEED" and not d.key.startswith("DataLoader#")]
     if "seeded with" in how:
         given += [d for d in s.variables_read if d not in given]
-    summary = how
+    summary = how + "".join(f"; likewise, {h}" for w, _, h in found[1:2] if w >= weight and h != how)
     evidence = [h for _, _, h in found]
     if given:
         summary += f"; {listed(named(d) for d in given[:2])}"
@@ -209,7 +211,7 @@ def extra_draws(s: Scene) -> Iterator[Draft]:
         loaders = [d for d in s.find(r"DataLoader#\d+$") if "only one run" in d.reason]
         evidence += [said(d) for d in loaders[:1]]
         if trigger:
-            summary += f"; {listed(named(d) for d in trigger)} leads there"
+            summary += leading(trigger)
             evidence += [said(d) for d in trigger]
         remedy = _KEEP_APART["torch" if story.name.startswith("torch") else "numpy" if story.name.startswith("numpy") else "python"]
         strength = 0.8 + 0.06 * (n is not None) + 0.07 * bool(names or trigger)
@@ -297,8 +299,7 @@ def construction(s: Scene) -> Iterator[Draft]:
         )
     evidence += [said(d) for d in trigger]
     summary = f"the extra layer {what} is built in {side} only and draws its initial weights from torch's generator: every layer built after it starts from other weights"
-    if trigger:
-        summary += f"; {listed(named(d) for d in trigger)} leads there"
+    summary += leading(trigger)
     remedy = "Build what is added last, or initialise it from a generator of its own, so that the layers that both models share draw the same numbers."
     yield Draft(category, summary, tuple(evidence), remedy, 0.94, keys)
 
@@ -317,8 +318,7 @@ def _built_in_another_order(s: Scene) -> Iterator[Draft]:
         f"the layers are built in another order ({listed(orders[0], 4)} in A, {listed(orders[1], 4)} in B): each draws its initial weights"
         " from torch's generator in its turn, so they start from other weights"
     )
-    if trigger:
-        summary += f"; {listed(named(d) for d in trigger)} leads there"
+    summary += leading(trigger)
     keys = frozenset({d.key for d in trigger} | {x.name for x in s.torch_parted})
     category = "configuration" if trigger and trigger[0].section == "config" else "code"
     yield Draft(category, summary, tuple(evidence), "Construct the layers in the same order in both runs.", 0.93, keys)
@@ -367,14 +367,17 @@ def random_module(s: Scene) -> Iterator[Draft]:
         f"{s.place} is the first to differ; {plural(len(s.equal), 'kind')} of record before it are equal",
         *(said(d) for d in trigger),
     ]
-    summary = f"the random module {s.first.module} ({s.first.module_type}) gave another result from an equal state" + (
-        f"; {listed(named(d) for d in trigger)} leads there" if trigger else ""
-    )
+    summary = f"the random module {s.first.module} ({s.first.module_type}) gave another result from an equal state of torch's generators"
+    summary += leading(trigger)
+    if not trigger and s.alike:
+        summary += ": it draws from a generator that is not recorded (one of its own, the operating system's or a C library's)"
     yield Draft(
         "configuration" if trigger else "random-state",
         summary,
         tuple(evidence),
-        "Compare the module's settings and the state it draws from.",
-        0.6,
+        "Let it draw from torch's generator (torch.rand), or seed the one that it draws from."
+        if s.alike
+        else "Compare the module's settings and the state it draws from.",
+        0.75 if s.alike and s.inputs_equal else 0.6,
         frozenset(d.key for d in trigger),
     )
