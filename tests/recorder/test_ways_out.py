@@ -1,0 +1,59 @@
+"""Programs that end past every ``atexit`` leave whole records too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.recorder.recorded import capture, rows
+
+
+def test_os_exit(tmp_path: Path) -> None:
+    script = """
+        import os, torch
+        model = torch.nn.Linear(4, 4)
+        with torch.no_grad():
+            for _ in range(3):
+                model(torch.ones(2, 4))
+        os._exit(7)
+    """
+    run = capture(tmp_path, script, expect=7)
+    assert run.complete and not run.notes
+    assert len(rows(run, tensor="output.0")) == 3
+
+
+def test_a_forked_process_of_multiprocessing(tmp_path: Path) -> None:
+    """What it computes after its last optimizer step is in no flush at the end of a step."""
+    script = """
+        import multiprocessing, torch
+        def train():
+            model = torch.nn.Linear(4, 4)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            for _ in range(2):
+                optimizer.zero_grad()
+                model(torch.ones(2, 4)).sum().backward()
+                optimizer.step()
+            with torch.no_grad():
+                for _ in range(5):
+                    model(torch.ones(2, 4))
+        child = multiprocessing.get_context("fork").Process(target=train)
+        child.start()
+        child.join()
+    """
+    run = capture(tmp_path, script)
+    assert run.complete and not run.notes
+    assert [p.steps for p in run.manifest.processes] == [2]
+    assert len(rows(run, tensor="output.0")) == 2 + 5
+
+
+def test_exec(tmp_path: Path) -> None:
+    script = """
+        import os, sys, torch
+        model = torch.nn.Linear(4, 4)
+        with torch.no_grad():
+            for _ in range(3):
+                model(torch.ones(2, 4))
+        os.execl("/bin/sh", "sh", "-c", "exit 5")
+    """
+    run = capture(tmp_path, script, expect=5)
+    assert len(rows(run, tensor="output.0")) == 3
+    assert not run.complete and any("exec" in n for n in run.notes)
