@@ -185,6 +185,9 @@ class Guest:
         self.seeding.install()
         self.wrap(threading.Thread, "start", before=self._on_thread)
         self.loading.install()
+        connection = sys.modules.get("multiprocessing.connection")
+        if connection is not None:
+            self.wrap(connection.Connection, "_send_bytes", before=self._on_send)
         self.wrap(os, "_exit", before=self._on_exit)
         for name in ("execv", "execve"):  # every other form of exec calls one of these
             self.wrap(os, name, before=self._on_exec)
@@ -332,10 +335,15 @@ class Guest:
 
     def _on_exit(self, args: Any, kwargs: Any) -> None:
         """The program leaves past every ``atexit``, as all children that ``multiprocessing`` forks do."""
-        if self.fingerprint.device is None and self.writer.seq_seen:
+        if self.fingerprint.device is None and (self.writer.seq_seen or not self.forked):
             self.end()
         else:  # whoever leaves this way may do it because the device hangs: it is not waited for
             self.writer.flush()
+
+    def _on_send(self, args: Any, kwargs: Any) -> None:
+        """A worker hands a result over, and may be killed for it: a pool ends its workers by a signal."""
+        if self.forked and self.writer.records:
+            self.writer.tick(step_done=True)
 
     def _on_exec(self, args: Any, kwargs: Any) -> None:
         """Another program may take this one's place; where it cannot be started, this one goes on."""

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from textwrap import dedent
 
-from tests.recorder.recorded import capture, rows
+from tests.recorder.recorded import capture, environment, rows
 
 
 def test_os_exit(tmp_path: Path) -> None:
@@ -57,3 +63,31 @@ def test_exec(tmp_path: Path) -> None:
     run = capture(tmp_path, script, expect=5)
     assert len(rows(run, tensor="output.0")) == 3
     assert not run.complete and any("exec" in n for n in run.notes)
+
+
+def test_a_daemon_is_told(tmp_path: Path) -> None:
+    script = """
+        import os, time, torch
+        if os.fork() == 0:
+            os.setsid()
+            os.closerange(0, 3)
+            time.sleep(60)
+        time.sleep(0.5)
+        print("daemon started")
+    """
+    (tmp_path / "train.py").write_text(dedent(script))
+    command = [sys.executable, "-m", "reprodebug", "capture", "-o", "run", "--", sys.executable, "train.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=200)
+    found = re.search(r"process (\d+) goes on after the command has ended", done.stderr)
+    assert found, done.stderr
+    os.kill(int(found[1]), signal.SIGKILL)
+    assert "foreground" in done.stderr and "no module was called" not in done.stderr, done.stderr
+
+
+def test_a_journal_that_cannot_grow_is_told(tmp_path: Path) -> None:
+    """Not that the program computed nothing."""
+    line = f"ulimit -f 8; exec '{sys.executable}' -B -c 'import torch; torch.nn.Linear(1, 1)(torch.ones(1, 1))'"
+    command = [sys.executable, "-m", "reprodebug", "capture", "-o", "run", "--", "sh", "-c", line]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0 and "no module was called" not in done.stderr, done.stderr
+    assert "recording stopped: File too large" in done.stderr, done.stderr
