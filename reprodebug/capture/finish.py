@@ -187,7 +187,7 @@ def finish(
     return Recording(
         path=run, exit_code=exit_code, events=events, steps=steps, ranks=ranks, level=request.level, notes=tuple(notes),
         unreached=_unreached(run, request, left, failed, events, living, notes), seconds=time.time() - started,
-        data_files=len(changes["data"]), processes=processes,
+        data_files=sum(x.get("mode") != "write" for x in changes["data"].values()), processes=processes,
     )  # fmt: skip
 
 

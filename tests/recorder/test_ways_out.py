@@ -91,3 +91,11 @@ def test_a_journal_that_cannot_grow_is_told(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=200)
     assert done.returncode == 0 and "no module was called" not in done.stderr, done.stderr
     assert "recording stopped: File too large" in done.stderr, done.stderr
+
+
+def test_files_that_were_only_written_are_no_data(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("1\n")
+    code = "import torch; x = float(open('rows.csv').read()); torch.nn.Linear(1, 1)(torch.ones(1, 1) * x); open('out.txt', 'w').write('x')"
+    command = [sys.executable, "-m", "reprodebug", "capture", "-o", "run", "--", sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=200)
+    assert " 1 data file at" in done.stderr, done.stderr
