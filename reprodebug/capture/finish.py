@@ -135,7 +135,9 @@ def finish(
     if gone:
         notes.append("the journals were removed while the command ran: what it recorded is lost")
     failed = _failures(run)
+    living = _living(run, left)
     notes += failed
+    notes += [f"process {pid} goes on after the command has ended: what it computes from now on is not recorded" for pid in living[:3]]
     changes: dict[str, Any] = {
         "ended": _iso(time.time()), "exit_code": exit_code, "code": dict(code["code"]), "data": dict(code["data"]),
     }  # fmt: skip
@@ -184,8 +186,8 @@ def finish(
         release(lock)
     return Recording(
         path=run, exit_code=exit_code, events=events, steps=steps, ranks=ranks, level=request.level, notes=tuple(notes),
-        unreached=_unreached(run, request, left, failed, events), seconds=time.time() - started,
-        data_files=len(changes["data"]), processes=processes,
+        unreached=_unreached(run, request, left, failed, events, living, notes), seconds=time.time() - started,
+        data_files=sum(x.get("mode") != "write" for x in changes["data"].values()), processes=processes,
     )  # fmt: skip
 
 
@@ -212,7 +214,22 @@ def _failures(run: str) -> list[str]:
     return found
 
 
-def _unreached(run: str, request: Request, left: list[str], failed: list[str], events: int) -> str:
+def _living(run: str, journals: list[str]) -> list[str]:
+    """Recorded processes that outlive the command, as daemons do (known on Linux)."""
+    found = []
+    for pid in dict.fromkeys(os.path.basename(path).partition("-")[0] for path in journals):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as f:  # of a process that has ended it is empty
+                if b"REPRODEBUG_RUN=" + os.fsencode(run) in f.read().split(b"\0"):
+                    found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
+def _unreached(
+    run: str, request: Request, left: list[str], failed: list[str], events: int, living: list[str], notes: list[str]
+) -> str:  # fmt: skip
     """Why there is nothing to compare, and what to do."""
     from reprodebug.capture.launch import python_is_shut
 
@@ -225,6 +242,11 @@ def _unreached(run: str, request: Request, left: list[str], failed: list[str], e
         return f"`{shut}` keeps every start-up hook out: drop it, or call `reprodebug.record()` in the script"
     if not os.path.isdir(run):
         return "the run directory was removed while the command ran"
+    if living:
+        return "the command ended before its processes did: run it in the foreground, not as a daemon"
+    stopped = next((note for note in notes if note.startswith("recording stopped")), "")
+    if stopped:
+        return f"{stopped}; is there space on the disk, and does `ulimit -f` allow files of some megabytes?"
     if left:
         return "torch was imported, but no module was called, no DataLoader iterated and no optimizer stepped"
     return "no Python below the command imported torch: is it the right interpreter and script?"

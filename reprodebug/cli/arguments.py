@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
 from reprodebug._base.errors import UsageError
 
@@ -15,6 +15,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, hint=f"{self.prog} --help")
+
+    def parse_args(self, *words: Any, **more: Any) -> Any:
+        """As argparse does; and no two results may be written to one place."""
+        found = super().parse_args(*words, **more)
+        places = {name: place for name in ("json", "markdown", "log") if (place := getattr(found, name, None))}
+        if len(set(places.values())) < len(places):
+            self.error(f"{' and '.join('--' + name for name in places)} cannot all be written to one place")
+        return found
 
 
 def color_wanted(choice: str, stream: IO[str]) -> bool:

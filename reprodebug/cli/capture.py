@@ -29,6 +29,12 @@ def _steps(word: str) -> tuple[int, int]:
     return a, b
 
 
+def _out(word: str) -> str:
+    if not word:
+        raise argparse.ArgumentTypeError("the name of the run directory is empty")
+    return word
+
+
 def parser() -> Parser:
     p = Parser(
         prog="reprodebug capture",
@@ -36,7 +42,7 @@ def parser() -> Parser:
         description="Run COMMAND exactly as typed and record it: environment, random state, data, and a fingerprint of every "
         "activation, gradient and parameter.",
     )
-    p.add_argument("-o", "--out", metavar="RUN", help="run directory to make (default: a new one below reprodebug-runs/)")
+    p.add_argument("-o", "--out", type=_out, metavar="RUN", help="run directory to make (default: a new one below reprodebug-runs/)")
     p.add_argument("--level", choices=LEVELS, default="fingerprint", help="how much to keep of each tensor (default: fingerprint)")
     p.add_argument("--steps", type=_steps, metavar="A:B", help="keep tensors and statistics of steps A up to B only")
     p.add_argument("--modules", default="", metavar="GLOB", help="keep tensors and statistics of matching modules only")

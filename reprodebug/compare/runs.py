@@ -12,7 +12,7 @@ from reprodebug._base.errors import NothingComparable
 from reprodebug._base.text import plural
 from reprodebug.compare import align as alignment
 from reprodebug.compare import coverage as seen
-from reprodebug.compare import devices
+from reprodebug.compare import devices, pools
 from reprodebug.compare.before import equal_before
 from reprodebug.compare.generators import random_state_differences
 from reprodebug.compare.history import history_differences, module_table
@@ -62,6 +62,8 @@ class Pair:
     """of these: records whose fingerprints were made by different algorithms, on another kind of device"""
     several: bool = False
     """the program has several outermost modules: a generator and a critic, a student and a teacher"""
+    elsewhere: int = 0
+    """records of A whose equals another process of B's pool has"""
 
     def first(self) -> int | None:
         """Position in the alignment of the first difference that counts; None when there is none."""
@@ -122,6 +124,7 @@ def examine(a: StoredRun, b: StoredRun, tolerance: Tolerance | None = None) -> E
         raise NothingComparable(
             "the two runs share no recorded process", hint="check with `reprodebug show RUN` what each of them recorded"
         )
+    pools.settle(a, b, pairs)
     firsts = [(p, at) for p in pairs if (at := p.first()) is not None]
     located = sorted(
         ((_divergence(p, at, tolerance), p, at) for p, at in firsts), key=lambda x: (x[0].step, _PHASES[x[0].phase], x[0].rank)
@@ -129,7 +132,7 @@ def examine(a: StoredRun, b: StoredRun, tolerance: Tolerance | None = None) -> E
     layers = tuple(heapq.merge(*(_layers(p, tolerance) for p in pairs), key=lambda x: (x.first.step, _PHASES[x.first.phase], x.first.rank)))
     coverage = seen.coverage([p.a for p in pairs], [p.b for p in pairs])
     counts = Counts(
-        compared=sum(len(p.align.a) - p.unobserved for p in pairs),
+        compared=sum(len(p.align.a) + p.elsewhere - p.unobserved for p in pairs),
         differing=sum(len(p.mismatch) for p in pairs),
         only_a=sum(len(p.align.only_a) for p in pairs),
         only_b=sum(len(p.align.only_b) for p in pairs),
@@ -141,7 +144,7 @@ def examine(a: StoredRun, b: StoredRun, tolerance: Tolerance | None = None) -> E
         *surroundings(a.manifest, b.manifest),
         *loop_differences(pairs),
         *history_differences(pairs, (a.manifest, b.manifest)),
-        *random_state_differences(pairs, located),
+        *random_state_differences([p for p in pairs if not p.elsewhere], located),
     ]
     smallest = _smallest(layers, counts) if first else None
     verdict, reason = _verdict(a, b, pairs, first, layers, counts, coverage, tolerance, gaps)
@@ -380,7 +383,7 @@ def _verdict(
             f"{unlike:,} of {counts.compared + counts.unobserved:,} records lay on an accelerator in one run only: their fingerprints are made"
             " by different algorithms and cannot be compared; what could be compared is equal"
         )
-    beyond = sum(int((p.a.events["phase"][p.align.a] != Phase.INIT).sum()) for p in pairs)
+    beyond = sum(int((p.a.events["phase"][p.align.a] != Phase.INIT).sum()) + p.elsewhere for p in pairs)
     if counts.compared == 0 or beyond == 0:
         only = "nothing but the initial parameters" if counts.compared else "no record"
         return "incomparable", f"{only} could be compared: too little was observed to say that the runs are identical"
@@ -397,7 +400,10 @@ def _verdict(
     ends = [run for run in (a, b) if not run.complete]
     if ends:
         sides = " and ".join("A" if run is a else "B" for run in ends)
-        text += f", up to the cut: {sides} did not finish"
+        only_workers = all(run.manifest.ended and all(p.complete for p in run.manifest.processes if p.role == "main") for run in ends)
+        text += f", up to where processes that {sides} forked were killed" if only_workers else f", up to the cut: {sides} did not finish"
+    elif any(p.elsewhere for p in pairs):
+        text += "; a pool's processes shared their work out in another way"
     elif steps[0] != steps[1]:
         longer, extra = ("A", steps[0] - steps[1]) if steps[0] > steps[1] else ("B", steps[1] - steps[0])
         text += f"; {longer} goes on for {plural(extra, 'step')} more"

@@ -182,7 +182,7 @@ def _named(a: Mapping[str, Any], b: Mapping[str, Any], make: _Make) -> Iterator[
         if x.get("hash") == y.get("hash") or any(name == p or name.endswith("/" + p) for p in imported):
             continue
         found = list(configuration(name, x.get("text"), y.get("text"), make))
-        section = "config" if "text" in x or "text" in y else "code" if name.endswith((".py", ".sh")) else "data"
+        section = "config" if "text" in x or "text" in y else "code" if name.endswith((".py", ".sh", ".ipynb")) else "data"
         yield from found or [make(section, name, _short(x), _short(y), (CRITICAL, "a file that the run reads has other content"))]
 
 

@@ -80,6 +80,7 @@ class Guest:
         self.off = False
         self.pid = os.getpid()
         self.forked = False
+        self.ended = False
         self.started = time.monotonic()
         self.first_turn: float | None = None
         self.time_ms = 0
@@ -184,6 +185,12 @@ class Guest:
         self.seeding.install()
         self.wrap(threading.Thread, "start", before=self._on_thread)
         self.loading.install()
+        connection = sys.modules.get("multiprocessing.connection")
+        if connection is not None:
+            self.wrap(connection.Connection, "_send_bytes", before=self._on_send)
+        self.wrap(os, "_exit", before=self._on_exit)
+        for name in ("execv", "execve"):  # every other form of exec calls one of these
+            self.wrap(os, name, before=self._on_exec)
         self.watch = operations.watch(self)
         if self.watch is not None:  # an experiment looks into one stretch of the run: it stands where details are kept
             self.detail, self._detailed = self.watch, True
@@ -298,6 +305,7 @@ class Guest:
         try:
             self.pid = os.getpid()
             self.forked = True
+            self.ended = False
             self.writer.reset()
             self.fingerprint.reset()
             self.modules.reset()
@@ -314,8 +322,9 @@ class Guest:
 
     def end(self) -> None:
         """The program ends: write what is waiting and say that this was the end."""
-        if self.off or os.getpid() != self.pid:
+        if self.off or self.ended or os.getpid() != self.pid:
             return
+        self.ended = True
         try:
             self._facts_again()
             if self.fingerprint.device is not None:
@@ -324,6 +333,22 @@ class Guest:
             self.writer.flush()
         except Exception as error:
             self.fault("end", error)
+
+    def _on_exit(self, args: Any, kwargs: Any) -> None:
+        """The program leaves past every ``atexit``, as all children that ``multiprocessing`` forks do."""
+        if self.fingerprint.device is None and (self.writer.seq_seen or not self.forked):
+            self.end()
+        else:  # whoever leaves this way may do it because the device hangs: it is not waited for
+            self.writer.flush()
+
+    def _on_send(self, args: Any, kwargs: Any) -> None:
+        """A worker hands a result over, and may be killed for it: a pool ends its workers by a signal."""
+        if self.forked and self.writer.records:
+            self.writer.tick(step_done=True)
+
+    def _on_exec(self, args: Any, kwargs: Any) -> None:
+        """Another program may take this one's place; where it cannot be started, this one goes on."""
+        self.writer.flush()
 
     def _facts_again(self) -> None:
         from reprodebug.recorder import facts

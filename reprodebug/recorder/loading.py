@@ -34,6 +34,25 @@ class _Iteration:
         self.indices: deque[list[int]] = deque()
 
 
+def _samplers(loader: Any) -> list[Any]:
+    """What chooses the loader's samples, each followed by the one that it wraps. With a batch sampler of the program's own,
+    ``loader.sampler`` is one that nobody asks. Instances' own attributes alone are looked at: no code of theirs runs."""
+    found: list[Any] = []
+    sampler = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
+    while sampler is not None and len(found) < 8:
+        found.append(sampler)
+        own = getattr(sampler, "__dict__", {})
+        sampler = own.get("batch_sampler") if own.get("batch_sampler") is not None else own.get("sampler")
+    return found
+
+
+def _of_batches(loader: Any, name: str) -> Any:
+    """A setting that the batch sampler holds where the program made it, and the loader where the loader did."""
+    own = getattr(loader.batch_sampler, "__dict__", {})
+    value = own.get(name)
+    return value if isinstance(value, int) else getattr(loader, name)
+
+
 class Loading:
     """Wraps the DataLoader's iterator: its making, its next batch, its next indices."""
 
@@ -77,7 +96,8 @@ class Loading:
         dataset = type(loader.dataset).__name__
         workers = int(loader.num_workers)
         self._iterations[iterator] = _Iteration(f"DataLoader#{number}", dataset, bool(getattr(loader, "in_order", True)) or workers == 0)
-        sampler = getattr(loader, "sampler", None)
+        samplers = _samplers(loader)
+        batches = loader.batch_sampler
         try:
             size = len(loader.dataset)
         except Exception:
@@ -85,8 +105,8 @@ class Loading:
         self.guest.writer.meta_event(
             {
                 "type": "loader", "step": self.guest.step, "number": number, "dataset": dataset, "size": size,
-                "batch_size": loader.batch_size, "num_workers": workers, "drop_last": bool(loader.drop_last),
-                "sampler": type(sampler).__name__, "batch_sampler": type(getattr(loader, "batch_sampler", None)).__name__,
+                "batch_size": _of_batches(loader, "batch_size"), "num_workers": workers, "drop_last": bool(_of_batches(loader, "drop_last")),
+                "sampler": " of ".join(type(s).__name__ for s in samplers if s is not batches), "batch_sampler": type(batches).__name__,
                 "persistent_workers": bool(loader.persistent_workers), "prefetch_factor": loader.prefetch_factor,
                 "in_order": bool(getattr(loader, "in_order", True)),
                 "worker_init_fn": getattr(loader.worker_init_fn, "__qualname__", None) if loader.worker_init_fn else None,
@@ -104,7 +124,7 @@ class Loading:
     def _generators(self, loader: Any) -> None:
         number = self._loaders.get(loader, self._count)
         seen = set()
-        for owner in (loader, getattr(loader, "sampler", None)):
+        for owner in (loader, *_samplers(loader)):
             generator = getattr(owner, "generator", None)
             if generator is not None and id(generator) not in seen and hasattr(generator, "get_state"):
                 seen.add(id(generator))

@@ -223,7 +223,7 @@ def _process(start: dict[str, Any], trace: Trace, rank: int, ordinal: int) -> Pr
     if trace.cut:
         notes.append(visible(trace.cut, 300))
     elif not trace.complete:
-        notes.append(f"process {start.get('pid', '?')} ended without saying so: it was killed or left by os._exit")
+        notes.append(f"process {start.get('pid', '?')} ended without saying so: it was killed, or left by exec or from C")
     name = f"trace-rank{rank}.h5" if ordinal == 0 else f"trace-rank{rank}-{ordinal}.h5"
     return Process(
         rank=rank, ordinal=ordinal, pid=_pid(start), argv=_argv(start), trace=name, events=len(trace.events), steps=steps,

@@ -115,6 +115,7 @@ def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
         ["--steps", "9" * 5000], ["--steps"], ["--level", "everything"], ["--level"], ["--budget", "x"], ["--budget", "-1"],
         ["--budget", "nan"],
         ["--budget", "inf"], ["--budget", "1e999"], ["--budget", "G"], ["--steps", "1:2"], ["--modules", "a*"], ["--frobnicate"], ["-o"],
+        ["-o", ""],
         ["--against", "nowhere"], ["--against"], ["--data"],
     ],
 )  # fmt: skip
@@ -197,7 +198,7 @@ def test_runs_that_say_nothing_of_tensors(tmp_path: Path, good: Path) -> None:
     "options",
     [
         ["--rtol", "-1"], ["--atol", "-1e-3"], ["--ulps", "-2"], ["--rtol", "nan"], ["--atol", "inf"], ["--ulps", "1.5"], ["--rtol", "x"],
-        ["--rtol"], ["--rtol=-1"], ["--frobnicate"], ["--color", "blue"], ["third"], ["--ulps", "9" * 5000],
+        ["--json", "-", "--markdown", "-"], ["--rtol"], ["--rtol=-1"], ["--frobnicate"], ["--color", "blue"], ["third"], ["--ulps", "9" * 5000],
     ],
 )  # fmt: skip
 def test_bad_options_of_compare(good: Path, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:

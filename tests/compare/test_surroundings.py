@@ -378,6 +378,12 @@ def test_configuration_files(suffix: str) -> None:
         assert tags.severity == "harmless"
 
 
+@pytest.mark.parametrize(("name", "section"), [("study.ipynb", "code"), ("rows.csv", "data")])
+def test_files_that_the_command_names(name: str, section: str) -> None:
+    found = by_key(*(manifest(code={"named": {name: {"hash": HASH + side, "size": 1}}}) for side in "ab"))
+    assert (found[name].section, found[name].severity) == (section, "critical")
+
+
 def test_nested_lists_and_missing_keys() -> None:
     found = {k: (x, y) for k, x, y in sources.nested({"a": [1, {"b": 2}], "c": {"d": 1}}, {"a": [1, {"b": 3}], "c": {}})}
     assert found == {"a.1.b": (2, 3), "c.d": (1, None)}
