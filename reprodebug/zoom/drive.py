@@ -25,7 +25,7 @@ from reprodebug.store.run import StoredRun, is_run, open_run
 from reprodebug.zoom import counterfactual, look
 from reprodebug.zoom import origin as origins
 from reprodebug.zoom.log import Log, Op, workers
-from reprodebug.zoom.rerun import NotRepeatable, Repeat, Runner
+from reprodebug.zoom.rerun import NotRepeatable, Repeat, Runner, Unfollowed
 from reprodebug.zoom.sizes import size_of
 from reprodebug.zoom.window import Bounds, bounds, widest
 
@@ -169,9 +169,16 @@ class _Search:
 
     def answer(self) -> Zoom:
         try:
-            narrow = self._both(self.bounds, "")
+            try:
+                narrow = self._both(self.bounds, "")
+            except Unfollowed:  # following could not begin just there, such as inside a dispatch mode of the program's
+                a, b = (replace(x, arm=0) for x in self.bounds)
+                self.bounds = a, b
+                narrow = self._both(self.bounds, ", followed from its beginning on")
         except NotRepeatable as error:
             return Zoom(model.NOT_REPEATABLE, "", error.message, self.first, notes=tuple(self.notes), remedy=_REPEAT)
+        except Unfollowed as error:
+            return Zoom(model.NOT_FOUND, "", error.message, self.first, notes=tuple(self.notes), remedy=_AROUND)
         except Untestable as error:
             return Zoom(model.NOT_REPEATABLE, "", error.message, self.first, notes=tuple(self.notes), remedy=_RUNS)
         same = narrow[0].same, narrow[1].same
@@ -238,7 +245,7 @@ class _Search:
 
     def _nothing(self, reason: str, runs: tuple[Repeat, Repeat]) -> Zoom:
         return Zoom(model.NOT_FOUND, "", reason, self.first, operations=_counts(runs), repeats=(runs[0].same, runs[1].same),
-                    notes=tuple(self.notes), remedy="`reprodebug bisect A B` searches what differs around the runs instead")  # fmt: skip
+                    notes=tuple(self.notes), remedy=_AROUND)  # fmt: skip
 
     def _zoom(
         self, runs: tuple[Repeat, Repeat], within: tuple[Bounds, Bounds], origin: origins.Origin, same: tuple[bool | None, bool | None]
@@ -402,4 +409,5 @@ def _line(op: model.Operation) -> str:
 
 
 _REPEAT = "find what makes the command vary: `reprodebug check --minimize -- COMMAND`, or `reprodebug bisect A B`"
+_AROUND = "`reprodebug bisect A B` searches what differs around the runs instead"
 _RUNS = "check that the recorded command still runs: `reprodebug show RUN` prints it"

@@ -27,6 +27,10 @@ class NotRepeatable(ReprodebugError):
     """A re-execution left its recording before the divergence; the message says where."""
 
 
+class Unfollowed(Untestable):
+    """It was run again, but its operations could not be written down; the message says why."""
+
+
 @dataclass(slots=True)
 class Repeat:
     """A re-execution that reached its stretch."""
@@ -87,7 +91,7 @@ class Runner:
         if log is None or not log.complete:
             lost = next((str(n.get("what")) for n in trace.notes_meta if n.get("type") == "lost"), "")
             why = f": {visible(lost, 300)}" if lost else ""
-            raise Untestable(f"the operations of {name} could not be written down{why}{last_words(executed.log)}")
+            raise Unfollowed(f"the operations of {name} could not be written down{why}{last_words(executed.log)}")
         return Repeat(mine, log, equal(recorded, trace, self.index), executed.run)
 
     def execute(self, stretch: Stretch) -> Executed:

@@ -138,10 +138,11 @@ def _agreed(found: Row, said: list[Row | None], truth: tuple[Row | None, Row | N
             return True  # a value that occurs elsewhere too: the oracle knows the two calls by their inputs
         # memory of another dtype is filled: the words are the same
         return "the memory that it fills" in found["reason"] and all(calls) and calls[0][0]["gave"] != calls[1][0]["gave"]
-    if found["kind"] == "random" and truth[0] is not None and truth[1] is not None:
+    if found["kind"] == "random" and truth[0] is not None:
         # numbers that a worker of the other run draws too, for another batch: the oracle names what is made of them
-        drawn = [[r for r in oracle.behind(rows, t) if named(r) == named(s)] for rows, t, s in zip((a, b), truth, said, strict=True)]
-        return any(p["given"] == q["given"] and p["args"] == q["args"] and p["gave"] != q["gave"] for p in drawn[0] for q in drawn[1])
+        drawn = [r for r in oracle.behind(a, truth[0]) if named(r) == named(said[0])]
+        others = [r for r in b if named(r) == named(said[1])]
+        return any(p["given"] == q["given"] and p["args"] == q["args"] and p["gave"] != q["gave"] for p in drawn for q in others)
     if found["kind"] == "uninitialised":  # memory that nothing wrote is no value for the oracle: it has to be read, and to differ
         left = {v for r in a if named(r) == named(said[0]) and r["op"].startswith(oracle.GARBAGE) for v in r["gave"]}
         read = {v for r in a if not r["op"].split(".")[1].endswith("_") for v in r["given"]}

@@ -163,6 +163,15 @@ class Act(nn.Module):
 net = nn.Sequential(torch.jit.script(Act(0.02 if B else 0.01)), nn.Linear(4, 1))
 opt = torch.optim.SGD(net.parameters(), 0.1)
 """ + STEPS.replace("mean()", "mean()  # <-"),
+    "a dispatch mode of the program's": PLAIN + """\
+from torch.utils._python_dispatch import TorchDispatchMode
+class Noise(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        return made * 1.001 if B and func is torch.ops.aten.tanh.default else made  # <-
+with Noise():
+    net(torch.randn(6, 4))
+""",
     "a worker started by spawn": """\
 class Data(torch.utils.data.Dataset):
     def __init__(self, b):
@@ -215,6 +224,7 @@ EXPECTED: dict[str, tuple[str, str, str]] = {
     "a gradient of a gradient": ("sequence", "aten.div.Scalar", ""),
     "a closure": ("sequence", "", "aten.mul.Tensor"),
     "a scripted module": ("argument", "aten.leaky_relu.default", "aten.leaky_relu.default"),
+    "a dispatch mode of the program's": ("sequence", "", "aten.mul.Tensor"),
     "a worker started by spawn": ("argument", "aten.mul.Tensor", "aten.mul.Tensor"),
     "a process that sends arrays": ("argument", "aten.mul.Tensor", "aten.mul.Tensor"),
     "a thread": ("outside", "", ""),
