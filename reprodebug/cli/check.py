@@ -37,7 +37,9 @@ def parser() -> Parser:
     p.add_argument("-n", type=_runs, default=2, metavar="RUNS", help="how often to run it (default: 2)")
     p.add_argument("--neutral", action="store_true", help="also run it unrecorded, and compare what it prints and returns")
     p.add_argument("--minimize", action="store_true", help="if it does not repeat: find the smallest set of settings under which it does")
-    p.add_argument("--keep", metavar="DIR", help="keep the recorded runs in this new directory (default: only runs that differ, in a temporary one)")
+    p.add_argument(
+        "--keep", metavar="DIR", help="keep the recorded runs in this new directory (default: only runs that differ, in a temporary one)"
+    )
     p.add_argument("--json", metavar="FILE", help="write the diagnosis as JSON (- for stdout)")
     p.add_argument("--markdown", metavar="FILE", help="write the diagnosis as Markdown (- for stdout)")
     add_color(p)
