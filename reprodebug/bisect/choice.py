@@ -37,8 +37,8 @@ from reprodebug.model.progress import CONFIRMING, PROVING, SEARCHING, Note
 
 _REPEATS = 4
 _FLOOR = 0.02
-_SURE = 0.99
-"""probability at which a set counts as the smallest one"""
+_SURE, _LIKELY = 0.99, 0.8
+"""probability at which a set counts as the smallest one; and with which it has to do where more trials would be too many"""
 _MOST_OF_ONE, _MOST_NOISY = 30, 80
 """trials of one set until they decide, and of all sets, first to find the answer and then to prove it, where trials contradict"""
 _CLASSES = (SAME_AS_A, SAME_AS_B, OTHER)
@@ -245,12 +245,13 @@ class _Bench:
                 contradicted = True
                 self.lab.listen(Note("trials contradict each other: the search goes on by probabilities"))
             question = belief.question
-            if belief.probability >= _SURE:
-                if belief.leader == scope or belief.leader in blocked or any(self.counts.get(belief.leader, [0])[1:]):
+            tried = belief.leader == scope or belief.leader in blocked or any(self.counts.get(belief.leader, [0])[1:])
+            likely = belief.settled and belief.probability >= _LIKELY and not contradicted
+            left = spare(len(belief.leader)) if likely else _MOST_NOISY
+            if left <= (not tried) or belief.probability >= _SURE:
+                if tried or left <= 0:
                     break
-                question = belief.leader
-            elif belief.settled and not contradicted and spare(len(belief.leader)) <= 0:
-                break
+                question = belief.leader  # found by what lies around it: it is to show the difference itself
             if question is None:
                 break
             if self.trial(question).verdict == UNTESTABLE:

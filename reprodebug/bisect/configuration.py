@@ -1,7 +1,7 @@
 """Command line and configuration files, leaf by leaf: what differs, and a mixture of both sides.
 
-A leaf is one option of the command line, one key of a YAML or JSON file, or one changed stretch of lines of any other
-configuration file. A file that both command lines name by another path counts as one file with two contents.
+A leaf is one option of the command line, one key of a YAML, JSON or TOML file (those of tables in a list too), or one changed
+stretch of lines of any other configuration file. A file that both command lines name by another path counts as one file with two contents.
 """
 
 from __future__ import annotations
@@ -165,11 +165,18 @@ def _load(file: str, text: str) -> Any:
     raise ValueError(file)
 
 
-def _flat(value: Any, at: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+def _flat(value: Any, other: Any, at: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """Keys down to each leaf -> its value. A list is one leaf, but for tables that ``other`` has as many of in the same place."""
+    found: dict[tuple[str, ...], Any] = {}
     if isinstance(value, dict) and value:
-        found: dict[tuple[str, ...], Any] = {}
+        theirs = other if isinstance(other, dict) else {}
         for key, inner in value.items():
-            found |= _flat(inner, (*at, str(key)))
+            found |= _flat(inner, theirs.get(key), (*at, str(key)))
+        return found
+    alike = isinstance(value, list) and isinstance(other, list) and len(value) == len(other) > 0
+    if alike and all(isinstance(x, dict) for x in (*value, *other)):
+        for n, (inner, their) in enumerate(zip(value, other, strict=True)):
+            found |= _flat(inner, their, (*at, str(n)))
         return found
     return {at: value}
 
@@ -184,7 +191,7 @@ def _leaves(file: str, a: str, b: str) -> list[Leaf]:
             Leaf(f"{file}:{i + 1}", "\n".join(a.splitlines()[i:j]) or None, "\n".join(b.splitlines()[k:m]) or None, file, (str(n),))
             for n, (i, j, k, m) in enumerate(_stretches(a, b))
         ]
-    x, y = _flat(left), _flat(right)
+    x, y = _flat(left, right), _flat(right, left)
     return [
         Leaf(f"{file}:{'.'.join(path)}", x.get(path), y.get(path), file, path)
         for path in dict.fromkeys([*x, *y])
@@ -199,7 +206,8 @@ def _stretches(a: str, b: str) -> list[tuple[int, int, int, int]]:
 
 def _mixed(file: str, a: str, b: str, taken: list[Leaf]) -> str:
     try:
-        left, right = _load(file, a), _flat(_load(file, b))
+        left, theirs = _load(file, a), _load(file, b)
+        right = _flat(theirs, left)
     except Exception:  # noqa: BLE001 - not a file of keys
         lines, other = a.splitlines(), b.splitlines()
         numbers = {int(x.path[0]) for x in taken}
@@ -211,11 +219,16 @@ def _mixed(file: str, a: str, b: str, taken: list[Leaf]) -> str:
         return _mixed_yaml(a, b, taken)
     for leaf in taken:
         node = left
-        for key in leaf.path[:-1]:
-            if not isinstance(node.get(key), dict):
+        for key, then in zip(leaf.path, leaf.path[1:], strict=False):
+            if isinstance(node, list):
+                node = node[int(key)]
+                continue
+            if not isinstance(node.get(key), dict) and not (isinstance(node.get(key), list) and then.isdigit()):
                 node[key] = {}
             node = node[key]
-        if leaf.path in right:
+        if isinstance(node, list):
+            node[int(leaf.path[-1])] = right[leaf.path]
+        elif leaf.path in right:
             node[leaf.path[-1]] = right[leaf.path]
         else:
             node.pop(leaf.path[-1], None)
@@ -239,14 +252,22 @@ def _mixed_yaml(a: str, b: str, taken: list[Leaf]) -> str:
         mine: Any = left
         theirs: Any = right
         for key in leaf.path[:-1]:
+            if isinstance(mine, yaml.SequenceNode):
+                mine, theirs = mine.value[int(key)], theirs.value[int(key)]
+                continue
             at = entry(theirs, key)
             key_node, theirs = theirs.value[at] if at >= 0 else (yaml.ScalarNode("tag:yaml.org,2002:str", key), None)
             at = entry(mine, key)
             if at < 0:
                 mine.value.append((key_node, yaml.MappingNode("tag:yaml.org,2002:map", [], flow_style=False)))
-            elif not isinstance(mine.value[at][1], yaml.MappingNode):
+            elif not isinstance(mine.value[at][1], yaml.MappingNode) and not (
+                isinstance(mine.value[at][1], yaml.SequenceNode) and isinstance(theirs, yaml.SequenceNode)
+            ):
                 mine.value[at] = (mine.value[at][0], yaml.MappingNode("tag:yaml.org,2002:map", [], flow_style=False))
             mine = mine.value[at][1]
+        if isinstance(mine, yaml.SequenceNode):
+            mine.value[int(leaf.path[-1])] = theirs.value[int(leaf.path[-1])]
+            continue
         at, there = entry(mine, leaf.path[-1]), entry(theirs, leaf.path[-1])
         if there >= 0 and at >= 0:
             mine.value[at] = theirs.value[there]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import tomllib
+from functools import partial
 from typing import Any
 
 import pytest
@@ -43,12 +44,23 @@ def test_toml_is_searched_by_its_keys() -> None:
     assert tomllib.loads(text)["when"] == datetime.date(2024, 1, 2)
 
 
+@pytest.mark.parametrize("form", ["yaml", "json", "toml"])
+def test_tables_in_a_list_are_searched_by_their_keys(form: str) -> None:
+    a = {"stages": [{"gain": 1, "name": "x"}, {"gain": 2, "name": "y"}], "sizes": [1, 2]}
+    b = {"stages": [{"gain": 1, "name": "x2"}, {"gain": 3, "more": 1}], "sizes": [1, 3]}
+    write = {"yaml": yaml.safe_dump, "json": json.dumps, "toml": _toml}[form]
+    read = {"yaml": yaml.safe_load, "json": json.loads, "toml": tomllib.loads}[form]
+    names = [f"c.{form}:stages.1.{key}" for key in ("gain", "more", "name")]
+    text = mixed(f"c.{form}", write(a), write(b), *names)
+    assert read(text) == a | {"stages": [a["stages"][0], b["stages"][1]]}
+    assert {x.name for x in _leaves(f"c.{form}", write(a), write(b))} - set(names) == {f"c.{form}:stages.0.name", f"c.{form}:sizes"}
+
+
 LEAF = st.one_of(
     st.integers(-5, 5), st.floats(allow_nan=False), st.booleans(), st.text(max_size=8), st.lists(st.integers(0, 3), max_size=3)
 )
-TREE = st.dictionaries(
-    st.text(max_size=4), st.recursive(LEAF, lambda inner: st.dictionaries(st.text(max_size=4), inner, max_size=3)), max_size=4
-)
+TABLE = partial(st.dictionaries, st.text(max_size=4), max_size=3)
+TREE = st.dictionaries(st.text(max_size=4), st.recursive(LEAF, lambda inner: TABLE(inner) | st.lists(TABLE(inner), max_size=2)), max_size=4)
 
 
 @given(TREE)
@@ -69,7 +81,7 @@ def test_all_leaves_of_b_make_b(form: str, data: st.DataObject) -> None:
     one = data.draw(st.sampled_from(leaves))
     got = read(mixed(f"c.{form}", before, after, one.name))
     assert one.name not in {x.name for x in _leaves(f"c.{form}", write(got), after)}
-    was, now = _flat(read(before)), _flat(got)
+    was, now = _flat(read(before), got), _flat(got, read(before))
     apart = [p for p in {*was, *now} if p[: len(one.path)] != one.path[: len(p)]]
     assert {p: was.get(p) for p in apart if was.get(p) != {}} == {p: now.get(p) for p in apart if now.get(p) != {}}
 

@@ -148,3 +148,21 @@ def test_a_probe_that_takes_the_bad_end_for_good_at_first_is_asked_again(tmp_pat
     probe.write_text("#!/bin/sh\nexit 0\n")
     found = json.loads(tool(*words, cwd=repo, sessions=tmp_path / "t").stdout)
     assert found["outcome"] == "ends-do-not-reproduce" and "is good, in 5 trials" in found["reason"]
+
+
+def test_one_of_ten_variables_is_found_though_b_shows_it_only_at_times(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("import torch\ntorch.nn.ReLU()(torch.ones(2))\n")
+    for side in ("1", "2"):
+        words = ["capture", "-o", side, "--", "python", "train.py"]
+        done = tool(*words, cwd=tmp_path, sessions=tmp_path / "s", env={f"V{n}": side for n in range(10)})
+        assert done.returncode == 0, done.stderr
+    turns, probe = tmp_path / "turns", tmp_path / "probe.sh"
+    # with V3 six trials in ten are bad, the first ones among them: which, follows from how often it was asked
+    odds = f"t=$(cat {turns}); echo $((t + 1)) > {turns}; x=$(echo $SEED$t | cksum); x=${{x%% *}}"
+    turns.write_text("0")
+    probe.write_text(f'#!/bin/sh\nSEED=seed6x\n{odds}\n[ "$V3" != 2 ] || [ $((x % 10)) -ge 6 ]\n')
+    probe.chmod(0o755)
+    words = ["bisect", "1", "2", "--axis", "env", "--probe", str(probe), "--json", "-"]
+    found = json.loads(tool(*words, cwd=tmp_path, sessions=tmp_path / "s").stdout)
+    assert (found["outcome"], list(found["culprit"]["env"])) == ("found", ["V3"]), found["reason"]
+    assert found["trials"][1]["verdict"] == "same-as-b" and 0.9 <= found["confidence"] <= 0.99

@@ -106,10 +106,10 @@ def test_a_steady_program_takes_few_trials_ends_and_confirmation_included(n: int
 @pytest.mark.parametrize("how", [{"shows": 0.5}, {"shows": 0.7, "like_b": 0.0}, {"odd": 0.1}], ids=str)
 def test_a_set_that_shows_only_at_times_is_seldom_mistaken(how: dict[str, float], n: int, k: int) -> None:
     rng = random.Random(5)
-    said = [simulated.smallest(n, k, rng, **how) for _ in range(30)]
+    said = [simulated.smallest(n, k, rng, **how) for _ in range(24)]
     found = [(d, right) for d, right, _ in said if d.outcome == "found"]
-    assert len(found) >= 18
-    assert sum(not right for _, right in found) <= 8
+    assert len(found) >= 14
+    assert sum(not right for _, right in found) <= 6
     assert all(trials <= 320 for *_, trials in said)
 
 

@@ -15,10 +15,10 @@ from typing import Any
 
 from reprodebug.bisect.search.noise import evidence, information, rate
 
-WHOLE = 8
+WHOLE = 10
 """parts of a set up to which everything inside of it is a hypothesis; above, only what lacks one part"""
-_EXPECTED = 0.7
-"""culprits among all items, on average, before anything is known"""
+_EXPECTED, _FEARED = 0.7, 1.8
+"""culprits among all items, on average, before anything is known; and for choosing questions, so that many take few as well"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,8 @@ class Sets:
     _hypotheses: list[frozenset[str]] = field(default_factory=list)
     _masks: Any = None
     _prior: Any = None
+    _sizes: Any = None
+    _held: Any = None
 
     def __post_init__(self) -> None:
         import numpy as np
@@ -63,10 +65,11 @@ class Sets:
             inside += [(frozenset([i]),), (*self.parts, frozenset([i]))]
         self._hypotheses = [frozenset[str]().union(*some) for some in inside]
         self._bits = {i: 1 << n for n, i in enumerate(sorted(self.scope))}
-        self._masks = np.array([self._mask(h) for h in self._hypotheses], object)
+        self._masks = np.array([self._mask(h) for h in self._hypotheses], np.int64 if len(self.scope) < 63 else object)
         total = sum(self.suspicion.get(i, 1.0) for i in self.scope)
         odds = {p: min(1.0, _EXPECTED * max(self.suspicion.get(i, 1.0) for i in p) / total) for some in inside for p in some}
         self._prior = np.array([sum(math.log(odds[p]) for p in some) for some in inside])
+        self._sizes = np.array([len(some) for some in inside])
 
     def _mask(self, chosen: frozenset[str]) -> int:
         return sum(self._bits[i] for i in chosen)
@@ -89,13 +92,14 @@ class Sets:
                 outside[n] += ~holds * count
         logs = self._prior + evidence(tuple(inside), tuple(outside), unsteady=unsteady)  # type: ignore[arg-type]
         shares = np.exp(logs - np.logaddexp.reduce(logs))
+        feared = np.exp(logs + self._sizes * math.log(_FEARED / _EXPECTED) - logs.max())
         best = int(shares.argmax())
         explains = (inside[0] == 0) & (outside[1] == 0) & (outside[2] == 0)
         (good, *bads), (equal, *odd) = ([int(x[best]) for x in side] for side in (inside, outside))
         rates = rate(good, good + sum(bads)), rate(sum(odd), equal + sum(odd)) if sum(odd) else 0.0
         return Belief(
             self._hypotheses[best], float(shares[best]), bool(explains[best]) and explains.sum() == 1, not explains.any(), rates,
-            self._question(self._hypotheses[best], shares, rates, untestable),
+            self._question(self._hypotheses[best], feared / feared.sum(), rates, untestable),
             {i: float(shares[(self._masks & bit) != 0].sum()) for i, bit in self._bits.items()},
             float(-(shares * np.log2(np.maximum(shares, 1e-300))).sum()),
         )  # fmt: skip
@@ -105,13 +109,18 @@ class Sets:
     ) -> frozenset[str] | None:
         whole = frozenset[str]().union(*self.parts)
         if len(self.parts) <= WHOLE and whole == self.scope:
-            asked = set(self._hypotheses)
+            asked = self._hypotheses  # in the order of their sizes
+            if self._held is None:
+                self._held = (self._masks & ~self._masks[:, None]) == 0
+            held = self._held
         else:
-            asked = {leader, whole, *(x - p for x in (leader, whole) for p in self.parts), *self.parts}
+            among = {leader, whole, *(x - p for x in (leader, whole) for p in self.parts), *self.parts}
+            asked = sorted(among - {frozenset()}, key=lambda c: (len(c), sorted(c)))
+            held = [self._holds(c) for c in asked]
         best, value = None, 1e-9
-        for chosen in sorted(asked - {frozenset(), self.scope, *untestable}, key=lambda c: (len(c), sorted(c))):
-            worth = information(min(1.0, float(shares[self._holds(chosen)].sum())), *rates)
-            if worth > value * (1 + 1e-9):
+        for chosen, holds in zip(asked, held, strict=True):
+            worth = information(min(1.0, float(shares[holds].sum())), *rates)
+            if worth > value * (1 + 1e-9) and chosen != self.scope and chosen not in untestable:
                 best, value = chosen, worth
         return best
 
