@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reprodebug._base.errors import CaptureFailed, UsageError
+from reprodebug._base.text import visible
 
 _LEAVE_S = 10.0
 """between the word to stop and SIGTERM, for a command that does not come to the end of a step"""
@@ -130,6 +131,11 @@ def capture(request: Request) -> Recording:
     command = request.command
     if not command:
         raise UsageError("no command was given", hint="reprodebug capture -- python train.py")
+    missing = next((d for d in request.data if not os.path.lexists(os.path.join(cwd, d))), None)
+    if missing is not None:
+        raise UsageError(
+            f"there is no data at {visible(missing, 200)!r}", hint="--data names a file or directory that is there before the command runs"
+        )
     program = _program(command[0], cwd, request.environment)
     run = new_run_directory(request.out, cwd, _name(command))
     lock = hold(run)

@@ -68,7 +68,8 @@ def _walk(rows: dict[str, Difference], section: str, prefix: str, kind: str, a: 
         if name == "base_seed":
             severity, reason = "notable", "the seed of the workers is drawn from torch's generator, whose state differed"
         else:
-            severity, reason = "critical", f"the {'DataLoader' if kind == 'loader' else 'optimizer'} was built differently"
+            what = "DataLoader was built" if kind == "loader" else "optimizer was set" if step else "optimizer was built"
+            severity, reason = "critical", f"the {what} differently"
         at = f" at step {step}" if step else ""
         rows[key] = Difference(section, key, f"{va}{at}", f"{vb}{at}", severity, reason)
 

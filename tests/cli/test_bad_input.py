@@ -116,7 +116,7 @@ def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
         ["--budget", "nan"],
         ["--budget", "inf"], ["--budget", "1e999"], ["--budget", "G"], ["--steps", "1:2"], ["--modules", "a*"], ["--frobnicate"], ["-o"],
         ["-o", ""],
-        ["--against", "nowhere"], ["--against"], ["--data"],
+        ["--against", "nowhere"], ["--against"], ["--data"], ["--data", "nowhere.csv"],
     ],
 )  # fmt: skip
 def test_bad_options_of_capture(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -175,3 +177,15 @@ def test_alignment_pairs_equal_places_in_increasing_order(a: list[str], b: list[
 def test_steps_of_a_program_without_an_optimizer_survive_the_counter_wrapping() -> None:
     rows = [event("a", 1, turn=n & 0xFFFF) for n in range(65530, 65545)]
     assert np.array_equal(np.diff(alignment.steps(trace(rows))), np.ones(14))
+
+
+@pytest.mark.parametrize(("step", "reason"), [(0, "the optimizer was built differently"), (2, "the optimizer was set differently")])
+def test_a_rate_that_a_schedule_changes_is_told_from_one_that_was_built_in(step: int, reason: str) -> None:
+    def noted(rate: float) -> list[dict[str, Any]]:
+        note = {"type": "optimizer", "number": 0, "class": "SGD"}
+        rates = [(0, 0.1), (step, rate)] if step else [(0, rate)]
+        return [note | {"step": s, "groups": [{"lr": r}]} for s, r in rates]
+
+    a, b = run(trace(training(), noted(0.1))), run(trace(training(change=(step, "c")), noted(0.2)))
+    found = next(d for d in compare_runs(a, b, Tolerance()).differences if d.key == "optimizer#0.lr")
+    assert found.reason == reason
