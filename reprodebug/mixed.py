@@ -11,6 +11,7 @@ from reprodebug.compare.records import compare_records
 from reprodebug.diagnose.records import causes_of_records
 from reprodebug.foreign.protocol import Record
 from reprodebug.model.comparison import Comparison, Tolerance
+from reprodebug.store.manifest import runs_inside
 from reprodebug.store.run import ATTACHED, StoredRun, is_run, open_run
 
 _HINT = (
@@ -167,7 +168,7 @@ def _records(path: str, *, required: bool = True) -> list[Record]:
         what = "is a file that holds no record that is read" if os.path.isfile(path) else "holds no run and no record that is read"
         if os.path.isdir(path) and not os.listdir(path):
             what = "is empty"
-        raise RunUnreadable(f"{path} {what}{why}", hint=_HINT)
+        raise RunUnreadable(f"{path} {what}{why}", hint=runs_inside(path) or _HINT)
     return found
 
 

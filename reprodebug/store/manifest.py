@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from reprodebug._base.errors import RunUnreadable, SchemaTooNew
+from reprodebug._base.text import plural, visible
 from reprodebug.model.events import SCHEMA_VERSION
 from reprodebug.model.run import RUN_SCHEMA, Manifest, Process
 
@@ -32,6 +33,19 @@ def write_manifest(run: str, manifest: Manifest) -> None:
     os.replace(temporary, path)
 
 
+def runs_inside(directory: str) -> str:
+    """Names the runs that a directory holds, the latest first; '' where it holds none."""
+    try:
+        with os.scandir(directory) as entries:
+            found = [(os.path.getmtime(p), p) for e in entries if os.path.isfile(p := os.path.join(e.path, NAME))]
+    except OSError:
+        return ""
+    paths = [visible(os.path.dirname(p), 200) for _, p in sorted(found, reverse=True)]
+    if not paths:
+        return ""
+    return f"it holds {plural(len(paths), 'run')}: {', '.join(paths[:3])}" + (", ..." if len(paths) > 3 else "")
+
+
 def read_manifest(run: str) -> Manifest:
     """Read and check ``run.json``.
 
@@ -48,7 +62,8 @@ def read_manifest(run: str) -> Manifest:
             value = json.load(f)
     except FileNotFoundError as error:
         raise RunUnreadable(
-            f"{run} holds no run: it has no {NAME}", hint="point at a directory made by `reprodebug capture -o DIR -- COMMAND`"
+            f"{run} holds no run: it has no {NAME}",
+            hint=runs_inside(run) or "point at a directory made by `reprodebug capture -o DIR -- COMMAND`",
         ) from error
     except OSError as error:
         raise RunUnreadable(f"{path} cannot be read: {error.strerror}", hint="check its permissions") from error

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from reprodebug._base.errors import RunUnreadable
 from reprodebug._base.text import visible
 from reprodebug.model.run import Manifest, Process
-from reprodebug.store.manifest import NAME, read_manifest, write_manifest
+from reprodebug.store.manifest import NAME, read_manifest, runs_inside, write_manifest
 
 if TYPE_CHECKING:
     from reprodebug.store.trace import Trace
@@ -81,7 +81,7 @@ def open_run(path: str) -> StoredRun:
         raise RunUnreadable(f"{path} is empty", hint=_HINT)
     journals = journal_paths(path)
     if NAME not in entries and not journals:
-        raise RunUnreadable(f"{path} holds no run: it has no {NAME}", hint=_HINT)
+        raise RunUnreadable(f"{path} holds no run: it has no {NAME}", hint=runs_inside(path) or _HINT)
     if not journals:
         manifest = read_manifest(path)
         notes = list(manifest.notes) + [n for p in manifest.processes for n in p.notes]

@@ -169,6 +169,15 @@ def damaged(tmp_path: Path, name: str) -> Path:
     return path
 
 
+def test_a_folder_of_runs_names_them(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        build_run(tmp_path / "runs" / name)
+    os.utime(tmp_path / "runs" / "old" / "run.json", (1, 1))
+    runs = str(tmp_path / "runs")
+    for words in (["show", runs], ["compare", runs, f"{runs}/old"]):
+        complaint(reprodebug(*words), 2, "holds no run", f"it holds 2 runs: {runs}/new, {runs}/old")
+
+
 DAMAGES = {
     "missing": "does not exist", "file": "is a file", "empty": "is empty", "other": "holds no run",
     "truncated trace": "trace-rank0.h5",
