@@ -116,14 +116,15 @@ def test_a_counterfactual_puts_the_generator_state_in(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_tight_bound_and_a_program_that_leaves_its_recording(tmp_path: Path) -> None:
-    (tmp_path / "train.py").write_text(COUNTERFACTUAL)
+    program = COUNTERFACTUAL.replace("torch.manual_seed(0)", "torch.manual_seed(0)\nfor n in range(500): torch.ones(2) + n")
+    (tmp_path / "train.py").write_text(program)
     runs = record(tmp_path, "a"), record(tmp_path, "b", "--draw")
     done = zoom(tmp_path, *runs, "--max-bytes", "64K", "--json", "-")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["kind"] == "random"
     assert any("do not fit" in n and "--max-bytes" in n for n in found["notes"]), "what drew before is not known, and said so"
-    (tmp_path / "train.py").write_text(COUNTERFACTUAL.replace("manual_seed(0)", "manual_seed(5)"))
+    (tmp_path / "train.py").write_text(program.replace("manual_seed(0)", "manual_seed(5)"))
     done = zoom(tmp_path, *runs)
     assert done.returncode == 1
     assert done.stdout.startswith("not-repeatable: A is not repeatable here: run again it leaves its recording, first at parameter")
