@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from reprodebug._base.text import visible
 from reprodebug.compare.evidence import Evidence
-from reprodebug.model.comparison import Comparison, losses_differ
+from reprodebug.model.comparison import Comparison, loss_gap
 from reprodebug.model.events import Kind, Phase
 
 PARTS = ("steps", "draws", "batches", "records")
@@ -42,15 +42,15 @@ def _steps(c: Comparison, evidence: Evidence | None, verbose: bool) -> Iterator[
     for step in sorted({*losses, *counts}):
         a, b = losses.get(step, (None, None))
         differing, compared = counts.get(step, (0, 0))
-        if not (verbose or differing or losses_differ(a, b) or (a is None) != (b is None)):
+        gap = loss_gap(a, b)
+        if not (verbose or differing or gap or (a is None) != (b is None)):
             continue
-        gap = "" if a is None or b is None else f"{abs(a - b):.3g}" if losses_differ(a, b) else "0"
         mark = " first" if c.first is not None and c.first.step == step else ""
         records = f"{differing:,}/{compared:,} records differ" if compared else ""
         if (a is None) != (b is None) and not compared:
             records += f" only {'B' if a is None else 'A'} got there"
-        shown = ["" if x is None else repr(x) for x in (a, b)]
-        yield f"step {step:>6}  loss A {shown[0]:<20} B {shown[1]:<20} |A-B| {gap:<10} {records}{mark}".rstrip()
+        shown, apart = ["" if x is None else repr(x) for x in (a, b)], "" if gap is None else f"{gap:.3g}"
+        yield f"step {step:>6}  loss A {shown[0]:<20} B {shown[1]:<20} |A-B| {apart:<10} {records}{mark}".rstrip()
 
 
 def _draws(c: Comparison, evidence: Evidence | None, verbose: bool) -> Iterator[str]:

@@ -51,6 +51,13 @@ class Alignment:
     renamed: dict[Module, Module] = field(default_factory=dict)
     """B's modules that A knows by another name -> A's"""
 
+    @property
+    def reached_b(self) -> np.ndarray[Any, Any]:
+        """int64[n], never decreasing: the position in B's events up to which B had come at each partner."""
+        import numpy as np
+
+        return np.maximum.accumulate(self.b)
+
 
 def steps(trace: Trace) -> np.ndarray[Any, Any]:
     """int32[n]: optimizer steps finished before each event; calls of outermost modules where no optimizer ever stepped."""

@@ -135,7 +135,7 @@ class Evidence:
 
         a = pair.a.rng[pair.a.rng["generator"] == story.number_a]
         b = pair.b.rng[pair.b.rng["generator"] == story.number_b]
-        seq_a, seq_b = pair.a.events["seq"][pair.align.a], np.maximum.accumulate(pair.b.events["seq"][pair.align.b])
+        seq_a, seq_b = pair.a.events["seq"][pair.align.a], pair.b.events["seq"][pair.align.reached_b]
         at_a = np.searchsorted(a["seq"], seq_a, side="right") - 1
         at_b = np.searchsorted(b["seq"], seq_b, side="right") - 1
         new = np.flatnonzero((np.diff(at_a, prepend=-1) != 0) | (np.diff(at_b, prepend=-1) != 0))
@@ -304,7 +304,7 @@ def _merged(pair: Pair) -> tuple[Any, Any, Any]:
     if not len(g.only_a) and not len(g.only_b):
         return g.a.astype(np.int64), g.b.astype(np.int64), wrong
     # what only one run has stands before the next pair of partners: A's first, then B's
-    before_a, before_b = np.searchsorted(g.a, g.only_a), np.searchsorted(np.maximum.accumulate(g.b), g.only_b)
+    before_a, before_b = np.searchsorted(g.a, g.only_a), np.searchsorted(g.reached_b, g.only_b)
     key = np.concatenate([np.arange(n) * 3 + 2, before_a * 3, before_b * 3 + 1])
     minus_a, minus_b = np.full(len(g.only_b), -1), np.full(len(g.only_a), -1)
     ia, ib = np.concatenate([g.a, g.only_a, minus_a]), np.concatenate([g.b, minus_b, g.only_b])

@@ -37,7 +37,7 @@ def stories(pair: Pair, limit: int | None = None) -> list[Story]:
     counts, None for the whole run."""
     import numpy as np
 
-    seq_a, seq_b = pair.a.events["seq"][pair.align.a], np.maximum.accumulate(pair.b.events["seq"][pair.align.b])
+    seq_a, seq_b = pair.a.events["seq"][pair.align.a], pair.b.events["seq"][pair.align.reached_b]
     numbers = {name: n for n, (name, _) in enumerate(pair.b.generators)}
     found = []
     for n, (name, algorithm) in enumerate(pair.a.generators):

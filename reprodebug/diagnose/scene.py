@@ -19,7 +19,7 @@ from reprodebug.compare.importance import NAMED, UNKNOWN
 from reprodebug.compare.surroundings import Side
 from reprodebug.diagnose.draws import Between, apart, seed_of
 from reprodebug.diagnose.hints import CONVERTED, Hint, hints
-from reprodebug.model.comparison import Difference, Divergence, losses_differ
+from reprodebug.model.comparison import Difference, Divergence, loss_gap
 from reprodebug.model.events import Flag, Kind
 
 if TYPE_CHECKING:
@@ -245,6 +245,16 @@ class Scene:
         return _samples(self)
 
     @cached_property
+    def resumed(self) -> tuple[int, list[str]] | None:
+        """(0 for A, 1 for B; checkpoints that it alone read on its way to the first divergence); None where neither did."""
+        for n in (1, 0):
+            mine, others, limit = self.files_read[n], self.files_read[1 - n], int(self.events[n]["seq"])
+            loaded = [p for p, x in mine.items() if CHECKPOINT.search(p) and p not in others and 0 < int(x.get("seq", 0)) <= limit]
+            if loaded:
+                return n, loaded
+        return None
+
+    @cached_property
     def files_read(self) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
         return reads(self.pair.a.notes_meta, self.sides[0]), reads(self.pair.b.notes_meta, self.sides[1])
 
@@ -366,11 +376,11 @@ class Scene:
     def rounding(self) -> bool | None:
         """Whether the first difference is of the size of rounding, by the first losses that differ (their values are always
         kept); None where that cannot be told, or lies between."""
-        parted = [(step, a, b) for step, a, b in self.comparison.losses if a is not None and b is not None and losses_differ(a, b)]
+        parted = [(step, gap, a, b) for step, a, b in self.comparison.losses if a is not None and b is not None and (gap := loss_gap(a, b))]
         if not parted or parted[0][0] > self.first.step + 1 or str(self.first.dtype) not in ("float32", "float64"):
             return None
-        _, a, b = parted[0]
-        gap = abs(a - b) / max(abs(a), abs(b), 1e-30)
+        _, gap, a, b = parted[0]
+        gap /= max(abs(a), abs(b), 1e-30)
         return True if gap < 1e-5 else False if gap > 3e-4 else None
 
     # sources

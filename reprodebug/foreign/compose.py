@@ -16,7 +16,7 @@ from typing import Any
 
 from reprodebug.foreign import _containers, _shell, _yaml
 from reprodebug.foreign.docker_inspect import device_request
-from reprodebug.foreign.protocol import Record, Unreadable
+from reprodebug.foreign.protocol import Record, Unreadable, leaves
 from reprodebug.foreign.tree import Tree
 
 NAME = "Docker Compose"
@@ -297,14 +297,14 @@ def _service(project: _Project, name: str, service: dict[str, Any], place: str, 
             continue
         if key == "deploy" and isinstance(value, dict):
             value = _without_devices(value)
-            for leaf, one in _leaves(value):
+            for leaf, one in leaves(value):
                 add(f"deploy/{leaf}", one)
         elif key in _MAPPINGS:
             add(key, _mapping(value))
         elif key in _UNIQUE and isinstance(value, list):
             add(key, sorted((_volume(v) if key == "volumes" else v if isinstance(v, dict) else str(v) for v in value), key=str))
         elif isinstance(value, dict):
-            for leaf, one in _leaves(value):
+            for leaf, one in leaves(value):
                 add(f"{key}/{leaf}", one)
         else:
             add(key, value)
@@ -360,9 +360,3 @@ def _without_devices(deploy: dict[str, Any]) -> dict[str, Any]:
         return deploy
     reservations = {k: v for k, v in resources["reservations"].items() if k != "devices"}
     return {**deploy, "resources": {**resources, "reservations": reservations}}
-
-
-def _leaves(value: Any, prefix: str = "", depth: int = 0) -> list[tuple[str, Any]]:
-    if isinstance(value, dict) and depth < 40:
-        return [leaf for k, v in value.items() for leaf in _leaves(v, f"{prefix}/{k}" if prefix else str(k), depth + 1)]
-    return [(prefix, value)] if prefix else []

@@ -176,6 +176,13 @@ def rows(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def leaves(value: Any, prefix: str = "", depth: int = 0) -> list[tuple[str, Any]]:
+    """(keys joined by ``/``, value) of everything in nested mappings."""
+    if isinstance(value, dict) and depth < 40:
+        return [leaf for k, v in value.items() for leaf in leaves(v, f"{prefix}/{k}" if prefix else str(k), depth + 1)]
+    return [(prefix, value)] if prefix else []
+
+
 def normal_name(name: str) -> str:
     """A package's name as PEP 503 compares it."""
     return re.sub(r"[-_.]+", "-", name).strip().lower()

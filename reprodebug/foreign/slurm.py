@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 
 from reprodebug.foreign.protocol import Record, Unreadable
 from reprodebug.foreign.tree import Tree
@@ -29,14 +30,18 @@ _SKIPPED = re.compile(r"(^|/)(site-packages|node_modules|\.git)/")
 
 def find(tree: Tree) -> list[str]:
     """Scripts with ``#SBATCH`` lines."""
+    return list(_scripts(tree))
+
+
+def _scripts(tree: Tree) -> Iterator[str]:
     named = [f for f in tree.files if f.endswith((".sbatch", ".slurm", ".sh", ".job", ".batch", ".bash")) and not _SKIPPED.search(f)]
-    return [f for f in named[:500] if re.search(rb"^#SBATCH\s", tree.read(f, 1 << 14), re.M)]
+    return (f for f in named[:500] if re.search(rb"^#SBATCH\s", tree.read(f, 1 << 14), re.M))
 
 
 def read(tree: Tree, place: str) -> Record:
     """One script. Raises Unreadable."""
     record = Record(NAME, place)
-    prefix = f"{place}/" if len(find(tree)) > 1 else ""
+    prefix = f"{place}/" if any(f != place for f in _scripts(tree)) else ""
     modules: dict[str, str] = {}
     commands: list[str] = []
     for line in re.sub(r"\\\r?\n", " ", tree.text(place, 1 << 20)).splitlines():

@@ -14,17 +14,17 @@ import posixpath
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from reprodebug.foreign import _pickled
 from reprodebug.foreign.pip import requirement
-from reprodebug.foreign.protocol import Record, Unreadable, mapping, rows
+from reprodebug.foreign.protocol import Record, Unreadable, leaves, mapping, rows
 from reprodebug.foreign.tree import Tree
 
 NAME = "training log"
 _CSV = re.compile(r"(^|/)(metrics|progress|history|train_log|training_log|log|results)\.csv$")
-_TSV = re.compile(r"(^|/)dvclive/plots/metrics/.+\.tsv$")
+_TSV = re.compile(r"((?:.*/)?dvclive)/plots/metrics/.+\.tsv$")
 _LINES = re.compile(r"(^|/)(result\.json|(metrics|train_log|log|progress|history)\.jsonl)$")
 _STEPS = ("step", "global_step", "_step", "training_iteration", "iteration", "iter", "timesteps_total", "epoch")
 _IDENTITY = re.compile(
@@ -47,13 +47,8 @@ def find(tree: Tree) -> list[str]:
         # a Trainer leaves both in its folder and in each checkpoint below
         own = [f for f in own if posixpath.dirname(posixpath.dirname(f)) not in outer or not re.search(r"(^|/)checkpoint-\d+/", f)]
         found += _newest(own, r"(^|/)checkpoint-(\d+)/")
-    found += sorted({posixpath.dirname(f)[: -len("/plots/metrics")] for f in tree.files if _TSV.search(f) for f in [_live(f)]})
+    found += sorted({match[1] for f in tree.files if (match := _TSV.match(f))})
     return found + _newest([posixpath.dirname(f) or "." for f in tree.files if is_sacred(tree, f)], r"(^|/)(\d+)$")
-
-
-def _live(name: str) -> str:
-    """A file of DVCLive as if it lay directly among the metrics."""
-    return name[: name.rindex("dvclive/plots/metrics/") + len("dvclive/plots/metrics/")] + "x"
 
 
 def _newest(places: list[str], number: str) -> list[str]:
@@ -158,15 +153,7 @@ def _lines(tree: Tree, place: str, record: Record) -> None:
             record.cut(f"{place} was cut: what stands before the cut was read")
             return
         if isinstance(row, dict):
-            _row(record, step, dict(_flat("", {k: v for k, v in row.items() if k != "config"})), _plain_number)
-
-
-def _flat(prefix: str, row: dict[str, Any], depth: int = 0) -> Iterator[tuple[str, Any]]:
-    for key, value in row.items():
-        if isinstance(value, dict) and depth < 16:
-            yield from _flat(f"{prefix}{key}/", value, depth + 1)
-        else:
-            yield f"{prefix}{key}", value
+            _row(record, step, dict(leaves({k: v for k, v in row.items() if k != "config"})), _plain_number)
 
 
 def _plain_number(value: Any) -> float:

@@ -303,9 +303,11 @@ class Comparison:
         }  # fmt: skip
 
 
-def losses_differ(a: float | None, b: float | None) -> bool:
-    """Whether two losses are both there and differ; NaN is as NaN."""
-    return a is not None and b is not None and a != b and not (a != a and b != b)
+def loss_gap(a: float | None, b: float | None) -> float | None:
+    """How far two losses are apart: 0 where they are alike, as NaN is with NaN; None where one is missing."""
+    if a is None or b is None:
+        return None
+    return 0.0 if a == b or (a != a and b != b) else abs(a - b)
 
 
 def _json_value(text: str) -> str | None:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from reprodebug._base.text import plural, visible
-from reprodebug.model.comparison import Comparison, Difference, Divergence, LayerDifference, Numbers, Portrait, RunSide, losses_differ
+from reprodebug.model.comparison import Comparison, Difference, Divergence, LayerDifference, Numbers, Portrait, RunSide, loss_gap
 
 GLYPHS = {"identical": "✓", "equivalent": "≈", "divergent": "✗", "incomparable": "?"}
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -144,7 +144,7 @@ def loss_curves(c: Comparison, width: int = 60) -> list[str]:
         f"loss B {sparkline([b for _, _, b in at], low, high)}",
         f"       steps {at[0][0]} to {at[-1][0]}, {low:.4g} to {high:.4g}",
     ]
-    parted = next((s for s, a, b in rows if losses_differ(a, b)), None)
+    parted = next((s for s, a, b in rows if loss_gap(a, b)), None)
     if parted is not None:
         lines.append(f"       the recorded losses differ from step {parted} on")
         lines += _gap_curve(at)
@@ -208,7 +208,7 @@ def heat_maps(p: Portrait, width: int) -> list[str]:
 
 def _gap_curve(rows: Sequence[tuple[int, float | None, float | None]]) -> list[str]:
     """How far the losses are apart, on a logarithmic scale."""
-    gaps = [abs(a - b) if a is not None and b is not None else None for _, a, b in rows]
+    gaps = [loss_gap(a, b) for _, a, b in rows]
     logs = [math.log10(g) if g is not None and 0 < g < math.inf else None for g in gaps]
     known = [v for v in logs if v is not None]
     if len(known) < 2:

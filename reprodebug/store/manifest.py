@@ -15,6 +15,7 @@ from reprodebug.model.events import SCHEMA_VERSION
 from reprodebug.model.run import RUN_SCHEMA, Manifest, Process
 
 NAME = "run.json"
+HINT = "point at a directory made by `reprodebug capture -o DIR -- COMMAND`"
 _MOST_BYTES = 256 << 20
 
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
@@ -46,6 +47,11 @@ def runs_inside(directory: str) -> str:
     return f"it holds {plural(len(paths), 'run')}: {', '.join(paths[:3])}" + (", ..." if len(paths) > 3 else "")
 
 
+def no_run(directory: str) -> RunUnreadable:
+    """What to raise for a directory without ``run.json``."""
+    return RunUnreadable(f"{directory} holds no run: it has no {NAME}", hint=runs_inside(directory) or HINT)
+
+
 def read_manifest(run: str) -> Manifest:
     """Read and check ``run.json``.
 
@@ -61,10 +67,7 @@ def read_manifest(run: str) -> Manifest:
         with open(path, encoding="utf-8", errors="replace") as f:
             value = json.load(f)
     except FileNotFoundError as error:
-        raise RunUnreadable(
-            f"{run} holds no run: it has no {NAME}",
-            hint=runs_inside(run) or "point at a directory made by `reprodebug capture -o DIR -- COMMAND`",
-        ) from error
+        raise no_run(run) from error
     except OSError as error:
         raise RunUnreadable(f"{path} cannot be read: {error.strerror}", hint="check its permissions") from error
     except (ValueError, RecursionError) as error:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from reprodebug._base.errors import RunUnreadable
 from reprodebug._base.text import visible
 from reprodebug.model.run import Manifest, Process
-from reprodebug.store.manifest import NAME, read_manifest, runs_inside, write_manifest
+from reprodebug.store.manifest import HINT, NAME, no_run, read_manifest, write_manifest
 
 if TYPE_CHECKING:
     from reprodebug.store.trace import Trace
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 ATTACHED = "records.json"
 """file in a run directory: what other systems left beside the program"""
 _GOING_ON = "the run is still being recorded"
-_HINT = "point at a directory made by `reprodebug capture -o DIR -- COMMAND`"
 
 
 @dataclass(slots=True)
@@ -70,18 +69,18 @@ def open_run(path: str) -> StoredRun:
     """
     path = os.fspath(path)
     if not os.path.lexists(path):
-        raise RunUnreadable(f"{path} does not exist", hint=_HINT)
+        raise RunUnreadable(f"{path} does not exist", hint=HINT)
     if not os.path.isdir(path):
-        raise RunUnreadable(f"{path} is a file, not a run directory", hint=_HINT)
+        raise RunUnreadable(f"{path} is a file, not a run directory", hint=HINT)
     try:
         entries = os.listdir(path)
     except OSError as error:
         raise RunUnreadable(f"{path} cannot be read: {error.strerror}", hint="check its permissions") from error
     if not entries:
-        raise RunUnreadable(f"{path} is empty", hint=_HINT)
+        raise RunUnreadable(f"{path} is empty", hint=HINT)
     journals = journal_paths(path)
     if NAME not in entries and not journals:
-        raise RunUnreadable(f"{path} holds no run: it has no {NAME}", hint=runs_inside(path) or _HINT)
+        raise no_run(path)
     if not journals:
         manifest = read_manifest(path)
         notes = list(manifest.notes) + [n for p in manifest.processes for n in p.notes]

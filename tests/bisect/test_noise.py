@@ -106,14 +106,20 @@ def test_the_log_of_a_noisy_search_says_what_the_answer_takes_a_commit_for() -> 
     assert "git bisect bad aaaaaaaaaa\n" in said
 
 
-def test_a_probe_that_shows_the_bad_only_at_times_is_no_steady_one(tmp_path: Path) -> None:
-    repo = tmp_path / "repo"
+def numbered(folder: Path, commits: int) -> Path:
+    """A repository in which each commit holds its number."""
+    repo = folder / "repo"
     repo.mkdir()
     git(repo, "init", "-q", "-b", "main")
-    for n in range(16):
+    for n in range(commits):
         (repo / "n").write_text(f"{n}\n")
         git(repo, "add", "-A")
         git(repo, "commit", "-q", "-m", f"commit {n}")
+    return repo
+
+
+def test_a_probe_that_shows_the_bad_only_at_times_is_no_steady_one(tmp_path: Path) -> None:
+    repo = numbered(tmp_path, 16)
     turns, probe = tmp_path / "turns", tmp_path / "probe.sh"
     turns.write_text("0")
     # of the trials from commit 9 on six in ten are bad: which, follows from how often it was asked
@@ -129,13 +135,7 @@ def test_a_probe_that_shows_the_bad_only_at_times_is_no_steady_one(tmp_path: Pat
 
 
 def test_a_probe_that_takes_the_bad_end_for_good_at_first_is_asked_again(tmp_path: Path) -> None:
-    repo = tmp_path / "repo"
-    repo.mkdir()
-    git(repo, "init", "-q", "-b", "main")
-    for n in range(6):
-        (repo / "n").write_text(f"{n}\n")
-        git(repo, "add", "-A")
-        git(repo, "commit", "-q", "-m", f"commit {n}")
+    repo = numbered(tmp_path, 6)
     turns, probe = tmp_path / "turns", tmp_path / "probe.sh"
     turns.write_text("0")
     # the second trial is the first one of the bad end

@@ -168,7 +168,8 @@ def variables(s: Scene) -> Iterator[Draft]:
     }
     read |= {key: h for key, h in through.items() if key not in read}
     used = [d for d in found if d.key in read]
-    fits = [d for d in used if d.key in through or d.severity == "critical" or s.related(d.key) or s.computes(d)]
+    surely = [d for d in used if d.key in through or d.severity == "critical" or s.related(d.key)]
+    fits = [d for d in used if d in surely or s.computes(d)]
     chosen = fits or used or [d for d in found if d.severity == "critical"] or found
     only_named = bool(used) and all(
         d.reason.endswith(NAMED) and not s.computes(d) for d in used
@@ -177,7 +178,7 @@ def variables(s: Scene) -> Iterator[Draft]:
         0.45
         if only_named
         else 0.9
-        if [d for d in fits if d.key in through or d.severity == "critical" or s.related(d.key)]
+        if surely
         else 0.8
         if fits
         else 0.65

@@ -92,36 +92,31 @@ def optimizer_state(s: Scene) -> Iterator[Draft]:
 @rule("resume without place in the data", "code")
 def place_in_data(s: Scene) -> Iterator[Draft]:
     """A run that goes on from a checkpoint takes up an epoch elsewhere than it left it; weights and generators are as they were."""
-    if s.stage != "data" or s.torch_parted:
+    if s.stage != "data" or s.torch_parted or s.resumed is None:
         return
-    at = [int(e["seq"]) for e in s.events]
-    for n, side in enumerate("BA"):
-        mine, others, limit = s.files_read[1 - n], s.files_read[n], at[1 - n]
-        loaded = [p for p, x in mine.items() if CHECKPOINT.search(p) and p not in others and 0 < int(x.get("seq", 0)) <= limit]
-        if not loaded:
-            continue
-        trigger = best(s, r"resume|preempt|restart|checkpoint|ckpt|load|interrupt|stop")
-        summary = (
-            f"{side} resumes from the checkpoint {loaded[0]} and does not take up its data where it left it: from step {s.first.step} on it gets"
-            " other batches, from equal weights and random states"
-        )
-        evidence = [f"{side} reads the checkpoint {listed(loaded, 2)} in the middle of the run, the other does not"]
-        evidence += [
-            f"first to differ: {s.place}",
-            s.samples.text,
-            "the states of torch's generators were equal",
-            *(said(d) for d in trigger),
-        ]
-        yield Draft(
-            "implicit-state",
-            summary + (f"; {named(trigger[0])}" if trigger else ""),
-            tuple(evidence),
-            "Save how many batches of the epoch were used with the checkpoint, and skip as many when resuming (or use a loader that can be"
-            " saved, such as torchdata's StatefulDataLoader).",
-            0.9,
-            frozenset([*(d.key for d in trigger), *loaded]),
-        )
-        return
+    n, loaded = s.resumed
+    side = "AB"[n]
+    trigger = best(s, r"resume|preempt|restart|checkpoint|ckpt|load|interrupt|stop")
+    summary = (
+        f"{side} resumes from the checkpoint {loaded[0]} and does not take up its data where it left it: from step {s.first.step} on it gets"
+        " other batches, from equal weights and random states"
+    )
+    evidence = [f"{side} reads the checkpoint {listed(loaded, 2)} in the middle of the run, the other does not"]
+    evidence += [
+        f"first to differ: {s.place}",
+        s.samples.text,
+        "the states of torch's generators were equal",
+        *(said(d) for d in trigger),
+    ]
+    yield Draft(
+        "implicit-state",
+        summary + (f"; {named(trigger[0])}" if trigger else ""),
+        tuple(evidence),
+        "Save how many batches of the epoch were used with the checkpoint, and skip as many when resuming (or use a loader that can be"
+        " saved, such as torchdata's StatefulDataLoader).",
+        0.9,
+        frozenset([*(d.key for d in trigger), *loaded]),
+    )
 
 
 @rule("folder of the run", "sources")

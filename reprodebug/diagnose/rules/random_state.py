@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from reprodebug._base.text import plural
 from reprodebug.compare.generators import Story
 from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
-from reprodebug.diagnose.scene import CHECKPOINT, RANDOM_MODULES, Scene
+from reprodebug.diagnose.scene import RANDOM_MODULES, Scene
 from reprodebug.diagnose.triggers import best
 
 _SEED_CALL = {"torch": "torch.manual_seed(SEED)", "numpy.random": "numpy.random.seed(SEED)", "python.random": "random.seed(SEED)"}
@@ -327,31 +327,25 @@ def _built_in_another_order(s: Scene) -> Iterator[Draft]:
 @rule("resume without random state", "code")
 def resume(s: Scene) -> Iterator[Draft]:
     """A run that goes on from a checkpoint, and whose generators were not restored."""
-    if s.stage in ("backward", "optimizer", "loss") or not s.torch_parted:
+    if s.stage in ("backward", "optimizer", "loss") or not s.torch_parted or s.resumed is None:
         return
-    at = [int(e["seq"]) for e in s.events]
-    for side, table, other, limit in (("B", s.files_read[1], s.files_read[0], at[1]), ("A", s.files_read[0], s.files_read[1], at[0])):
-        loaded = [p for p, n in table.items() if CHECKPOINT.search(p) and p not in other and 0 < int(n.get("seq", 0)) <= limit]
-        rebuilt = [n for n in s.notes("modules")[0 if side == "A" else 1] if int(n.get("step", 0)) > 0 and int(n.get("seq", 0)) <= limit]
-        if not loaded:
-            continue
-        story = s.torch_parted[0]
-        trigger = best(s, r"resume|preempt|restart|checkpoint|ckpt|load|interrupt")
-        n, between = s.apart(story)
-        evidence = [f"{side} reads the checkpoint {listed(loaded, 2)} in the middle of the run, the other does not", _span(s, story)]
-        if rebuilt:
-            evidence.append(f"{side} builds its model anew at step {rebuilt[0].get('step')}, which draws initial weights")
-        if n:
-            evidence.append(f"there {'B' if n > 0 else 'A'} has drawn {abs(n):,} more {between.unit if between else 'draws'}")
-        evidence += [said(d) for d in trigger]
-        summary = f"{side} resumes from the checkpoint {loaded[0]} and does not restore the random state (rng): {story.name} differs from step {s.first.step} on"
-        if trigger:
-            summary += f"; {named(trigger[0])}"
-        remedy = "Save the generators' states with the checkpoint (torch.get_rng_state(), torch.cuda.get_rng_state_all(), random.getstate(), numpy.random.get_state()) and set them after everything has been rebuilt."
-        yield Draft(
-            "random-state", summary, tuple(evidence), remedy, 0.95, frozenset({story.name} | {d.key for d in trigger} | set(loaded))
-        )
-        return
+    which, loaded = s.resumed
+    side, limit = "AB"[which], int(s.events[which]["seq"])
+    rebuilt = [n for n in s.notes("modules")[which] if int(n.get("step", 0)) > 0 and int(n.get("seq", 0)) <= limit]
+    story = s.torch_parted[0]
+    trigger = best(s, r"resume|preempt|restart|checkpoint|ckpt|load|interrupt")
+    n, between = s.apart(story)
+    evidence = [f"{side} reads the checkpoint {listed(loaded, 2)} in the middle of the run, the other does not", _span(s, story)]
+    if rebuilt:
+        evidence.append(f"{side} builds its model anew at step {rebuilt[0].get('step')}, which draws initial weights")
+    if n:
+        evidence.append(f"there {'B' if n > 0 else 'A'} has drawn {abs(n):,} more {between.unit if between else 'draws'}")
+    evidence += [said(d) for d in trigger]
+    summary = f"{side} resumes from the checkpoint {loaded[0]} and does not restore the random state (rng): {story.name} differs from step {s.first.step} on"
+    if trigger:
+        summary += f"; {named(trigger[0])}"
+    remedy = "Save the generators' states with the checkpoint (torch.get_rng_state(), torch.cuda.get_rng_state_all(), random.getstate(), numpy.random.get_state()) and set them after everything has been rebuilt."
+    yield Draft("random-state", summary, tuple(evidence), remedy, 0.95, frozenset({story.name} | {d.key for d in trigger} | set(loaded)))
 
 
 @rule("random module")

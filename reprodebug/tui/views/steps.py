@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from rich.text import Text
 
 from reprodebug._base.text import visible
-from reprodebug.model.comparison import Difference, losses_differ
+from reprodebug.model.comparison import Difference, loss_gap
 from reprodebug.tui.page import Page, fit
 from reprodebug.tui.palette import style
 from reprodebug.tui.plot import bar, curves
@@ -66,7 +66,7 @@ class StepsView(View):
         end = len(self.rows) if sign > 0 else -1
 
         def differs(row: Any) -> bool:
-            return isinstance(row, Difference) or bool(row[3]) or losses_differ(row[1], row[2])
+            return isinstance(row, Difference) or bool(row[3]) or bool(loss_gap(row[1], row[2]))
 
         return next((n for n in range(index + sign, end, sign) if differs(self.rows[n])), None)
 
@@ -78,13 +78,13 @@ class StepsView(View):
         out = Text(CURSOR if selected else "  ", no_wrap=True)
         out.append(f"{'◆' if step == self.first else ' '}{step:>8,}", style("bad", "bold") if step == self.first else "")
         out.append(f"  {_loss(a)}", style("a")).append(f"  {_loss(b)}", style("b"))
+        gap = loss_gap(a, b)
         if width >= 62:
-            gap = None if a is None or b is None else abs(a - b) if losses_differ(a, b) else 0.0
             shown = "" if gap is None else f"{gap:.3g}" if gap else "="
             out.append(" " * (12 - len(shown))).append(shown, style("warn") if gap else "dim")
         if not differing and (a is None) != (b is None):
             out.append(f"  only {'B' if a is None else 'A'}", style("warn"))  # the other run did not get there
-        elif not differing and losses_differ(a, b):
+        elif not differing and gap:
             out.append("  ≠ loss", style("bad"))
         elif not differing:
             out.append("  = equal" if self.c.counts.compared and self.evidence is not None else "  = loss", style("dim"))
@@ -104,7 +104,7 @@ class StepsView(View):
         if any(points for _, _, points in series):
             out.figure(self._legend)
             out.figure(lambda width: curves(series, width, 6, self.first))  # type: ignore[arg-type]
-        gaps = [(s, abs(x - y)) for s, x, y in losses if x is not None and y is not None and losses_differ(x, y)]
+        gaps = [(s, gap) for s, x, y in losses if (gap := loss_gap(x, y))]
         if len(gaps) > 1:
             out.line("")
             out.line("|A-B| of the loss, logarithmic", "dim")
