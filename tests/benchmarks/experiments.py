@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from reprodebug.bisect.search.graph import GraphSearch
-from reprodebug.bisect.search.sets import solve
 from tests.bisect import simulated
 
 TRAIN = """\
@@ -88,13 +87,11 @@ def simulations() -> None:
         f"1024 commits, 300 of them untestable: {max(q for q, *_ in blocks)} questions at most, {sum(r for _, r, _ in blocks)}/{len(blocks)} right"
     )
     for n, k, most in ((20, 3, 20), (200, 3, 34)):
-        counts = []
-        for _ in range(500):
-            items = [str(i) for i in range(n)]
-            culprits, asked = set(rng.sample(items, k)), []
-            solve(items, None, lambda chosen, c=culprits, a=asked: a.append(1) or c <= chosen)  # type: ignore[misc,func-returns-value]
-            counts.append(len(asked) + 2)  # both ends
-        print(f"{k} of {n} items: {max(counts)} questions at most, both ends included (limit {most})")
+        sets = [simulated.smallest(n, k, rng) for _ in range(100)]
+        print(
+            f"{k} of {n} items: {max(trials for *_, trials in sets)} trials at most in whole searches, ends and confirmation included"
+            f" (limit {most}); {sum(right for _, right, _ in sets)}/{len(sets)} right, {min(d.confidence for d, *_ in sets):.1%} stated at least"
+        )
 
 
 def unknown(rng: random.Random) -> None:

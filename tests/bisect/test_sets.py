@@ -43,7 +43,7 @@ def test_several_sets_at_once_find_the_same(n: int, width: int, data: st.DataObj
     assert n < 8 or width < 3 or len(batches) <= len(culprits) * (math.ceil(math.log2(n)) // 2 + 3)
 
 
-@pytest.mark.parametrize(("n", "k", "most"), [(20, 3, 18), (200, 3, 30), (23, 1, 6), (3, 1, 3)])
+@pytest.mark.parametrize(("n", "k", "most"), [(20, 3, 15), (200, 3, 26), (23, 1, 7), (3, 1, 3)])
 def test_questions_stay_few(n: int, k: int, most: int) -> None:
     rng = random.Random(n)
     items = [str(i) for i in range(n)]
@@ -51,7 +51,6 @@ def test_questions_stay_few(n: int, k: int, most: int) -> None:
         culprits, asked = set(rng.sample(items, k)), []
         solve(items, None, lambda chosen, c=culprits, a=asked: a.append(1) or c <= chosen)  # type: ignore[misc,func-returns-value]
         assert len(asked) <= most
-        assert len(asked) + 2 <= 1.6 * math.log2(math.comb(n, k)) + 5 or n == 20
 
 
 def test_a_right_suspicion_takes_one_question() -> None:
@@ -92,14 +91,14 @@ def test_rates_and_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "k"), [(1, 1), (2, 1), (3, 1), (5, 1), (8, 1), (9, 1), (23, 1), (200, 1), (2, 2), (5, 2), (8, 2), (20, 2), (200, 3)]
+    ("n", "k"), [*((n, 1) for n in (1, 2, 3, 5, 8, 9, 23, 200)), *((n, 2) for n in (2, 3, 5, 8, 20)), (20, 3), (200, 3), (40, 5)]
 )
 def test_a_steady_program_takes_few_trials_ends_and_confirmation_included(n: int, k: int) -> None:
     rng = random.Random(n)
     for _ in range(25):
         found, right, trials = simulated.smallest(n, k, rng)
-        assert right and found.necessary and 0.9 <= found.confidence <= 0.99
-        assert trials <= 1.6 * math.log2(math.comb(n, k)) + 5
+        assert right and found.necessary and (0.9 if k < 5 else 0.8) <= found.confidence <= 0.99
+        assert trials <= min(1.6 * math.log2(math.comb(n, k)) + 5, {(20, 3): 20, (200, 3): 34}.get((n, k), 99))
 
 
 @pytest.mark.parametrize(("n", "k"), [(5, 1), (20, 1), (8, 2), (20, 2)])

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
-from reprodebug.bisect.search.noise import evidence, information, rate
+from reprodebug.bisect.search.noise import Evidence, evidence, rate
 
 WHOLE = 10
 """parts of a set up to which everything inside of it is a hypothesis; above, only what lacks one part"""
-_EXPECTED, _FEARED = 0.7, 1.8
+_EXPECTED, _FEARED = 0.7, 2.3
 """culprits among all items, on average, before anything is known; and for choosing questions, so that many take few as well"""
 
 
@@ -90,7 +90,8 @@ class Sets:
             for n, count in enumerate(counts):
                 inside[n] += holds * count
                 outside[n] += ~holds * count
-        logs = self._prior + evidence(tuple(inside), tuple(outside), unsteady=unsteady)  # type: ignore[arg-type]
+        said = evidence(tuple(inside), tuple(outside), unsteady=unsteady)  # type: ignore[arg-type]
+        logs = self._prior + said.logs
         shares = np.exp(logs - np.logaddexp.reduce(logs))
         feared = np.exp(logs + self._sizes * math.log(_FEARED / _EXPECTED) - logs.max())
         best = int(shares.argmax())
@@ -99,14 +100,15 @@ class Sets:
         rates = rate(good, good + sum(bads)), rate(sum(odd), equal + sum(odd)) if sum(odd) else 0.0
         return Belief(
             self._hypotheses[best], float(shares[best]), bool(explains[best]) and explains.sum() == 1, not explains.any(), rates,
-            self._question(self._hypotheses[best], feared / feared.sum(), rates, untestable),
+            self._question(self._hypotheses[best], feared / feared.sum(), said, untestable),
             {i: float(shares[(self._masks & bit) != 0].sum()) for i, bit in self._bits.items()},
             float(-(shares * np.log2(np.maximum(shares, 1e-300))).sum()),
         )  # fmt: skip
 
-    def _question(
-        self, leader: frozenset[str], shares: Any, rates: tuple[float, float], untestable: Sequence[frozenset[str]]
-    ) -> frozenset[str] | None:
+    def _question(self, leader: frozenset[str], shares: Any, said: Evidence, untestable: Sequence[frozenset[str]]) -> frozenset[str] | None:
+        import numpy as np
+        from scipy.special import entr
+
         whole = frozenset[str]().union(*self.parts)
         if len(self.parts) <= WHOLE and whole == self.scope:
             asked = self._hypotheses  # in the order of their sizes
@@ -116,15 +118,23 @@ class Sets:
         else:
             among = {leader, whole, *(x - p for x in (leader, whole) for p in self.parts), *self.parts}
             asked = sorted(among - {frozenset()}, key=lambda c: (len(c), sorted(c)))
-            held = [self._holds(c) for c in asked]
+            held = np.array([self._holds(c) for c in asked])
+
+        def unknown(chance: Any) -> Any:
+            return entr(chance) + entr(1 - chance)
+
+        def expected(within: Any, without: Any) -> Any:  # over the hypotheses, for each question
+            return held @ (shares * (within - without)) + float(shares @ without)
+
+        worth = unknown(np.clip(expected(said.shows, said.odd), 0, 1)) - expected(unknown(said.shows), unknown(said.odd))
         best, value = None, 1e-9
-        for chosen, holds in zip(asked, held, strict=True):
-            worth = information(min(1.0, float(shares[holds].sum())), *rates)
-            if worth > value * (1 + 1e-9) and chosen != self.scope and chosen not in untestable:
-                best, value = chosen, worth
+        for chosen, told in zip(asked, worth.tolist(), strict=True):
+            if told > value * (1 + 1e-9) and chosen != self.scope and chosen not in untestable:
+                best, value = chosen, told
         return best
 
 
 def most(n: int, k: int) -> int:
     """Trials that the search for ``k`` of ``n`` items may take where nothing contradicts, ends and confirmation included."""
-    return math.floor(1.6 * math.log2(math.comb(n, k)) + 5)
+    bits = math.log2(math.comb(n, k))
+    return math.floor(min(1.6 * bits + 5, 1.45 * bits + 6))

@@ -129,7 +129,7 @@ class GraphSearch:
     def _learned(self) -> Any:
         """The same, where the rates are not known."""
         inside, outside = self._sides()
-        return evidence(inside, outside, unsteady=self.unsteady)
+        return evidence(inside, outside, unsteady=self.unsteady).logs
 
     def _sides(self) -> tuple[Any, Any]:
         """Answers (like A, like B, like neither; int[n] each) of what would be bad, and of what would be good."""

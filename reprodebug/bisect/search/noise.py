@@ -7,6 +7,7 @@ test (1945): trials are added until the odds between "bad" and "good" reach the 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 _FLAKY, _UNSTEADY, _ODD = 0.1, 0.3, 0.03
@@ -50,9 +51,21 @@ def runs_needed(share: float, confidence: float = 0.99, most: int = 12) -> int:
     return max(1, min(most, math.ceil(math.log(1 - confidence) / math.log(1 - share))))
 
 
-def evidence(inside: tuple[Any, Any, Any], outside: tuple[Any, Any, Any], *, unsteady: bool = False) -> Any:
-    """Natural logarithm of the probability of trials where no rate is known: float[n] from counts (int[n] each) of trials that
-    were like A, like B and like neither, of candidates that would be bad (``inside``) and good (``outside``).
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What trials say of each of n hypotheses: float[n] each."""
+
+    logs: Any
+    """natural logarithm of the probability of the trials"""
+    shows: Any
+    """chance that another trial of a bad candidate differs from A"""
+    odd: Any
+    """chance that another trial of a good candidate does"""
+
+
+def evidence(inside: tuple[Any, Any, Any], outside: tuple[Any, Any, Any], *, unsteady: bool = False) -> Evidence:
+    """What trials say where no rate is known, from counts (int[n] each) of those that were like A, like B and like neither, of
+    candidates that would be bad (``inside``) and good (``outside``).
 
     Bad candidates either always show, or in an unknown share of their trials (uniform prior); good ones are always like A, or
     vary in an unknown way (Dirichlet prior). The shares are integrated out.
@@ -62,15 +75,18 @@ def evidence(inside: tuple[Any, Any, Any], outside: tuple[Any, Any, Any], *, uns
 
     a, b, other = (np.asarray(x, float) for x in inside)
     flaky = _UNSTEADY if unsteady else _FLAKY
-    bad = np.logaddexp(np.where(a == 0, math.log(1 - flaky), -np.inf), math.log(flaky) + betaln(a + 1, b + other + 1))
+    at_times = math.log(flaky) + betaln(a + 1, b + other + 1)
+    bad = np.logaddexp(np.where(a == 0, math.log(1 - flaky), -np.inf), at_times)
+    shows = 1 - np.exp(at_times - bad) * (a + 1) / (a + b + other + 2)
     bad += betaln(other + 0.5, b + 0.5) - betaln(0.5, 0.5)
     a, b, other = (np.asarray(x, float) for x in outside)
     total = sum(_SHOWN)
-    varied = gammaln(total) - gammaln(total + a + b + other)
+    varied = math.log(_ODD) + gammaln(total) - gammaln(total + a + b + other)
     for count, prior in zip((a, b, other), _SHOWN, strict=True):
         varied = varied + gammaln(prior + count) - gammaln(prior)
-    steady = np.where((b == 0) & (other == 0), math.log(1 - _ODD), -np.inf)
-    return bad + np.logaddexp(steady, math.log(_ODD) + varied)
+    good = np.logaddexp(np.where((b == 0) & (other == 0), math.log(1 - _ODD), -np.inf), varied)
+    odd = np.exp(varied - good) * (1 - (_SHOWN[0] + a) / (total + a + b + other))
+    return Evidence(bad + good, shows, odd)
 
 
 def information(mass: float, false_good: float, false_bad: float) -> float:

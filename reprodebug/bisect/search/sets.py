@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 _FEW = 8
-"""items up to which the last two candidates are each tried alone: one cause is likely then, and that answers at once"""
+"""items that could not be told apart, up to which each is tried alone"""
+_EXPECTED, _MOST = 1.2, 0.9
+"""culprits among all items, on average, before anything is known; and the chance that any one of them gets"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,30 +38,25 @@ def smallest_set(
     """
     weight = {i: max(1e-6, (suspicion or {}).get(i, 1.0)) for i in items}
     rest = sorted(items, key=lambda i: -weight[i])
+    total = sum(weight.values())
+    chance = {i: min(_MOST, _EXPECTED * weight[i] / total) for i in items}
     kept: list[str] = []
     together: list[tuple[str, ...]] = []
     tell = tell or (lambda kept, rest: None)
     while True:
         tell(kept, rest)
-        if kept and (yield [frozenset(kept)])[0]:
-            break
-        good, bad = 0, len(rest)
+        good, bad = -1 if kept else 0, len(rest)  # lengths of prefixes of ``rest``: with what was kept, none may be enough
+        last = _last([chance[i] for i in rest])
         blocked: set[int] = set()
-        alone = not kept and len(items) <= _FEW
-        while True:
-            if alone and good and bad - good == 2:
-                alone = False
-                for one in rest[good:bad]:
-                    if (yield [frozenset([one])])[0]:
-                        return Smallest((one,))
-            middles = _splits([weight[i] for i in rest], good, bad, blocked, width)
-            if not middles:
-                break
+        while middles := _splits(last, good, bad, blocked, width):
             tell(kept, rest[:bad])
             answers = yield [frozenset([*kept, *rest[:m]]) for m in middles]
             blocked |= {m for m, said in zip(middles, answers, strict=True) if said is None}
             bad = min((m for m, said in zip(middles, answers, strict=True) if said), default=bad)
             good = max((m for m, said in zip(middles, answers, strict=True) if said is False and m < bad), default=good)
+        if not bad:
+            break
+        good = max(0, good)
         group = rest[good:bad]
         if 1 < len(group) <= _FEW:  # no set between could be tried in this order: each alone, then all without each
             for one in group:
@@ -76,27 +74,33 @@ def smallest_set(
     return Smallest(tuple(i for i in items if i in kept), tuple(together))
 
 
-def _split(weights: Sequence[float], good: int, bad: int, blocked: set[int]) -> int | None:
-    """The length between ``good`` and ``bad`` that halves the weight between them and is not blocked."""
+def _last(chances: Sequence[float]) -> list[float]:
+    """float[n + 1]: how likely the item at each place, from 1 on, is the last culprit, where each is one with its chance; at 0: none is."""
+    after, found = 1.0, [0.0] * (len(chances) + 1)
+    for place in range(len(chances), 0, -1):
+        found[place] = chances[place - 1] * after
+        after *= 1 - chances[place - 1]
+    found[0] = after
+    return found
+
+
+def _split(last: Sequence[float], good: int, bad: int, blocked: set[int]) -> int | None:
+    """The length between ``good`` and ``bad`` that halves the probability between them and is not blocked."""
     inner = [n for n in range(good + 1, bad) if n not in blocked]
     if not inner:
         return None
-    total = sum(weights[good:bad])
-    running, best, distance = 0.0, inner[0], float("inf")
-    for n in range(good + 1, bad):
-        running += weights[n - 1]
-        if n not in blocked and abs(running - total / 2) < distance:
-            best, distance = n, abs(running - total / 2)
-    return best
+    half = sum(last[good + 1 : bad + 1]) / 2
+    reached = list(accumulate(last[good + 1 : bad]))
+    return min(inner, key=lambda n: abs(reached[n - good - 1] - half))
 
 
-def _splits(weights: Sequence[float], good: int, bad: int, blocked: set[int], width: int) -> list[int]:
+def _splits(last: Sequence[float], good: int, bad: int, blocked: set[int], width: int) -> list[int]:
     """Up to ``width`` lengths between: the half first, then the halves of what lies to its sides, and so on."""
     found: list[int] = []
     parts = [(good, bad)]
     while parts and len(found) < width:
         low, high = parts.pop(0)
-        middle = _split(weights, low, high, blocked)
+        middle = _split(last, low, high, blocked)
         if middle is not None:
             found.append(middle)
             parts += [(low, middle), (middle, high)]
