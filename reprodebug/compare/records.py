@@ -37,7 +37,7 @@ def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> C
     differences = sorted([*extra, *facts, *metrics], key=_place)
     real = [d for d in differences if d.severity != "harmless"]
     total = compared + points
-    sides = [RunSide(j.path, j.path, j.complete, notes=tuple(j.notes[:20]), level="foreign") for j in (a, b)]
+    sides = [RunSide(j.path, j.path, j.complete, notes=tuple(j.notes[:20]), level="foreign", systems=tuple(j.systems)) for j in (a, b)]
     if not total and not extra:
         verdict = "incomparable"
         held = [f"{x} holds {listed_words(j.systems) or 'nothing that is read'}" for x, j in (("A", a), ("B", b))]

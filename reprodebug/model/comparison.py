@@ -142,6 +142,8 @@ class RunSide:
     ranks: int = 1
     notes: tuple[str, ...] = ()
     """what was lost or cut, one sentence each"""
+    systems: tuple[str, ...] = ()
+    """whose records these are, where the level is ``foreign``"""
 
 
 @dataclass(frozen=True, slots=True)

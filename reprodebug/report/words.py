@@ -6,7 +6,7 @@ import math
 import shlex
 from collections.abc import Sequence
 
-from reprodebug._base.text import plural, visible
+from reprodebug._base.text import listed_words, plural, visible
 from reprodebug.model.comparison import Comparison, Difference, Divergence, LayerDifference, Numbers, Portrait, RunSide, loss_gap
 
 GLYPHS = {"identical": "✓", "equivalent": "≈", "divergent": "✗", "incomparable": "?"}
@@ -94,7 +94,12 @@ def belongs(d: Difference, sections: Sequence[str]) -> bool:
 def recorded(side: RunSide) -> str:
     """How much a run holds."""
     if side.level == "foreign":
-        return "records of other systems"
+        named = [visible(system, 40) for system in side.systems]
+        return (
+            f"records of {listed_words(named if len(named) < 5 else [*named[:3], f'{len(named) - 3} more'])}"
+            if named
+            else "nothing that is read"
+        )
     return f"{plural(side.events, 'record')}, {plural(side.steps, 'step')}, level {visible(side.level, 40)}"
 
 

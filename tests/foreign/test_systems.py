@@ -15,6 +15,7 @@ from reprodebug import api
 from reprodebug.foreign.protocol import Record
 from reprodebug.foreign.registry import read_all, readers
 from reprodebug.model.comparison import Comparison
+from reprodebug.report import words
 
 
 def put(folder: Path, files: dict[str, str | bytes]) -> Path:
@@ -520,6 +521,7 @@ def test_a_run_of_ours_meets_a_lock_file(tmp_path: Path) -> None:
     found = {d.key: (d.a, d.b) for d in comparison.differences if d.severity != "harmless"}
     assert found["package/numpy"][1] == "1.0.0"
     assert not any(d.b == "(absent)" for d in comparison.differences), "an incomplete list does not know what it leaves out"
+    assert [words.recorded(side) for side in (comparison.a, comparison.b)] == ["records of reprodebug", "records of pip"]
 
 
 def test_unknown_is_not_equal(tmp_path: Path) -> None:
