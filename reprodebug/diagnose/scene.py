@@ -310,6 +310,11 @@ class Scene:
         found = named.get(variable, []) + [h for h in beginnings if variable.startswith(h.name[:-1])]
         return next((h for h in found if CONVERTED.search(h.text)), found[0] if found else None)
 
+    @cached_property
+    def packages_name(self) -> dict[str, str]:
+        """Environment variables that an imported installed package names, and its line that does."""
+        return {str(k): str(v) for side in self.sides for k, v in side.part("named_by_packages").items()}
+
     def computes(self, d: Difference) -> bool:
         """Whether the program makes a number or a decision of a variable that it reads, so that it is no mere name."""
         line = self.reading(d.key)

@@ -148,3 +148,16 @@ def test_a_database_that_both_runs_changed() -> None:
     assert causes(data, line, **rows)[0].rule == "generator made without a seed"
     found = causes(forward, "", **rows)[0]
     assert found.rule != "file content", found
+
+
+def test_a_variable_that_only_an_installed_package_names() -> None:
+    """The most likely cause where nothing else was given otherwise, and no more than that."""
+    by = {"named_by_packages": {"RESAMPLER": "pixmix/core.py:12: mode = os.environ.get('RESAMPLER')"}}
+    a, b = ({**variables(RESAMPLER=value, SHADE=value), **by} for value in ("box", "cubic"))
+    found = causes(data, "import pixmix", a, b)[0]
+    assert found.rule == "variables" and 0.5 <= found.confidence <= 0.7
+    assert "RESAMPLER" in found.summary and "SHADE" not in found.summary and "pixmix/core.py:12" in found.summary
+    assert causes(data, "import pixmix", variables(RESAMPLER="box"), variables(RESAMPLER="cubic"))[0].confidence < 0.3
+    packages = {**a, "packages": {"pixmix": "1"}}, {**b, "packages": {"pixmix": "2"}}
+    assert causes(data, "import pixmix", *packages)[0].rule == "packages"
+    assert causes(data, "r = random.Random()", a, b)[0].rule == "generator made without a seed"
