@@ -30,6 +30,10 @@ _KEEP_ALL = 4 << 20
 """characters of source kept: of one file, of all together"""
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 """the folder of this package"""
+_MAX_SEARCHED = 64 << 20
+"""characters of installed packages that are searched for names of variables"""
+_KNOWN_VARIABLES = ("torch/", "numpy/", "scipy/", "sympy/")
+"""packages of which the variables are known by name, or that read none"""
 _MAX_EDITED = 5000
 _MAX_EDITED_BYTES = 32 << 20
 """installed files checked, and the size above which only the size is checked"""
@@ -62,6 +66,7 @@ def describe(facts: Mapping[str, Any], *, environ: Mapping[str, str] | None = No
     found = _strings(facts.get("variables")) or dict(os.environ if environ is None else environ)
     record["container"] = _container(found)
     record["variables"] = variables(found, key=key)
+    record["named_by_packages"] = _named_by_packages(modules, record["variables"], key)  # type: ignore[arg-type]
     for name in ("torch", "settings"):
         if facts.get(name):
             record[name] = facts[name]
@@ -203,6 +208,30 @@ def _digest(path: str, mtime_ns: int, inode: int) -> str:
     """SHA-256 of a file as RECORD writes it; remembered while the file stays as it is, for tools that record many runs."""
     with open(path, "rb") as f:
         return base64.urlsafe_b64encode(hashlib.sha256(f.read()).digest()).rstrip(b"=").decode()
+
+
+def _named_by_packages(modules: Mapping[str, str], names: Mapping[str, str], key: bytes) -> dict[str, str]:
+    """Variable -> ``package/file.py:LINE: text`` of the line in an imported installed package that names it, best one that
+    reads it. The sources of packages are not kept, as those of the program are."""
+    found: dict[str, str] = {}
+    read: set[str] = set()
+    pattern = re.compile("[\"'](" + "|".join(map(re.escape, names)) + ")[\"']")
+    left = _MAX_SEARCHED
+    for path in sorted(set(modules.values())):
+        inside = re.search(r"/(?:site|dist)-packages/(.+\.py)$", path)
+        if not names or inside is None or inside[1].startswith(_KNOWN_VARIABLES) or left <= 0:
+            continue
+        text = _read(path, min(_KEEP_FILE, left))
+        left -= len(text)
+        if "environ" not in text and "getenv" not in text:
+            continue
+        for number, line in enumerate(text.splitlines(), 1):
+            for match in pattern.finditer(line):
+                name, reads = match[1], "environ" in line or "getenv" in line
+                if name not in found or (reads and name not in read):
+                    found[name] = redact.redact_source(f"{inside[1]}:{number}: {line.strip()[:200]}", key)
+                    read.update([name] if reads else [])
+    return found
 
 
 def _libraries(mapped: Any) -> dict[str, object]:

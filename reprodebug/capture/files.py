@@ -1,5 +1,5 @@
 """Fingerprints of data files that are named: with ``--data`` (directories as their files in sorted order), or by a string
-in the program's sources. What a C or Rust library opens (HDF5, SQLite, Parquet), and what is read before torch is
+in the program's sources. What a C or Rust library opens (HDF5, Parquet), and what is read before torch is
 imported, raises no event that the recorder sees; a name in the sources tells of most of it.
 """
 
@@ -62,6 +62,18 @@ def named_by_sources(sources: Mapping[str, Any], known: Mapping[str, Any], cwd: 
         if stat.S_ISREG(about.st_mode) and about.st_size <= _MOST_BYTES and max(about.st_mtime, about.st_ctime) < started:
             found[path] = {**_describe(path, algorithm, new), "by": "source"}
     return found
+
+
+def changed_since(data: dict[str, Any]) -> None:
+    """Mark databases that were changed after the program connected to them: ``changed: true``."""
+    for path, entry in data.items():
+        if entry.get("database"):
+            try:
+                about = os.stat(path)
+            except OSError:
+                continue
+            if (about.st_size, round(about.st_mtime, 3)) != (entry.get("size"), entry.get("modified")):
+                entry["changed"] = True
 
 
 def _strings(sources: Mapping[str, Any]) -> Iterator[str]:

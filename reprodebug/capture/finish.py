@@ -147,8 +147,9 @@ def finish(
         changes["code"].update(more)
         changes["data"].update(data)
         from reprodebug.capture.code import keep_configurations
-        from reprodebug.capture.files import named_by_sources
+        from reprodebug.capture.files import changed_since, named_by_sources
 
+        changed_since(changes["data"])
         changes["data"].update(named_by_sources(changes["code"].get("files") or {}, changes["data"], cwd, started))
         keep_configurations(changes["data"])
         if seen.error:

@@ -355,6 +355,10 @@ def system(key: str) -> Rated:
 MADE_BY_THE_OTHER: Rated = (CRITICAL, "one run made this file, the other found and read one")
 
 
+CHANGED_BY_BOTH = "a database of other content was opened, and each run changed it"
+"""what it holds may be the program's data, or only what is noted of each run"""
+
+
 def data(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> Rated | None:
     """A file of which the two records differ; None where that says nothing."""
     reads = [e is not None and e.get("mode") != "write" for e in (a, b)]
@@ -375,6 +379,8 @@ def data(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> Rated | No
             return None
         if x.get("written") and y.get("written"):
             return NOTABLE, "each run wrote this file itself before it read it"
+        if x.get("changed") and y.get("changed"):
+            return NOTABLE, CHANGED_BY_BOTH
         return CRITICAL, "a file that the source names has other content" if by_source else "a file of other content was read"
     other = y if reads[0] else x
     if other:

@@ -15,7 +15,7 @@ from reprodebug._base.text import plural, visible
 from reprodebug.compare.before import inputs_of_call
 from reprodebug.compare.generators import Story, stories
 from reprodebug.compare.history import module_table, reads, same_names, seeds
-from reprodebug.compare.importance import NAMED, UNKNOWN
+from reprodebug.compare.importance import CHANGED_BY_BOTH, NAMED, UNKNOWN
 from reprodebug.compare.surroundings import Side
 from reprodebug.diagnose.draws import Between, apart, seed_of
 from reprodebug.diagnose.hints import CONVERTED, Hint, hints
@@ -310,6 +310,11 @@ class Scene:
         found = named.get(variable, []) + [h for h in beginnings if variable.startswith(h.name[:-1])]
         return next((h for h in found if CONVERTED.search(h.text)), found[0] if found else None)
 
+    @cached_property
+    def packages_name(self) -> dict[str, str]:
+        """Environment variables that an imported installed package names, and its line that does."""
+        return {str(k): str(v) for side in self.sides for k, v in side.part("named_by_packages").items()}
+
     def computes(self, d: Difference) -> bool:
         """Whether the program makes a number or a decision of a variable that it reads, so that it is no mere name."""
         line = self.reading(d.key)
@@ -340,7 +345,8 @@ class Scene:
         """Differences around the runs of which nothing that was recorded says that they matter."""
         named = [d for d in self.variables_read if d.reason.endswith(NAMED) or (d.reason == UNKNOWN and not self.related(d.key))]
         named = [d for d in named if not self.computes(d)]
-        return [*self.variables_unread, *named, *self._weak]
+        kept = [d for d in self.differences if d.reason == CHANGED_BY_BOTH]
+        return [*self.variables_unread, *named, *kept, *self._weak]
 
     @cached_property
     def _weak(self) -> list[Difference]:

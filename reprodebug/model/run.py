@@ -52,7 +52,8 @@ class Manifest:
     complete: bool = False
     label: str = ""
     environment: dict[str, object] = field(default_factory=dict)
-    """sections: interpreter, packages, libraries, hardware, system, variables, settings, container"""
+    """sections: interpreter, packages, libraries, hardware, system, variables, settings, container, and
+    ``named_by_packages`` (variable -> the line of an imported installed package that names it)"""
     code: dict[str, object] = field(default_factory=dict)
     """commit, branch, dirty patch, untracked files, files imported with hashes"""
     data: dict[str, object] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,7 @@ class Calls:
         self._autocast = getattr(torch._C, "_is_any_autocast_enabled", None) or torch.is_autocast_enabled
         self._tracing = torch._C._get_tracing_state
         self._tensor = torch.Tensor
+        self._backward = torch.autograd.backward.__code__
         self._strided = torch.strided
         self._plain = guest.fingerprint.plain
         self._output_digests: set[bytes] = set()
@@ -259,13 +261,15 @@ class Calls:
             return
         try:
             grad = grads[number]
-            if grad is None:
-                return
-            thread, site = self._guest.thread.state, self._gradient_site(site)
-            known = self._again(grad, site, thread)
-            self._record(grad, site, _GRADIENT, _BACKWARD, flags & ~_F_REQUIRES_GRAD, call, 0, known, thread)
+            if grad is not None:
+                self._guest.unseen(self._gradient, grad, site, call, flags)
         except Exception as error:
             self._guest.fault("gradient hook", error)
+
+    def _gradient(self, grad: Any, site: int, call: int, flags: int) -> None:
+        thread, site = self._guest.thread.state, self._gradient_site(site)
+        known = self._again(grad, site, thread)
+        self._record(grad, site, _GRADIENT, _BACKWARD, flags & ~_F_REQUIRES_GRAD, call, 0, known, thread)
 
     def _gradient_site(self, site: int) -> int:
         found = self._gradient_sites.get(site)
@@ -275,11 +279,15 @@ class Calls:
         return found
 
     def backward(self, args: Any, kwargs: Any) -> None:
+        """``torch.autograd.backward`` is about to start from tensors: asked where it makes the first gradients of them.
+
+        Around that function itself there would be one frame more in its warnings and tracebacks, and what it is given may be
+        an iterator, which is there for one reader only.
+        """
+        if sys._getframe(3).f_code is not self._backward or not args:  # above ``wrap`` and ``unseen``
+            return
         self._guest.thread.state.stack.clear()
-        tensors = args[0] if args else kwargs.get("tensors")
-        if isinstance(tensors, self._tensor):
-            tensors = (tensors,)
-        for n, t in enumerate(tensors or ()):
+        for n, t in enumerate(args[0]):
             if not isinstance(t, self._tensor):
                 continue
             scalar = t.numel() == 1
@@ -295,12 +303,13 @@ def leaves(value: Any, path: str, tensor: type, depth: int = 0) -> list[tuple[st
         return [(path, value)]
     if depth >= _MAX_DEPTH:
         return []
-    if isinstance(value, dict) or (hasattr(value, "keys") and hasattr(value, "__getitem__")):
+    kind = type(value)  # a value may answer whatever it is asked for
+    if isinstance(value, dict) or (hasattr(kind, "keys") and hasattr(kind, "__getitem__")):
         items: Any = ((str(k), value[k]) for k in list(value.keys()))
     elif isinstance(value, (tuple, list)):
         names = getattr(value, "_fields", None)
         items = zip(names, value) if names else ((str(n), v) for n, v in enumerate(value))
-    elif hasattr(value, "__dataclass_fields__"):
+    elif hasattr(kind, "__dataclass_fields__"):
         items = ((k, getattr(value, k, None)) for k in value.__dataclass_fields__)
     else:
         return []

@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from reprodebug.recorder.handlers import pass_on
+
 UNREADABLE = "unreadable"
 """the value of a setting whose getter raised, e.g. when old and new TF32 switches were mixed"""
 _MAX_VALUE = 4096
@@ -337,7 +339,8 @@ class SettingsWatch:
                 "torch._inductor.config" in sys.modules,
                 *[f(*args) for f, args in self._ask],
             )
-        except Exception:
+        except Exception as error:
+            pass_on(error)
             now = (self._threads(), "torch._inductor.config" in sys.modules, *[self._one(f, args) for f, args in self._ask])
         if now == self._last:
             return None
@@ -348,7 +351,8 @@ class SettingsWatch:
     def _one(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         try:
             return f(*args)
-        except Exception:
+        except Exception as error:
+            pass_on(error)
             return UNREADABLE
 
 

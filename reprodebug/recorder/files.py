@@ -3,7 +3,7 @@ own audit events.
 
 Owns what counts as a data file and the limits on looking at it. Refuses to open what is no regular file (a FIFO
 would block, a device may act) and to raise into the program's ``open``. Files that a C or Rust library opens by itself
-(HDF5, safetensors, SQLite) raise no audit event and are not seen.
+(HDF5, safetensors) raise no audit event and are not seen; of SQLite the connection is told, just before it is made.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
+
+from reprodebug.recorder.handlers import pass_on
 
 WHOLE_BYTES = 64 << 20
 """a file up to this size is hashed whole, a larger one in 16 blocks of 1 MiB: first, last and evenly between"""
@@ -82,6 +84,21 @@ def _thread_name() -> dict[str, str]:
     return {"thread": str(thread.name)[:80]}
 
 
+def _is_open(file: os.stat_result) -> bool:
+    """Whether this process has a file open: to open and close it once more would drop the locks that SQLite holds on it."""
+    try:
+        for fd in os.listdir("/proc/self/fd"):
+            try:
+                about = os.stat(f"/proc/self/fd/{fd}")
+            except OSError:  # the one that lists them
+                continue
+            if (about.st_dev, about.st_ino) == (file.st_dev, file.st_ino):
+                return True
+        return False
+    except OSError:  # no Linux
+        return True
+
+
 class _Busy(threading.local):
     inside = False
 
@@ -92,7 +109,7 @@ class FileWatch:
     A record has ``path`` (absolute) and ``mode``. ``read``: ``size``, ``hash`` (``sampled: true`` for a large file),
     ``modified`` (seconds since 1970), ``written: true`` where the file was written since this process began, ``why``
     instead of a hash that was not taken. ``write``: ``existed``, whether there was such a file before; reported once per
-    path. ``thread`` names the thread that read or wrote, where it is not the main one.
+    path. ``database: true``: SQLite connects to it. ``thread`` names the thread that read or wrote, where it is not the main one.
 
     ``list``: a folder was listed: number of names, a hash of them as the file system gives them (``order``) and sorted
     (``names``), and the first few.
@@ -121,6 +138,8 @@ class FileWatch:
         self._versions: dict[str, int] = {}
         self._written: set[str] = set()
         self._folders: set[tuple[str, str]] = set()
+        self._databases: set[str] = set()
+        self._connecting = threading.Lock()
         self._busy = _Busy()
         self._pid = os.getpid()
         self._on = False
@@ -144,6 +163,7 @@ class FileWatch:
             "open": self._opened,
             "os.listdir": self._lists,
             "os.scandir": self._lists,
+            "sqlite3.connect": self._connects,
         }
         known = handlers.get
 
@@ -155,6 +175,7 @@ class FileWatch:
             try:
                 handler(*args)
             except Exception as error:
+                pass_on(error)
                 self._count(f"{type(error).__name__} in the recorder")
             finally:
                 busy.inside = False
@@ -173,12 +194,8 @@ class FileWatch:
             return self._source(path) if mode is None or _WRITE.isdisjoint(mode) else None
         if path[:1] != "/" or "/." in path or "//" in path:
             path = os.path.abspath(path)
-        if path.startswith(self._own):
+        if not self._counts(path):
             return
-        if path.startswith(self._packages):
-            return self._count("packages")
-        if path.startswith(self._system):
-            return self._count("system")
         if mode is None:
             access = flags & _ACCESS
             fresh = bool(flags & (os.O_CREAT | os.O_TRUNC | os.O_APPEND))
@@ -192,6 +209,40 @@ class FileWatch:
             self._reads(path)
         if writes:
             self._writes(path)
+
+    def _counts(self, path: str) -> bool:
+        """Whether a file is the program's data, by where it lies."""
+        if path.startswith(self._own):
+            return False
+        if path.startswith(self._packages):
+            self._count("packages")
+        elif path.startswith(self._system):
+            self._count("system")
+        else:
+            return True
+        return False
+
+    def _connects(self, database: Any) -> None:
+        """SQLite will open this file: what lies there is read before, at the first connection of this process."""
+        path = os.fsdecode(database)
+        if path.startswith("file:"):
+            path = path[5:].partition("?")[0]
+        if not path or path == ":memory:":
+            return
+        path = os.path.abspath(path)
+        if not self._counts(path):
+            return
+        if os.getpid() != self._pid:
+            self._forked()
+        with self._connecting:  # another thread may not connect, and lock, before the file is closed again
+            if path in self._databases or len(self._databases) >= LIMIT_FOLDERS:
+                return
+            self._databases.add(path)
+            if os.path.exists(path):
+                self._reads(path, database=True)
+                self._reads(path + "-wal")  # changes that are not in the database itself yet
+            else:
+                self._writes(path)
 
     def _source(self, path: str) -> None:
         """Code that a program runs by path stands in no table of modules: plugins, ``runpy``, ``exec(open(...).read())``."""
@@ -208,6 +259,7 @@ class FileWatch:
         self._bytes //= 8
         self._files //= 8
         self._names //= 8
+        self._connecting = threading.Lock()
 
     def _writes(self, path: str) -> None:
         if path in self._written or len(self._written) >= LIMIT_NAMES:
@@ -245,7 +297,7 @@ class FileWatch:
         content.update("\0".join(sorted(names)).encode("utf-8", "surrogateescape"))
         self._report({"path": path, "mode": "list", "count": len(names), "order": digest, "names": content.hexdigest(), "first": names[:8]})
 
-    def _reads(self, path: str) -> None:
+    def _reads(self, path: str, database: bool = False) -> None:
         try:
             s = os.stat(path)
         except OSError:
@@ -267,9 +319,13 @@ class FileWatch:
         record: dict[str, Any] = {"path": path, "mode": "read", "size": size, "modified": round(s.st_mtime, 3), **_thread_name()}
         if path in self._written or s.st_ctime_ns > self._started:  # libraries that write by themselves raise no event
             record["written"] = True
+        if database:
+            record["database"] = True
         cost = size if size <= WHOLE_BYTES else _BLOCKS * _BLOCK_BYTES
         if path.endswith(_LOCKS):
             record["why"] = "a lock file is not read"
+        elif database and _is_open(s):
+            record["why"] = "it is open here already, and may be locked"
         elif self._files <= 0:
             record["why"] = "more files were read than are hashed"
         elif cost > self._bytes:

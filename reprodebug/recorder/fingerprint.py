@@ -21,6 +21,7 @@ from typing import Any
 from reprodebug.model.events import Flag
 from reprodebug.recorder import device_kernel
 from reprodebug.recorder.device import DeviceFingerprints, Plan, Unreadable
+from reprodebug.recorder.handlers import pass_on
 from reprodebug.recorder.writer import Writer
 
 NOTHING = bytes(16)
@@ -138,6 +139,7 @@ class Fingerprinter:
                 return self._digest((ctypes.c_char * nbytes).from_address(address), seed), meta, 0
             return self._strided_digest(t, seed), meta, _NONCONTIGUOUS
         except Exception as error:
+            pass_on(error)
             wrapped = getattr(getattr(self._torch._C, "_functorch", None), "is_functorch_wrapped_tensor", None)
             inside = wrapped is not None and wrapped(t)
             reason = "inside a transform of torch.func (vmap, grad, ...)" if inside else str(error) or type(error).__name__
@@ -165,7 +167,8 @@ class Fingerprinter:
                             buffer = buffers[now, nbytes] = view.from_address(now)
                         known[6], known[7] = now, buffer
                         return self._digest(buffer, seed), meta, 0
-            except Exception:
+            except Exception as error:
+                pass_on(error)
                 return self(t)
         if self.device is not None and type(t) in self.plain and not t.is_cpu:
             return self._device_at(t, site)
@@ -204,8 +207,9 @@ class Fingerprinter:
         torch = self._torch
         if t.device.type != "cpu" or t.layout is not self._strided:
             raise Unreadable(f"a tensor on {t.device} with layout {t.layout} has no bytes here")
-        with torch.no_grad():
-            t = t.detach().resolve_conj().resolve_neg().contiguous()
+        if not t.is_contiguous() or t.is_neg() or t.is_conj():
+            with torch.no_grad():
+                t = t.detach().resolve_conj().resolve_neg().contiguous()
         nbytes = t.nbytes
         if nbytes == 0:
             return b""
@@ -255,6 +259,7 @@ class Fingerprinter:
                 self._device_sites[site] = (t.shape, t.dtype, row[0], row[1], t.get_device())
             return found
         except Exception as error:
+            pass_on(error)
             return NOTHING, self._reason(t, str(error) or type(error).__name__), _UNOBSERVED
 
     def _hashable(self, t: Any) -> tuple[int, int] | None:
@@ -290,7 +295,8 @@ class Fingerprinter:
             return None, [None] * len(tensors)
         try:
             return self.device.together(plan, tensors, self._hashable)
-        except Exception:  # each then goes alone, and says why it cannot
+        except Exception as error:  # each then goes alone, and says why it cannot
+            pass_on(error)
             return None, [None] * len(tensors)
 
     def on_host(self, t: Any) -> Any:

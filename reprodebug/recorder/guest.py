@@ -1,7 +1,7 @@
 """The guest: connects torch's own hook points to the journal of this process.
 
 Used are, in this order of preference: torch's global hooks (module forward, registration, optimizer step), tensor hooks
-(gradients), and a few plain functions that have no hook point, wrapped in place (``autograd.backward``, the
+(gradients), and a few plain functions that have no hook point, wrapped in place (a part of ``autograd.backward``, the
 DataLoader iterator, ``GradScaler.update``, ``numpy.random.default_rng``, the functions that seed). Module backward hooks are never used:
 they change gradient bits and fail on in-place activations.
 
@@ -27,6 +27,7 @@ from reprodebug.recorder.calls import Calls, PerThread, ThreadState
 from reprodebug.recorder.detail import Detail, Options
 from reprodebug.recorder.device import decoded
 from reprodebug.recorder.fingerprint import Fingerprinter
+from reprodebug.recorder.handlers import pass_on
 from reprodebug.recorder.loading import Loading
 from reprodebug.recorder.modules import ModuleTable
 from reprodebug.recorder.optimizers import Optimizers
@@ -101,6 +102,7 @@ class Guest:
         self._handles: list[Any] = []
         self._undo: list[Any] = []
         self._function_modes = getattr(torch._C, "_len_torch_function_stack", lambda: 0)
+        self._dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
         self._compiling = getattr(getattr(torch, "compiler", None), "is_dynamo_compiling", None) or (lambda: False)
         self._tensor = torch.Tensor
         self._watch: Any = None
@@ -122,7 +124,7 @@ class Guest:
         from torch.nn.modules import module as m
         from torch.optim import optimizer as o
 
-        is_compiling, modes, no_modes = self._compiling, self._function_modes, torch._C.DisableTorchFunction
+        is_compiling, modes, dispatch_modes, unseen = self._compiling, self._function_modes, self._dispatch_modes, self.unseen
         before, after, frame_of = self.calls.before, self.calls.after, sys._getframe
         guest = self
 
@@ -130,9 +132,8 @@ class Guest:
             if is_compiling() or guest.off:
                 return
             try:
-                if modes():
-                    with no_modes():
-                        before(module, args, frame_of(1))
+                if modes() or dispatch_modes():
+                    unseen(before, module, args, frame_of(1))
                 else:
                     before(module, args, frame_of(1))
             except Exception as error:
@@ -142,9 +143,8 @@ class Guest:
             if is_compiling() or guest.off:
                 return
             try:
-                if modes():
-                    with no_modes():
-                        after(module, kwargs, output)
+                if modes() or dispatch_modes():
+                    unseen(after, module, kwargs, output)
                 else:
                     after(module, kwargs, output)
             except Exception as error:
@@ -171,7 +171,8 @@ class Guest:
             o.register_optimizer_step_pre_hook(self.optimizers.before),
             o.register_optimizer_step_post_hook(self.optimizers.after),
         ]
-        self.wrap(torch.autograd, "backward", before=self.calls.backward)
+        self.replace(m, "_has_any_global_hook", self._others(m, {handle.id for handle in self._handles}))
+        self.wrap(torch.autograd, "_make_grads", before=self.calls.backward)
         scaler = getattr(torch.amp, "GradScaler", None)
         if scaler is not None:
             self.wrap(scaler, "update", after=self.optimizers.scaler)
@@ -198,6 +199,23 @@ class Guest:
         atexit.register(self.end)
         os.register_at_fork(after_in_child=self._forked)
 
+    @staticmethod
+    def _others(m: Any, ours: set[int]) -> Any:
+        """What torch asks before it warns of global hooks in a compiled module: whether there are any besides ours."""
+        names = ("backward_pre_hooks", "backward_hooks", "forward_pre_hooks", "forward_hooks")
+        hooks = [getattr(m, f"_global_{name}", {}) for name in names]
+        return lambda: any(number not in ours for known in hooks for number in known)
+
+    def unseen(self, call: Any, *args: Any) -> None:
+        """Call one of our functions; modes that the program has set (a counter, a tracer, a default device) see nothing of it."""
+        if not self._function_modes() and not self._dispatch_modes():
+            call(*args)
+            return
+        from torch.utils._python_dispatch import _disable_current_modes
+
+        with self.torch._C.DisableTorchFunction(), _disable_current_modes():
+            call(*args)
+
     def wrap(self, owner: Any, name: str, *, before: Any = None, after: Any = None) -> None:
         """Put a plain function around ``owner.name`` that calls ours before or after it.
 
@@ -206,7 +224,7 @@ class Guest:
         original = getattr(owner, name, None)
         if original is None:
             return
-        guest = self
+        guest, unseen = self, self.unseen
 
         @functools.wraps(original)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -214,13 +232,13 @@ class Guest:
                 return original(*args, **kwargs)
             if before is not None:
                 try:
-                    before(args, kwargs)
+                    unseen(before, args, kwargs)
                 except Exception as error:
                     guest.fault(name, error)
             result = original(*args, **kwargs)
             if after is not None:
                 try:
-                    after(args, result)
+                    unseen(after, args, result)
                 except Exception as error:
                     guest.fault(name, error)
             return result
@@ -330,7 +348,7 @@ class Guest:
             if self.fingerprint.device is not None:
                 self.fingerprint.device.finish()
             self.writer.meta_event({"type": "end", "steps": self.step})
-            self.writer.flush()
+            self.writer.finish()
         except Exception as error:
             self.fault("end", error)
 
@@ -376,7 +394,9 @@ class Guest:
             self.writer.meta_event({"type": "settings", "step": self.step, "settings": changed})
 
     def fault(self, where: str, error: Exception) -> None:
-        """An error of our own: written down, never shown to the program."""
+        """An error of our own: written down, never shown to the program. One of a signal handler's goes to the program."""
+        if not self.ended:
+            pass_on(error)
         self.faults += 1
         if self.faults <= _MAX_FAULTS:
             try:

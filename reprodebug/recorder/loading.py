@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from reprodebug.model.events import Kind, Phase
 from reprodebug.recorder.calls import leaves
+from reprodebug.recorder.handlers import pass_on
 
 if TYPE_CHECKING:
     from reprodebug.recorder.guest import Guest
@@ -100,7 +101,8 @@ class Loading:
         batches = loader.batch_sampler
         try:
             size = len(loader.dataset)
-        except Exception:
+        except Exception as error:
+            pass_on(error)
             size = None
         self.guest.writer.meta_event(
             {
@@ -194,7 +196,8 @@ class Loading:
             for t in rows:
                 size = t.nbytes // n
                 views.append((memoryview(guest.fingerprint.memory(t)).cast("B"), size))
-        except Exception:
+        except Exception as error:
+            pass_on(error)
             return
         prints = []
         if len(views) == 1:
@@ -233,6 +236,7 @@ class Loading:
         try:
             for t in rows:
                 device.rows(t, n, arrived)
-        except Exception:  # the batch's event says why
+        except Exception as error:  # the batch's event says why
+            pass_on(error)
             if indices:
                 guest.writer.samples(seq, [], indices)

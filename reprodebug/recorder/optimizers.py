@@ -57,27 +57,30 @@ class Optimizers:
         if guest.off or guest._compiling():
             return
         try:
-            known = self._known.get(optimizer)
-            if known is None:
-                known = self._known[optimizer] = _Known(self._count)
-                self._count += 1
-            guest.parameters.settle()
-            # a tensor, such as the lr of a capturable optimizer, is compared by its bits or not at all: asking a device would wait
-            tensor = guest._tensor
-            hyper = [
-                {k: _number(v) if isinstance(v, tensor) else v for k, v in group.items() if k != "params"}
-                for group in optimizer.param_groups
-            ]
-            if hyper != known.hyper:
-                known.hyper = hyper
-                groups = [{k: _plain(v) for k, v in group.items()} for group in hyper]
-                for group, own in zip(groups, optimizer.param_groups):
-                    group["n_params"] = len(own["params"])
-                guest.writer.meta_event(
-                    {"type": "optimizer", "step": guest.step, "number": known.number, "class": type(optimizer).__name__, "groups": groups}
-                )
+            guest.unseen(self._before, optimizer)
         except Exception as error:
             guest.fault("optimizer pre-hook", error)
+
+    def _before(self, optimizer: Any) -> None:
+        guest = self.guest
+        known = self._known.get(optimizer)
+        if known is None:
+            known = self._known[optimizer] = _Known(self._count)
+            self._count += 1
+        guest.parameters.settle()
+        # a tensor, such as the lr of a capturable optimizer, is compared by its bits or not at all: asking a device would wait
+        tensor = guest._tensor
+        hyper = [
+            {k: _number(v) if isinstance(v, tensor) else v for k, v in group.items() if k != "params"} for group in optimizer.param_groups
+        ]
+        if hyper != known.hyper:
+            known.hyper = hyper
+            groups = [{k: _plain(v) for k, v in group.items()} for group in hyper]
+            for group, own in zip(groups, optimizer.param_groups):
+                group["n_params"] = len(own["params"])
+            guest.writer.meta_event(
+                {"type": "optimizer", "step": guest.step, "number": known.number, "class": type(optimizer).__name__, "groups": groups}
+            )
 
     def after(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """torch's post-step hook: every parameter and buffer, then the optimizer's state, then the step is over."""
@@ -85,15 +88,11 @@ class Optimizers:
         if guest.off or guest._compiling():
             return
         try:
-            if guest._function_modes():
-                with guest.torch._C.DisableTorchFunction():
-                    self._after(optimizer)
-            else:
-                self._after(optimizer)
+            guest.unseen(self._after, optimizer)
         except Exception as error:
             guest.fault("optimizer post-hook", error)
         try:
-            guest.step_done()
+            guest.unseen(guest.step_done)
         except Exception as error:
             guest.fault("end of step", error)
 

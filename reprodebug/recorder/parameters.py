@@ -110,8 +110,11 @@ class Parameters:
         if self._guest.off:
             return
         try:
-            grad = parameter.grad
-            if grad is not None:
-                self._guest.record(grad, slot.grad_site, _GRADIENT, _BACKWARD)
+            self._guest.unseen(self._gradient, slot, parameter)
         except Exception as error:
             self._guest.fault("parameter gradient hook", error)
+
+    def _gradient(self, slot: Slot, parameter: Any) -> None:
+        grad = parameter.grad
+        if grad is not None:
+            self._guest.record(grad, slot.grad_site, _GRADIENT, _BACKWARD)

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from reprodebug.recorder.handlers import pass_on
 from reprodebug.recorder.writer import Writer
 
 UNKNOWN = -1
@@ -88,7 +89,8 @@ class Randomness:
             state = generator.get_state()
             n = state.numel()
             body = (ctypes.c_char * n).from_address(state.data_ptr()).raw if state.device.type == "cpu" else b""
-        except Exception:
+        except Exception as error:
+            pass_on(error)
             return
         algorithm = "mt19937" if len(body) > 4096 else "philox" if body else "unknown"
         position = _torch_position(body) if algorithm == "mt19937" else UNKNOWN

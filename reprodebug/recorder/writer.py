@@ -2,11 +2,13 @@
 
 No thread of its own (a second thread would make ``os.fork`` warn, and would take the interpreter lock
 from the program) and no open file between flushes (a program that closes every descriptor must not make
-us write into its files). A failed write ends the recording of this process, never the program.
+us write into its files). A failed write ends the recording of this process, never the program; a program that has
+used up its file descriptors is waited for, as it may close some.
 """
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import struct
@@ -28,6 +30,9 @@ FLUSH_RECORDS = 2048
 """records held in memory at most"""
 _RESERVE = 512
 """bytes kept at the journal's start for the reason why it ended early: a full disk still takes an overwrite"""
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
+_MOST_KEPT = 64 << 20
+"""bytes that wait in memory while there is no file descriptor"""
 
 
 class Writer:
@@ -44,7 +49,10 @@ class Writer:
         """Forget everything and start another file: a forked child calls this."""
         self._lock = threading.Lock()
         self.path = os.path.join(self.directory, f"{os.getpid()}-{time.time_ns()}.rdj")
-        self._created = False
+        self._size = 0
+        """bytes of the file that are done with"""
+        self._kept = [journal.MAGIC + journal.frame(journal.META, b'{"type":"reserve"}'.ljust(_RESERVE))]
+        """frames to be written behind those; more than one flush's where there is no file descriptor"""
         self.records: deque[bytes] = deque()
         self.rng_rows: deque[bytes] = deque()
         self.stats_rows: deque[bytes] = deque()
@@ -141,8 +149,8 @@ class Writer:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is waiting. On any error the recording ends here and says why."""
-        if self.dead or not self._lock.acquire(blocking=False):
+        """Write what is waiting. On any error the recording ends here and says why; from then on what is waiting is dropped."""
+        if not self._lock.acquire(blocking=False):
             return
         try:
             self.last_flush = time.monotonic()
@@ -165,38 +173,62 @@ class Writer:
             if n_stats:
                 out.append(journal.frame(journal.STATS, b"".join([self.stats_rows.popleft() for _ in range(n_stats)])))
             out.extend(self.others.popleft() for _ in range(n_others))
-            if out:
-                self._write(b"".join(out))
+            if self.dead:
+                return
+            self._kept += out
+            if self._unwritten():
+                self._write()
                 took = time.monotonic() - self.last_flush
                 self.flush_after = min(max(took / _FLUSH_SHARE, FLUSH_EVERY_S[0]), FLUSH_EVERY_S[1])
         except OSError as error:
-            self._give_up(f"recording stopped: {error.strerror or error}")
+            if error.errno not in _NO_DESCRIPTOR or sum(map(len, self._kept)) > _MOST_KEPT:
+                self._give_up(error)
         finally:
             self._lock.release()
 
-    def _write(self, data: bytes) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
-        if not self._created:
-            reserve = b'{"type":"reserve"}'.ljust(_RESERVE)
-            data = journal.MAGIC + journal.frame(journal.META, reserve) + data
+    def finish(self) -> None:
+        """Write what is waiting, for the last time."""
+        self.flush()
+        if not self.dead and self._lock.acquire(timeout=1):
+            try:
+                if self._unwritten():
+                    self._give_up(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+            finally:
+                self._lock.release()
+
+    def _unwritten(self) -> bool:
+        """Whether frames are kept, besides the file's beginning."""
+        return len(self._kept) > (not self._size)
+
+    def _write(self) -> None:
+        """Write what is kept, at its place: a signal handler that raises in the middle of it leaves it to be written again."""
+        flags = os.O_WRONLY | getattr(os, "O_CLOEXEC", 0)
+        if not self._size:
             flags |= os.O_CREAT
         fd = os.open(self.path, flags, 0o644)
-        self._created = True
         try:
+            data = b"".join(self._kept)
+            end = self._size + len(data)
             view = memoryview(data)
             while view:
-                view = view[os.write(fd, view) :]
+                view = view[os.pwrite(fd, view, end - len(view)) :]
+            self._size, self._kept = end, []
         finally:
             os.close(fd)
 
-    def _give_up(self, why: str) -> None:
+    def _give_up(self, error: OSError) -> None:
         self.dead = True
+        self._kept.clear()
+        why = f"recording stopped: {error.strerror or error}"[:300]
         try:
             fd = os.open(self.path, os.O_WRONLY | getattr(os, "O_CLOEXEC", 0))
             try:
-                note = journal.json_frame(journal.META, {"type": "lost", "what": why[:300], "seq": 0})[journal.FRAME.size :]
+                note = journal.json_frame(journal.META, {"type": "lost", "what": why, "seq": 0})[journal.FRAME.size :]
                 os.pwrite(fd, note.ljust(_RESERVE), len(journal.MAGIC) + journal.FRAME.size)
             finally:
                 os.close(fd)
         except OSError:
-            pass
+            try:
+                os.symlink(why, journal.last_word(self.path))  # needs no descriptor
+            except OSError:
+                pass

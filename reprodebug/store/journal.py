@@ -46,6 +46,11 @@ PARTIAL = frozenset({EVENTS, RNG, STATS})
 """kinds whose cut last frame still gives whole records"""
 
 
+def last_word(path: str) -> str:
+    """The link beside a journal whose target says why it ended early, where nothing could be written any more."""
+    return path + ".lost"
+
+
 def frame(kind: int, payload: bytes) -> bytes:
     """One frame. Raises ``struct.error`` for 4 GiB or more."""
     return FRAME.pack(kind, len(payload)) + payload

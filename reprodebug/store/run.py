@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from reprodebug._base.errors import RunUnreadable
 from reprodebug._base.text import visible
 from reprodebug.model.run import Manifest, Process
+from reprodebug.store.journal import last_word
 from reprodebug.store.manifest import HINT, NAME, no_run, read_manifest, write_manifest
 
 if TYPE_CHECKING:
@@ -164,6 +165,10 @@ def _ordered(path: str, manifest: Manifest) -> list[tuple[Process, Trace, str]]:
     read = []
     for source in journal_paths(path):
         trace = read_journal(source)
+        try:
+            trace.notes_meta.append({"type": "lost", "what": os.readlink(last_word(source)), "seq": 0})
+        except OSError:
+            pass
         start = next((n for n in trace.notes_meta if n.get("type") == "start"), {})
         read.append((str(start.get("started", "")), start, trace, source))
     read.sort(key=lambda r: r[0])
@@ -221,7 +226,7 @@ def _process(start: dict[str, Any], trace: Trace, rank: int, ordinal: int) -> Pr
         environment.pop(heavy, None)
     if trace.cut:
         notes.append(visible(trace.cut, 300))
-    elif not trace.complete:
+    elif not trace.complete and not any(n.startswith("recording stopped") for n in notes):
         notes.append(f"process {start.get('pid', '?')} ended without saying so: it was killed, or left by exec or from C")
     name = f"trace-rank{rank}.h5" if ordinal == 0 else f"trace-rank{rank}-{ordinal}.h5"
     return Process(

@@ -68,6 +68,18 @@ def test_packages_origins_and_imports(site) -> None:
     assert "hunter2" not in json.dumps(found)
 
 
+def test_variables_that_an_imported_package_names(site) -> None:
+    core = "NAMES = ('MODE', 'DEPTH')\nimport os\nmode = os.environ.get('MODE')\n"
+    install(site, "reader", "1", {"reader/core.py": core, "reader/unused.py": core, "reader/names.py": "X = 'SHADE'\n"})
+    values = {"MODE": "1", "DEPTH": "2", "SHADE": "3", "ODE": "4"}
+    found = environment.describe({**said(site, "reader/core.py", "reader/names.py"), "variables": values}, key=KEY)
+    assert found["named_by_packages"] == {
+        "MODE": "reader/core.py:3: mode = os.environ.get('MODE')",
+        "DEPTH": "reader/core.py:1: NAMES = ('MODE', 'DEPTH')",
+    }
+    assert environment.describe({**said(site), "variables": {}}, key=KEY)["named_by_packages"] == {}
+
+
 def test_edited_package_files(site) -> None:
     (site / "skthing" / "core.py").write_text("y = 2\n")
     (site / "unused.py").write_text("edited = True\n")

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from reprodebug.capture.files import named_by_sources
+from reprodebug.capture.files import changed_since, named_by_sources
 
 
 def test_files_that_a_string_names(tmp_path: Path) -> None:
@@ -32,3 +32,16 @@ def test_files_that_a_string_names(tmp_path: Path) -> None:
 def test_a_file_changed_since_the_start_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "out.db").write_text("x")
     assert named_by_sources({"train.py": {"text": "save('out.db')"}}, {}, str(tmp_path), time.time() - 60) == {}
+
+
+def test_a_database_changed_since_it_was_connected_to(tmp_path: Path) -> None:
+    path = tmp_path / "rows.db"
+    path.write_bytes(b"1")
+    about = path.stat()
+    entry = {"mode": "read", "database": True, "size": 1, "modified": round(about.st_mtime, 3)}
+    found = {str(path): dict(entry), str(tmp_path / "gone.db"): dict(entry)}
+    changed_since(found)
+    assert not any("changed" in e for e in found.values())
+    path.write_bytes(b"12")
+    changed_since(found)
+    assert found[str(path)]["changed"] and "changed" not in found[str(tmp_path / "gone.db")]

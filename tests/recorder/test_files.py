@@ -211,3 +211,48 @@ def test_stop_stops(tmp_path) -> None:
 @pytest.mark.parametrize("module", ["torch", "numpy"])
 def test_the_watch_imports_nothing_heavy(tmp_path, module: str) -> None:
     watch(tmp_path, f"assert {module!r} not in sys.modules")
+
+
+def test_databases_are_hashed_before_they_are_connected_to(tmp_path) -> None:
+    make = "import sqlite3; c = sqlite3.connect('rows.db'); c.execute('create table r (x)'); c.commit()"
+    subprocess.run([sys.executable, "-c", make], cwd=tmp_path, check=True)
+    whole = (tmp_path / "rows.db").read_bytes()
+    seen, _ = watch(
+        tmp_path,
+        """
+        import pathlib, sqlite3
+        sqlite3.connect(":memory:")
+        for name in ("rows.db", pathlib.Path("rows.db"), "file:rows.db?mode=rw"):
+            with sqlite3.connect(name, uri=True) as connection:
+                connection.execute("insert into r values (1)")
+        sqlite3.connect("new.db")
+        """,
+    )
+    first, new = seen
+    assert (os.path.basename(first["path"]), first["mode"], first["database"]) == ("rows.db", "read", True)
+    assert first["size"] == len(whole) and first["hash"] == hashed(tmp_path, whole)
+    assert (os.path.basename(new["path"]), new["mode"], new["existed"]) == ("new.db", "write", False)
+
+
+def hashed(tmp_path, content: bytes) -> str:
+    """The hash that the watch gives a file of this content."""
+    (tmp_path / "same.bin").write_bytes(content)
+    return watch(tmp_path, "open('same.bin').close()")[0][0]["hash"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what is open is asked of /proc")
+def test_a_database_that_is_open_already_keeps_its_locks(tmp_path) -> None:
+    """A process that closes a file drops all its locks on it: another process could then write into the transaction."""
+    body = """
+        import sqlite3, subprocess
+        watch.stop()
+        connection = sqlite3.connect("rows.db", isolation_level=None)
+        connection.execute("create table r (x)")
+        connection.execute("begin exclusive")
+        watch.start()
+        sqlite3.connect("rows.db")
+        other = "import sqlite3; sqlite3.connect('rows.db', timeout=0).execute('insert into r values (1)')"
+        assert subprocess.run([sys.executable, "-c", other], stderr=subprocess.DEVNULL).returncode == 1
+    """
+    seen, _ = watch(tmp_path, body)
+    assert seen[0]["database"] and "hash" not in seen[0] and "open here already" in seen[0]["why"]

@@ -165,8 +165,10 @@ def test_direct_forward_lowers_coverage_and_is_named(tmp_path: Path) -> None:
 
 def test_compiled_region_is_named_and_harmless(tmp_path: Path) -> None:
     script = """
+        import warnings
         import torch
         from torch import nn
+        warnings.filterwarnings("error", message="Using .torch.compile")  # said where a module has global hooks
         torch.manual_seed(0)
         net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
         opt = torch.optim.SGD(net.parameters(), 0.1)

@@ -38,6 +38,7 @@ def environment(**more: str) -> dict[str, str]:
     ("program", "level", "says"),
     [
         ("kitchen.py", "fingerprint", "probe 24 "), ("kitchen.py", "full", "probe 24 "),
+        ("watchful.py", "fingerprint", "limits 20\n"),
         ("rare.py", "fingerprint", "alive True True\nalive True True"), ("rare.py", "summary", "alive True True\nalive True True"),
     ],
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from reprodebug.compare.importance import CHANGED_BY_BOTH
 from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import CHECKPOINT, Scene, short
 from reprodebug.diagnose.triggers import best
@@ -86,6 +87,8 @@ def file_content(s: Scene) -> Iterator[Draft]:
     likely = {"data": 0.93, "init": 0.9, "loaded": 0.92, "forward": 0.6, "loss": 0.6}.get(s.stage, 0.3)
     if s.numeric and alone:  # options kept in a file of a kind that holds weights elsewhere
         plain, weights, likely = changed, [], max(likely, 0.75)
+    if all(d.reason == CHANGED_BY_BOTH for d in changed):  # a tracker's or a cache's database differs between any two runs
+        likely *= 0.4 if s.numeric or s.given or s.torch_parted else 0.85
     for found, what in ((plain, "file" if s.numeric else "data file"), (weights, "checkpoint")):
         if not found:
             continue

@@ -191,17 +191,23 @@ def variables(s: Scene) -> Iterator[Draft]:
         if not s.has_sources
         else 0.12
     )
-    if len(used) > 1:
+    packaged = [] if used or s.given else [d for d in s.variables_unread if d.key in s.packages_name]
+    if packaged:
+        chosen, strength = packaged, 0.6  # nothing else was given otherwise
+    if len(used or packaged) > 1:
         strength *= 0.8
     evidence = [
         *(said(d) for d in chosen[:4]),
         *(f"the program {'gets it through' if d.key in through else 'reads it:'} {read[d.key].place}" for d in used[:3]),
+        *(f"an installed package that the program imports names it: {s.packages_name[d.key]}" for d in packaged[:3]),
     ]
     summary = f"the environment variable{'s' if len(chosen) > 1 else ''} {listed((named(d) for d in chosen), 3)} {'differ' if len(chosen) > 1 else 'differs'}"
     if used:
         line = read[(fits or used)[0].key]
         how = "computes with it" if (fits or used)[0].key in through else "reads it" if len(used) == 1 else "reads them"
         summary += f"; the program {how} at {line.file}:{line.line}"
+    if packaged:
+        summary += f"; an installed package names it at {':'.join(s.packages_name[packaged[0].key].split(':')[:2])}"
     if "LD_PRELOAD" in {d.key for d in chosen}:
         summary += "; the loader takes that library's functions instead of the system's, those of mathematics too"
     yield Draft(

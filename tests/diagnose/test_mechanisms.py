@@ -1,0 +1,163 @@
+"""Mechanisms of the rules that no recorded pair shows, on runs made by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reprodebug.compare.runs import examine
+from reprodebug.diagnose.ranking import diagnose
+from reprodebug.model.comparison import Cause
+from reprodebug.model.events import Flag, Kind, Phase
+from tests.compare.traces import event, run, trace
+
+INPUT = Flag.TRAINING | Flag.INPUT
+
+
+def batch(value: int, step: int = 0) -> dict[str, Any]:
+    return event("", value, step=step, tensor="batch.0", kind=Kind.DATA, phase=Phase.DATA, root="DataLoader#0", flags=Flag(0))
+
+
+def data(value: int) -> list[dict[str, Any]]:
+    """Weights, then a batch that is taken in."""
+    weight = event("fc", 1, tensor="weight", kind=Kind.PARAMETER, phase=Phase.INIT, flags=Flag(0))
+    return [weight, batch(value), event("fc", value, flags=INPUT, tensor="input.0"), event("fc", value + 100)]
+
+
+def forward(value: int) -> list[dict[str, Any]]:
+    """The same, where a module gives another output of the same input."""
+    return [*data(7)[:3], event("fc", value)]
+
+
+def causes(
+    events: Any, source: str = "", a: dict[str, Any] | None = None, b: dict[str, Any] | None = None, notes: tuple[Any, Any] = ((), ()),
+    **files: tuple[Any, Any],
+) -> tuple[Cause, ...]:  # fmt: skip
+    """Causes of a divergence in ``events``; ``a`` and ``b`` are what the two environments have besides the same."""
+    sides = []
+    for n, more in enumerate((a or {}, b or {})):
+        same: dict[str, Any] = {
+            "packages": {"torch": "2"}, "variables": {"LINES": "50"}, "settings": {"intra_op_threads": 2}, "hardware": {"cpu": "x"},
+        }  # fmt: skip
+        environment = {key: {**same.get(key, {}), **more.get(key, {})} for key in {*same, *more}}
+        code = {"files": {"train.py": {"text": source, "hash": "xxh3-128:1", "size": 1}}}
+        read = {path: entries[n] for path, entries in files.items()}
+        modules = {"type": "modules", "root": "Net", "modules": []}
+        table = trace(events(n + 1), [modules, *notes[n]])
+        sides.append(run(table, environment=environment, code=code, data=read))
+    return diagnose(examine(*sides)).causes
+
+
+def variables(**values: str) -> dict[str, Any]:
+    return {"variables": values}
+
+
+def test_text_that_is_read_in_the_encoding_of_the_locale() -> None:
+    a, b = ({**variables(LC_ALL=name), "interpreter": {"filesystem_encoding": name}} for name in ("utf-8", "ascii"))
+    found = causes(data, "text = open('a.txt').read()", a, b)[0]
+    assert (found.rule, found.category) == ("variables", "environment") and found.confidence >= 0.8
+    assert "LC_ALL" in found.summary and "train.py:1" in found.summary
+    for source in ("text = open('a.txt', encoding='utf-8').read()", "body = open('a.txt', 'rb').read()"):
+        assert causes(data, source, a, b)[0].confidence < 0.6
+    assert causes(data, "text = open('a.txt').read()", variables(LC_ALL="C.utf-8"), variables(LC_ALL="en.utf-8"))[0].confidence < 0.6
+
+
+def test_a_library_that_is_loaded_before_all_others() -> None:
+    found = causes(forward, "", variables(), variables(LD_PRELOAD="/opt/libfast.so"))[0]
+    assert found.rule == "variables" and "instead of the system's" in found.summary and "libfast.so" in found.summary
+
+
+def test_a_model_that_one_run_compiles() -> None:
+    notes = [[{"type": "modules", "root": "Net", "modules": [["", kind, ""]]}] for kind in ("Net", "OptimizedModule")]
+    found = [c for c in causes(forward, "", notes=(notes[0], notes[1])) if c.rule == "layer settings"]
+    assert found and "compiled (torch.compile) in B only" in found[0].summary and "in both runs or in neither" in found[0].remedy
+
+
+LOADER = {"type": "loader", "number": 0, "seq": 0}
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "says"),
+    [
+        ("num_workers", (2, 4), "augmentation draws for a sample depends on which worker loads it"),
+        ("persistent_workers", (False, True), "live on from epoch to epoch"),
+    ],
+)
+def test_workers_of_a_loader(field: str, values: tuple[Any, Any], says: str) -> None:
+    notes = [[{**LOADER, field: value}] for value in values]
+    found = causes(data, "", notes=(notes[0], notes[1]))[0]
+    assert says in found.summary and found.confidence >= 0.7
+
+
+def test_workers_that_follow_the_processors_of_a_job() -> None:
+    notes = [[{**LOADER, "num_workers": value}] for value in (2, 4)]
+    a, b = ({"hardware": {"cpus_allowed": n}} for n in (2, 4))
+    found = causes(data, "", a, b, (notes[0], notes[1]))[0]
+    assert found.rule == "loader workers" and "cpus_allowed" in found.summary
+
+
+@pytest.mark.parametrize(
+    ("line", "says", "not_said"),
+    [
+        ("rows = list(pool.map(draw, names))", "they share a random generator or other state", "order of arrival"),
+        ("q = queue.Queue()\nrows = list(pool.map(draw, names))", "order of arrival", "they share a random generator"),
+        ("rows = list(pool.imap_unordered(draw, names))", "order of arrival", "they share a random generator"),
+    ],
+)
+def test_threads_that_share_a_generator(line: str, says: str, not_said: str) -> None:
+    """Results in the order of the tasks differ only by what the tasks share."""
+    source = f"from multiprocessing.pool import ThreadPool\npool = ThreadPool(2)\n{line}"
+    thread = [{"type": "thread", "name": "Thread-1", "runs": "multiprocessing.pool.worker", "seq": 0}]
+    found = causes(data, source, notes=(thread, thread))[0]
+    assert (found.rule, found.category) == ("order of arrival", "race")
+    assert says in found.summary and not_said not in found.summary
+
+
+def test_processors_count_where_the_number_of_threads_follows_them() -> None:
+    a, b = ({"hardware": {"cpus_allowed": n}, "settings": {"intra_op_threads": n}} for n in (2, 4))
+    found = causes(forward, "", a, b)[0]
+    assert found.rule == "threads" and "intra_op_threads" in found.summary and found.confidence >= 0.8
+    same = causes(forward, "", {"hardware": {"cpus_allowed": 2}}, {"hardware": {"cpus_allowed": 4}})
+    assert not [c for c in same if c.rule == "threads" and c.confidence >= 0.3]
+    assert any(c.rule == "nondeterministic kernel" for c in same), "launched alike, as far as it had an effect"
+
+
+def read(digest: str, **more: Any) -> dict[str, Any]:
+    return {"mode": "read", "size": 10, "hash": f"xxh3-128:{digest}", **more}
+
+
+@pytest.mark.parametrize(("name", "otherwise"), [("options.pkl", "the checkpoint options.pkl"), (".env", "the file .env")])
+def test_options_that_come_from_a_file(name: str, otherwise: str) -> None:
+    """Where nothing else was given otherwise, also of a kind that holds weights elsewhere."""
+    options = {f"/x/{name}": (read("1"), read("2"))}
+    found = causes(forward, "", **options)[0]
+    assert found.rule == "file content" and found.summary.startswith(f"the file {name}") and found.confidence >= 0.7
+    beside = [c for c in causes(forward, "", **options, **{"/x/more.csv": (read("3"), None)}) if c.rule == "file content"]
+    assert beside[0].summary.startswith(otherwise) and beside[0].confidence < 0.7
+
+
+def test_a_database_that_both_runs_changed() -> None:
+    """It may hold the data, or only what a tracker noted of each run."""
+    entries = [read(digest, database=True, changed=True) for digest in "12"]
+    rows = {"/x/rows.db": (entries[0], entries[1])}
+    found = causes(data, "", **rows)[0]
+    assert found.rule == "file content" and "rows.db" in found.summary and 0.6 <= found.confidence < 0.85
+    assert causes(data, "", **{"/x/rows.db": (read("1", database=True), read("2", database=True))})[0].confidence > found.confidence
+    line = "r = random.Random()"
+    assert causes(data, line, **rows)[0].rule == "generator made without a seed"
+    found = causes(forward, "", **rows)[0]
+    assert found.rule != "file content", found
+
+
+def test_a_variable_that_only_an_installed_package_names() -> None:
+    """The most likely cause where nothing else was given otherwise, and no more than that."""
+    by = {"named_by_packages": {"RESAMPLER": "pixmix/core.py:12: mode = os.environ.get('RESAMPLER')"}}
+    a, b = ({**variables(RESAMPLER=value, SHADE=value), **by} for value in ("box", "cubic"))
+    found = causes(data, "import pixmix", a, b)[0]
+    assert found.rule == "variables" and 0.5 <= found.confidence <= 0.7
+    assert "RESAMPLER" in found.summary and "SHADE" not in found.summary and "pixmix/core.py:12" in found.summary
+    assert causes(data, "import pixmix", variables(RESAMPLER="box"), variables(RESAMPLER="cubic"))[0].confidence < 0.3
+    packages = {**a, "packages": {"pixmix": "1"}}, {**b, "packages": {"pixmix": "2"}}
+    assert causes(data, "import pixmix", *packages)[0].rule == "packages"
+    assert causes(data, "r = random.Random()", a, b)[0].rule == "generator made without a seed"
