@@ -155,7 +155,7 @@ class Watch:
             return
         if self._mine is None:  # the very first event may be the one
             self._mine = self._claimed()
-        if self._mine and seq >= self.stretch.target:
+        if self._mine and self.stretch.target <= seq <= self.stretch.stop:
             if seq in self._events:
                 self._put_in([(t, self._events[seq])])
             elif self.active:
@@ -186,7 +186,7 @@ class Watch:
             self._arm()
         if self.armed and not self.active and stretch.start <= events <= stretch.stop and (self._put is None or "op" in self._put):
             self._begin()
-        if events > stretch.stop:
+        if events > stretch.stop and not self.inside:  # within a compiled region: with the region, whose call is the operation
             self._finish()
 
     def forked(self) -> None:

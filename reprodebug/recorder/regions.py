@@ -138,6 +138,7 @@ class Graph:
                 watch.aside(lambda: opening.forward(row, self._tensors("out", result)))
         except Exception as error:
             watch.guest.fault("a compiled region", error)
+        watch.reached(watch.guest.writer.seq_seen)  # the stretch may have ended inside
         return result
 
     def _name(self, args: Any) -> None:
@@ -220,6 +221,7 @@ class Graph:
                     watch.aside(lambda: opening.backward(row, [(n, t) for n, t in zip(names, made) if t is not None], grads))
             except Exception as error:
                 watch.guest.fault("the backward pass of a compiled region", error)
+            watch.reached(watch.guest.writer.seq_seen)
 
         node.register_prehook(before)
         node.register_hook(after)
