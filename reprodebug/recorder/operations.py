@@ -37,7 +37,7 @@ _FILLS = frozenset(
 )  # fmt: skip
 """operations that overwrite their first tensor: what it held before is no input"""
 _SHAPED = frozenset(
-    "bernoulli.p rand_like randn_like randint_like zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty".split()
+    ["bernoulli.p", "rand_like", "randn_like", "randint_like", "zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty"]
 )
 """operations that ask their first tensor for its shape alone"""
 _SILENT = {"native_batch_norm": (3, 4), "cudnn_batch_norm": (3, 4), "miopen_batch_norm": (3, 4)}

@@ -180,7 +180,7 @@ def _classified(left: Side, right: Side, x: Op | None, y: Op | None, slices: lis
     if x is None and y is None:
         last = [s[-1] if s else None for s in slices]
         if last[0] is not None and last[1] is not None and last[0].undefined and last[1].undefined:
-            if any(_holds_other(op, [v]) for op, v in zip(last, (a, b), strict=True)):
+            if _holds_other(last[0], [a]) or _holds_other(last[1], [b]):
                 return Origin(OUTSIDE, value=(a, b), notes=[_BESIDE.format("it")], what="the tensor itself")
             return Origin(UNINITIALISED, last[0], last[1], (a, b))
         makers = left.maker(a, len(left.ops)), right.maker(b, len(right.ops))
