@@ -37,8 +37,11 @@ _FILLS = frozenset(
 )  # fmt: skip
 """operations that overwrite their first tensor: what it held before is no input"""
 _SHAPED = frozenset(
-    ["bernoulli.p", "rand_like", "randn_like", "randint_like", "zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty"]
-)
+    {
+        "bernoulli.p", "rand_like", "randn_like", "randint_like", "zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones",
+        "new_full", "new_empty",
+    }
+)  # fmt: skip
 """operations that ask their first tensor for its shape alone"""
 _SILENT = {"native_batch_norm": (3, 4), "cudnn_batch_norm": (3, 4), "miopen_batch_norm": (3, 4)}
 """operations that write arguments which their schema does not say they write: positions of those"""

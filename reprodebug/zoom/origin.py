@@ -262,6 +262,8 @@ def _given(left: Side, right: Side, x: Op, y: Op, differing: list[tuple[Value | 
         left_by = f"{last.name} at {last.line.rpartition('/')[2]}" if last is not None else ""
         return Origin(OUTSIDE, x, y, value, [f"in {which} {_BESIDE.format('its memory')} after {left_by} had left it"], what=what)
     if any(m is not None and not m.undefined for m in makers):
+        by = [f"{m.name} at {m.line.rpartition('/')[2]}" if m is not None else "nothing that was looked at" for m in makers]
+        what += f", made by {by[0]} in A, by {by[1]} in B" if by[0] != by[1] else ""
         return Origin(INPUT, x, y, value, what=what)
     return Origin(OUTSIDE if whole else INPUT, x, y, value, what=what, earlier=not whole)
 

@@ -74,6 +74,8 @@ class Runner:
         except ReprodebugError as error:
             raise Untestable(f"{name} could not be run again: {error.message}{last_words(executed.log)}") from error
         self.again.edited(mine)
+        if executed.exit_code and "EOFError" in (words := last_words(executed.log)):
+            raise Untestable(f"{name} could not be run again: it asks for standard input, which is not recorded and is empty here{words}")
         recorded = self.again.run.trace(*self.process)
         if self.process not in mine.traces:
             if not any(p.events for p in mine.manifest.processes):

@@ -73,3 +73,17 @@ def test_a_directory_that_is_not_there_any_more(tmp_path: Path) -> None:
     (tmp_path / "project").rename(tmp_path / "moved")
     done = zoom(tmp_path, "a", "b")
     assert done.returncode == 1 and "is not there any more" in done.stdout and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_program_that_asks_for_what_was_typed(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("import torch\nk = float(input())\ntorch.nn.Linear(2, 2)(torch.ones(1, 2) * k)\n")
+    for name, typed in (("a", "1\n"), ("b", "2\n")):
+        command = [sys.executable, "-m", "reprodebug", "capture", "-o", name, "--", "python", "train.py"]
+        subprocess.run(command, cwd=tmp_path, env=surroundings(tmp_path), check=True, capture_output=True, text=True, input=typed)
+    done = zoom(tmp_path, "a", "b")
+    said = " ".join(done.stdout.split())
+    assert done.returncode == 1
+    assert said.startswith(
+        "not-repeatable: A could not be run again: it asks for standard input, which is not recorded and is empty here (EOF"
+    )

@@ -77,6 +77,20 @@ def test_an_input_that_nothing_made() -> None:
     assert "layer.weight" in origin.find(a, b, whole=True).what
 
 
+def test_an_input_that_another_operation_made() -> None:
+    """A state that is kept in one run and begun anew in the other: both have both values."""
+
+    def given(maker: str, state: str, other: str) -> Log:
+        return log(
+            (maker, "t.py:1", [], [value("out", 0, state)]), ("aten.ones", "t.py:1", [], [value("out", 9, other)]),
+            ("aten.gru", "t.py:2", [value("hx", 0, state)], [value("out", 1, state + "r")]),
+            target=value("target", 1, state + "r"),
+        )  # fmt: skip
+
+    found = origin.find(given("aten.zeros", "0", "h"), given("aten.stack", "h", "0"), whole=True)
+    assert (found.kind, found.what) == ("input", "its input hx, made by aten.zeros at t.py:1 in A, by aten.stack at t.py:1 in B")
+
+
 def test_a_view_of_memory_that_is_not_written_yet_is_no_value() -> None:
     """buffer = torch.empty(...); buffer[:] = 0; buffer[3] = x: what the slice shows before it is filled is garbage."""
 
