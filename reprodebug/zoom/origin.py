@@ -19,6 +19,7 @@ from reprodebug.zoom.log import Log, Op, Value
 _SINKS = ("aten._local_scalar_dense.default", "aten.equal.default", "aten.nonzero.default")
 """operations through which values leave for Python, and may choose what the program does"""
 
+ITSELF = "the tensor itself"
 SENT = "memory that another process sent"
 _BESIDE = "{} was written by something else than a torch operation (NumPy, another library, another thread)"
 _MAPPED = "aten.set_.source_Storage"
@@ -181,12 +182,14 @@ def _classified(left: Side, right: Side, x: Op | None, y: Op | None, slices: lis
         last = [s[-1] if s else None for s in slices]
         if last[0] is not None and last[1] is not None and last[0].undefined and last[1].undefined:
             if _holds_other(last[0], [a]) or _holds_other(last[1], [b]):
-                return Origin(OUTSIDE, value=(a, b), notes=[_BESIDE.format("it")], what="the tensor itself")
+                return Origin(OUTSIDE, value=(a, b), notes=[_BESIDE.format("it")], what=ITSELF)
             return Origin(UNINITIALISED, last[0], last[1], (a, b))
         makers = left.maker(a, len(left.ops)), right.maker(b, len(right.ops))
+        if whole and a.digest and b.digest and makers[0] is not None and makers[1] is not None:
+            return _no_new_value(left, right, (makers[0], makers[1]), slices)
         if makers[0] is not None or makers[1] is not None:
-            return Origin(INPUT, makers[0], makers[1], (a, b), earlier=not whole, what="the tensor itself")
-        return Origin(OUTSIDE, value=(a, b), earlier=not whole, what="the tensor itself")
+            return Origin(INPUT, makers[0], makers[1], (a, b), earlier=not whole, what=ITSELF)
+        return Origin(OUTSIDE, value=(a, b), earlier=not whole, what=ITSELF)
     if x is None or y is None or x.name != y.name:
         if not whole and any(_sent(op) for op in (x, y)) and not all(slices):  # the other side had received it before the stretch began
             return Origin(OUTSIDE, x, y, (a, b), what=SENT, earlier=True)
@@ -225,6 +228,21 @@ def _classified(left: Side, right: Side, x: Op | None, y: Op | None, slices: lis
     if layouts:
         origin.notes.append(f"equal values lie in memory otherwise: {listed_words(layouts)} has other strides in A than in B")
     return origin
+
+
+def _no_new_value(left: Side, right: Side, makers: tuple[Op, Op], slices: list[list[Op]]) -> Origin:
+    """The targets differ, and every operation behind them gave what the other run has too: put into another place, or not all that wrote."""
+    a, b = left.log.target, right.log.target
+    assert a is not None and b is not None
+    for p, q in zip(*slices, strict=False):
+        if p.name == q.name and p.arguments != q.arguments:
+            return Origin(ARGUMENT, p, q, (a, b), what=_words_apart(p, q))
+        if p.name != q.name:
+            return Origin(SEQUENCE, p, q, (a, b))
+    if len(slices[0]) != len(slices[1]) or any(op.undefined for s in slices for op in s):
+        return Origin(INPUT, *makers, (a, b), what=ITSELF)
+    note = f"{_BESIDE.format('its memory')} after {makers[0].name} at {makers[0].line.rpartition('/')[2]} had left it"
+    return Origin(OUTSIDE, None, None, (a, b), [note], what=ITSELF)
 
 
 def _form(v: Value) -> tuple[str, list[int]]:

@@ -269,6 +269,25 @@ def test_empty_memory_that_numpy_filled_is_not_uninitialised() -> None:
     assert found.kind == "outside" and found.notes[0].endswith("after aten.empty at t.py:1 had left it"), found
 
 
+def test_the_same_values_in_another_place_and_a_part_that_numpy_wrote() -> None:
+    """x[1] = 0 against x[2] = 0: no operation gives a value that the other run has not."""
+
+    def written(index: str, content: str) -> Log:
+        return log(
+            ("aten.randn", "t.py:1", [], [value("out", 0, "x", shape=(4, 4))]),
+            ("aten.select.int", "t.py:2", [value("self", 0, "x", shape=(4, 4))], [value("out", 0, "row")],
+             {"view": True, "arguments": {"index": index}}),
+            ("aten.zero_", "t.py:2", [value("self", 0, "row")], [value("self", 0, "zeros", written=True)]),
+            target=value("target", 0, content, shape=(4, 4)),
+        )  # fmt: skip
+
+    found = origin.find(written("1", "p"), written("2", "q"), whole=True)
+    assert (found.kind, found.what) == ("argument", "index = 1 in A, 2 in B")
+    found = origin.find(written("1", "p"), written("1", "q"), whole=True)
+    assert found.kind == "outside" and found.notes[0].startswith("its memory was written by something else than a torch operation")
+    assert found.notes[0].endswith("after aten.zero_ at t.py:2 had left it")
+
+
 def test_other_operations_and_a_copy_that_changes_nothing() -> None:
     def cast(name: str, digest: str, *before: tuple[Any, ...]) -> Log:
         end = (name, "t.py:2", [value("self", 0, "x")], [value("out", 1, digest)])
