@@ -206,7 +206,8 @@ def _classified(left: Side, right: Side, x: Op | None, y: Op | None, slices: lis
         if _sent(x):  # looked at from the beginning on, its makers are followed too
             return Origin(OUTSIDE, x, y, _results(x, y), what=SENT, earlier=not whole)
         return Origin(OUTSIDE, x, y, _results(x, y), what="memory read from elsewhere, such as a file")
-    filled = next(((p, q) for p, q in zip(x.inputs, y.inputs, strict=False) if p.overwritten and _form(p) != _form(q)), None)
+    pairs = [(p, q) for p, q in zip(x.inputs, y.inputs, strict=False) if p.overwritten and _form(p) != _form(q)]
+    filled = next(((p, q) for p, q in pairs if p.dtype != q.dtype or x.arguments == y.arguments), None)
     if filled is not None:
         k = 0 if filled[0].dtype != filled[1].dtype else 1
         return Origin(ARGUMENT, x, y, what=f"the memory that it fills is {_form(filled[0])[k]} in A, {_form(filled[1])[k]} in B")
