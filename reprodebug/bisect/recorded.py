@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from reprodebug._base.text import listed_words
 from reprodebug.bisect import commits as history
 from reprodebug.bisect.places import Snapshot
 from reprodebug.bisect.trial import Candidate, Untestable
@@ -62,7 +63,7 @@ class Again:
         if not self._snapshot.in_place:
             self._without_own_files(cwd)
         variables = history.moved_environment(variables, self._snapshot.root, self.path, cwd)
-        words = [history.moved(w, self._snapshot.root, self.path) for w in words]
+        words = [history.moved(w, self._snapshot.root, self.path) for w in outward(self.run, words, self._snapshot.root)]
         return Candidate(self.name, self.name, tuple(words), cwd, variables)
 
     def _without_own_files(self, cwd: str) -> None:
@@ -80,6 +81,22 @@ class Again:
                 note = f"{os.path.relpath(recorded, self.root)} was made by {self.name} itself: it was taken out of its copy of the project"
                 if note not in self.notes:
                     self.notes.append(note)
+
+    def edited(self, again: StoredRun) -> None:
+        """Name the source files that are not what they were when the run was recorded. ``again``: an execution in a copy of today's."""
+        before, now = (_hashes(r.manifest.code.get("files")) for r in (self.run, again))
+        for name in before:
+            note = f"{name} was edited after {self.name} was recorded: what is run, and its lines, are the file as it is now"
+            if before[name] != now.get(name, before[name]) and note not in self.notes:
+                self.notes.append(note)
+
+    def gone(self) -> str:
+        """The scripts of the command that are not there any more, in a sentence; '' where there are none."""
+        named = self.run.manifest.code.get("named")
+        where = os.path.join(self.path, os.path.relpath(os.path.realpath(self.run.manifest.cwd), self.root))
+        lost = [str(n) for n in named if not os.path.exists(os.path.join(where, str(n)))] if isinstance(named, dict) else []
+        lost = [n for n in lost if not os.path.exists(os.path.join(self.run.manifest.cwd, n))]
+        return f"{listed_words(lost)} {'is' if len(lost) == 1 else 'are'} not there any more" if lost else ""
 
     def leave(self) -> None:
         """Remove what git made."""
@@ -104,6 +121,30 @@ def environment(run: StoredRun) -> dict[str, str]:
         else:
             found[name] = value
     return found or dict(os.environ)
+
+
+def outward(run: StoredRun, words: Sequence[str], root: str) -> list[str]:
+    """A command whose relative paths that lead out of the project, such as ``../train.py``, lead where they led: only the project is copied.
+
+    What the run wrote out there is not written again: such a path stays, and leads out of the copy."""
+    m = run.manifest
+    cwd = os.path.realpath(m.cwd)
+    written = [os.path.normpath(os.path.join(cwd, n)) for n, x in m.data.items() if isinstance(x, dict) and x.get("mode") == "write"]
+    found = []
+    for word in words:
+        option, equals, path = word.rpartition("=")
+        there = os.path.normpath(os.path.join(cwd, path))
+        out = path.startswith(os.pardir + os.sep) and not (there + os.sep).startswith(root + os.sep) and os.path.exists(there)
+        out = out and not any((w + os.sep).startswith(there + os.sep) for w in written)
+        found.append(option + equals + there if out else word)
+    return found
+
+
+def _hashes(files: object) -> dict[str, str]:
+    """Source file -> its hash, of those that were hashed."""
+    if not isinstance(files, dict):
+        return {}
+    return {str(n): str(f["hash"]) for n, f in files.items() if isinstance(f, dict) and f.get("hash") and not f.get("why")}
 
 
 def directory(run: StoredRun) -> str:

@@ -141,7 +141,7 @@ class Sides:
                 self._snapshot = Snapshot(recorded.directory(self.a), self.lab.session.path)
             root, cwd = self._snapshot.enter()
             variables = history.moved_environment(variables, self._snapshot.root, root, cwd)
-            words = [history.moved(w, self._snapshot.root, root) for w in words]
+            words = [history.moved(w, self._snapshot.root, root) for w in recorded.outward(self.a, words, self._snapshot.root)]
             checks = []
         for file, content in self.configuration.files(set(config)).items():
             if self._snapshot is not None and self._snapshot.in_place:

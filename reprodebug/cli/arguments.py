@@ -62,6 +62,18 @@ def write_result(where: str, text: str) -> None:
         raise UsageError(f"{where} cannot be written: {error.strerror}", hint="choose another file, or - for stdout") from error
 
 
+def writable(*files: str | None) -> None:
+    """Refuse what ``write_result`` could not write, before work that takes long. Raises UsageError."""
+    for file in files:
+        if file and file != "-":
+            folder = os.path.dirname(os.path.abspath(file))
+            why = "it is a directory" if os.path.isdir(file) else "" if os.path.isdir(folder) else f"there is no directory {folder}"
+            if not why and not os.access(file if os.path.exists(file) else folder, os.W_OK):
+                why = "no permission"
+            if why:
+                raise UsageError(f"{file} cannot be written: {why}", hint="choose another file, or - for stdout")
+
+
 def size(word: str) -> int:
     """``500M``, ``8G`` or a plain number of bytes. Raises argparse.ArgumentTypeError."""
     units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}

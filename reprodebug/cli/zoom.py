@@ -8,7 +8,7 @@ import sys
 
 from reprodebug._base.errors import UsageError
 from reprodebug._base.text import visible
-from reprodebug.cli.arguments import Parser, size, write_result
+from reprodebug.cli.arguments import Parser, size, writable, write_result
 
 EXIT_CODES = {"found": 0, "not-found": 1, "not-repeatable": 1, "not-reproduced": 1}
 
@@ -51,6 +51,7 @@ def run(words: list[str]) -> int:
     arguments = parser().parse_args([w for w in words if w != "--"])
     if arguments.max_bytes is not None and arguments.max_bytes < 1 << 16:
         raise UsageError("--max-bytes is too small to write anything down", hint="at least 64K; 1G is the default")
+    writable(arguments.markdown, arguments.json)
     from reprodebug import api
 
     result = api.zoom(

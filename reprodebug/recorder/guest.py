@@ -151,12 +151,16 @@ class Guest:
                 guest.fault("forward hook", error)
 
         def registered(module: Any, name: str, value: Any) -> None:
+            if guest.off:
+                return
             try:
                 guest.modules.registered(module, name, value)
             except Exception as error:
                 guest.fault("registration hook", error)
 
         def registered_child(module: Any, name: str, value: Any) -> None:
+            if guest.off:
+                return
             try:
                 guest.modules.registered_child(module, name, value)
             except Exception as error:

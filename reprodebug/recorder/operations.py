@@ -36,6 +36,13 @@ _FILLS = frozenset(
     }
 )  # fmt: skip
 """operations that overwrite their first tensor: what it held before is no input"""
+_SHAPED = frozenset(
+    {
+        "bernoulli.p", "rand_like", "randn_like", "randint_like", "zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones",
+        "new_full", "new_empty",
+    }
+)  # fmt: skip
+"""operations that ask their first tensor for its shape alone"""
 _SILENT = {"native_batch_norm": (3, 4), "cudnn_batch_norm": (3, 4), "miopen_batch_norm": (3, 4)}
 """operations that write arguments which their schema does not say they write: positions of those"""
 _DULL = frozenset(
@@ -155,7 +162,7 @@ class Watch:
             return
         if self._mine is None:  # the very first event may be the one
             self._mine = self._claimed()
-        if self._mine and seq >= self.stretch.target:
+        if self._mine and self.stretch.target <= seq <= self.stretch.stop:
             if seq in self._events:
                 self._put_in([(t, self._events[seq])])
             elif self.active:
@@ -186,7 +193,7 @@ class Watch:
             self._arm()
         if self.armed and not self.active and stretch.start <= events <= stretch.stop and (self._put is None or "op" in self._put):
             self._begin()
-        if events > stretch.stop:
+        if events > stretch.stop and not self.inside:  # within a compiled region: with the region, whose call is the operation
             self._finish()
 
     def forked(self) -> None:
@@ -501,7 +508,7 @@ class Watch:
                 "view": base in _VIEWS
                 or (base != "lift_fresh" and bool(returns) and all(r is not None and not r.is_write for r in returns)),
                 "undefined": base in _UNDEFINED,
-                "fills": base in _FILLS,
+                "fills": base in _FILLS or base in _SHAPED or f"{base}.{schema.overload_name}" in _SHAPED,
                 "random": self._seeded in func.tags,
             }
         return found
@@ -557,6 +564,8 @@ class Watch:
     def _storage(self, t: Any) -> int:
         """A number for the memory behind a tensor, never given twice: the storage's husk is kept, its memory is not."""
         try:
+            if t.layout is not self.guest.torch.strided:  # a sparse tensor lies where its values do
+                t = self._values_of(t)
             storage = t.untyped_storage()
             address = storage._cdata
             number = self._storages.get(address)
@@ -564,8 +573,13 @@ class Watch:
                 storage._weak_ref()  # for as long as we look: no other storage gets this address
                 number = self._storages[address] = len(self._storages)
             return number
-        except Exception:  # sparse, opaque, without storage
+        except Exception:  # opaque, without storage
             return -1
+
+    def _values_of(self, t: Any) -> Any:
+        torch = self.guest.torch
+        with torch.no_grad():
+            return t.detach()._values() if t.layout is torch.sparse_coo else t.detach().values()
 
     def _generator(self, args: Any, kwargs: Any) -> Any:
         """The generator that an operation draws from."""

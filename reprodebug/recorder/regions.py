@@ -10,7 +10,9 @@ Nothing of the program's is written: inputs are cloned before the call, the stat
 
 from __future__ import annotations
 
+import copy
 import operator
+import re
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -78,12 +80,20 @@ class Backend:
         import torch
 
         kept = None
+        guest = self._regions.watch.guest
+        off, guest.off = guest.off, True  # a module that we build is none of the program's
         try:
             graph = torch.fx.Graph()
             graph.output(graph.graph_copy(gm.graph, {}))
             kept = torch.fx.GraphModule(gm, graph)
+            for name, child in list(kept.named_children()):  # the program's own are let go as they were without us
+                if isinstance(child, torch.fx.GraphModule):
+                    shared = [*child.parameters(), *child.buffers()]
+                    setattr(kept, name, copy.deepcopy(child, {id(t): t for t in shared}))
         except Exception as error:
-            self._regions.watch.guest.fault("a graph that is compiled", error)
+            guest.fault("a graph that is compiled", error)
+        finally:
+            guest.off = off
         compiled = self._inner(gm, example_inputs, **kwargs)
         if kept is None or not callable(compiled):
             return compiled
@@ -138,6 +148,7 @@ class Graph:
                 watch.aside(lambda: opening.forward(row, self._tensors("out", result)))
         except Exception as error:
             watch.guest.fault("a compiled region", error)
+        watch.reached(watch.guest.writer.seq_seen)  # the stretch may have ended inside
         return result
 
     def _name(self, args: Any) -> None:
@@ -220,6 +231,7 @@ class Graph:
                     watch.aside(lambda: opening.backward(row, [(n, t) for n, t in zip(names, made) if t is not None], grads))
             except Exception as error:
                 watch.guest.fault("the backward pass of a compiled region", error)
+            watch.reached(watch.guest.writer.seq_seen)
 
         node.register_prehook(before)
         node.register_hook(after)
@@ -296,7 +308,7 @@ class Opening:
         graph = self.graph
         said: dict[str, Any] = {
             "kind": "graph", "n": row["n"], "graph": graph.number, "phase": self.phase, "backend": graph.backend, "nodes": [],
-            "outputs": [], "same": None, "why": "", "operations": 0,
+            "outputs": [], "same": None, "why": "", "operations": 0, "source": _source(self._torch, graph._graph),
         }  # fmt: skip
         nodes = [n for n in graph._graph.graph.nodes if n.op not in ("placeholder", "output")]
         said["operations"] = len(nodes)
@@ -452,6 +464,15 @@ def _tapped(torch: Any, gm: Any) -> tuple[Any, list[str]]:
     taps = [n for n in taps if not any(u.target is operator.getitem for u in n.users)]  # a tuple: its elements are nodes
     graph.output((*own, *taps))
     return torch.fx.GraphModule(gm, graph), [n.name for n in taps]
+
+
+def _source(torch: Any, gm: Any) -> list[str]:
+    """A graph and those that it calls, such as the two passes of a custom Function, line by line."""
+    found: list[str] = []
+    for name, graph in gm.named_modules():
+        if isinstance(graph, torch.fx.GraphModule):
+            found += [f"{name}: {_code(n)}" if name else _code(n) for n in graph.graph.nodes if n.op != "placeholder"]
+    return [re.sub(r"0x[0-9a-f]{6,}", "0x", line) for line in found[:_MOST_NODES]]  # addresses of objects
 
 
 def _target(n: Any) -> str:

@@ -385,9 +385,9 @@ def sentence(origin: origins.Origin, x: model.Operation | None, y: model.Operati
     if origin.kind == model.UNINITIALISED:
         return f"{name}{where} gives memory that nothing was written to, and its content differs"
     if origin.kind == model.INPUT:
-        receives = (
-            f"{name}{where} receives another input: {origin.what}; " if name else f"the divergent tensor is another one ({origin.what}); "
-        )
+        receives = f"{name}{where} receives another input: {origin.what}; "
+        if not name or origin.what == origins.ITSELF:
+            receives = f"the divergent tensor{f', last written by {name}{where},' if name else ''} is another one; "
         return receives + "no operation that was looked at turned equal inputs into different results"
     receives = f"it is first seen as what {name}{where} receives ({origin.what})"
     if not name:

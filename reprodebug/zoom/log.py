@@ -97,6 +97,8 @@ class Opened:
     nodes: list[Node]
     outputs: list[tuple[str, Value, Value]]
     """(name, eager, compiled) of each result"""
+    source: list[str] = field(default_factory=list)
+    """the graph and those that it calls, line by line"""
 
 
 @dataclass(slots=True)
@@ -242,4 +244,5 @@ def _opened(row: dict[str, Any]) -> Opened:
         str(row["why"]),
         nodes,
         outputs,
+        [str(line) for line in row.get("source", ())],
     )

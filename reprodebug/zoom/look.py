@@ -7,6 +7,7 @@ compiler makes the difference at all.
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Any
 
 from reprodebug._base.text import listed_words, plural, visible
@@ -87,7 +88,7 @@ def region(looked: tuple[Repeat, Repeat], origin: Origin, first: tuple[Side, Sid
     if all(compiled):
         assert opened[0] is not None and opened[1] is not None
         found = _both(looked, opened[0], opened[1])
-        same = [n.code for n in opened[0].nodes] == [n.code for n in opened[1].nodes]
+        same = _alike(opened)
     else:
         n = compiled.index(True)
         o = opened[n]
@@ -118,7 +119,11 @@ def _maker(side: Side, value: Value) -> Op | None:
 
 def _alike(opened: list[Opened | None]) -> bool:
     a, b = opened
-    return a is not None and b is not None and a.backend == b.backend and [n.code for n in a.nodes] == [n.code for n in b.nodes]
+    return a is not None and b is not None and (a.backend, a.source, _codes(a)) == (b.backend, b.source, _codes(b))
+
+
+def _codes(o: Opened) -> list[str]:
+    return [n.code for n in o.nodes]
 
 
 def _described(op: Op, o: Opened | None, root: str) -> str:
@@ -157,6 +162,9 @@ _Found = tuple[str, "Node | None", "model.Size | None", str]
 
 def _both(looked: tuple[Repeat, Repeat], a: Opened, b: Opened) -> _Found:
     """Two compiled sides."""
+    if a.source != b.source and _codes(a) == _codes(b):  # within a graph that is called
+        x, y = next((p, q) for p, q in zip_longest(a.source, b.source, fillvalue="nothing more") if p != q)
+        return f"the two graphs are not the same, first at: {visible(x, 160)} in A, {visible(y, 160)} in B", None, None, ""
     for p, q in zip(a.nodes, b.nodes, strict=False):
         if p.code != q.code:
             said = (

@@ -19,7 +19,9 @@ from reprodebug.zoom.log import Log, Op, Value
 _SINKS = ("aten._local_scalar_dense.default", "aten.equal.default", "aten.nonzero.default")
 """operations through which values leave for Python, and may choose what the program does"""
 
+ITSELF = "the tensor itself"
 SENT = "memory that another process sent"
+_BESIDE = "{} was written by something else than a torch operation (NumPy, another library, another thread)"
 _MAPPED = "aten.set_.source_Storage"
 """a tensor is laid over memory that comes from elsewhere"""
 
@@ -60,6 +62,17 @@ class Side:
         self.at = dict(zip(self.key, log.ops, strict=True))
         self.began_empty = {v.storage for op in log.ops if op.undefined for v in op.outputs if v.storage >= 0}
         self.empty_views = {_view_of(op) for op in log.ops if op.view and any(v.storage in self.began_empty for v in op.outputs)}
+        self.unwritten: set[int] = set()
+        """numbers of the views of memory to which no operation has written yet"""
+        empty: set[int] = set()
+        for op in log.ops:
+            made = {v.storage for v in op.outputs if v.storage >= 0}
+            if op.undefined:
+                empty |= made
+            elif not op.view:
+                empty -= made
+            elif made & empty:
+                self.unwritten.add(op.n)
 
     def behind(self, storages: Iterable[int], before: int) -> list[Op]:
         """The operations on which the memory ``storages`` depends, of those before number ``before``, in execution order."""
@@ -88,10 +101,11 @@ class Side:
                 and not self._nothing_yet(op, other)]  # fmt: skip
 
     def _nothing_yet(self, op: Op, other: Side) -> bool:
-        """A view of memory that began uninitialised, the same in both runs: what lies there may not be written yet, and is no value."""
+        """A view of memory that began uninitialised, and is unwritten or the same in both runs: what lies there may not be written
+        yet, and is no value."""
         if not op.view or not any(v.storage in self.began_empty for v in op.outputs):
             return False
-        return _view_of(op) in other.empty_views
+        return op.n in self.unwritten or _view_of(op) in other.empty_views
 
 
 def _view_of(op: Op) -> tuple[str, tuple[tuple[str, str], ...]]:
@@ -167,11 +181,15 @@ def _classified(left: Side, right: Side, x: Op | None, y: Op | None, slices: lis
     if x is None and y is None:
         last = [s[-1] if s else None for s in slices]
         if last[0] is not None and last[1] is not None and last[0].undefined and last[1].undefined:
+            if _holds_other(last[0], [a]) or _holds_other(last[1], [b]):
+                return Origin(OUTSIDE, value=(a, b), notes=[_BESIDE.format("it")], what=ITSELF)
             return Origin(UNINITIALISED, last[0], last[1], (a, b))
         makers = left.maker(a, len(left.ops)), right.maker(b, len(right.ops))
+        if whole and a.digest and b.digest and makers[0] is not None and makers[1] is not None:
+            return _no_new_value(left, right, (makers[0], makers[1]), slices)
         if makers[0] is not None or makers[1] is not None:
-            return Origin(INPUT, makers[0], makers[1], (a, b), earlier=not whole, what="the tensor itself")
-        return Origin(OUTSIDE, value=(a, b), earlier=not whole, what="the tensor itself")
+            return Origin(INPUT, makers[0], makers[1], (a, b), earlier=not whole, what=ITSELF)
+        return Origin(OUTSIDE, value=(a, b), earlier=not whole, what=ITSELF)
     if x is None or y is None or x.name != y.name:
         if not whole and any(_sent(op) for op in (x, y)) and not all(slices):  # the other side had received it before the stretch began
             return Origin(OUTSIDE, x, y, (a, b), what=SENT, earlier=True)
@@ -188,9 +206,11 @@ def _classified(left: Side, right: Side, x: Op | None, y: Op | None, slices: lis
         if _sent(x):  # looked at from the beginning on, its makers are followed too
             return Origin(OUTSIDE, x, y, _results(x, y), what=SENT, earlier=not whole)
         return Origin(OUTSIDE, x, y, _results(x, y), what="memory read from elsewhere, such as a file")
-    filled = next(((p, q) for p, q in zip(x.inputs, y.inputs, strict=False) if p.overwritten and p.dtype != q.dtype), None)
+    pairs = [(p, q) for p, q in zip(x.inputs, y.inputs, strict=False) if p.overwritten and _form(p) != _form(q)]
+    filled = next(((p, q) for p, q in pairs if p.dtype != q.dtype or x.arguments == y.arguments), None)
     if filled is not None:
-        return Origin(ARGUMENT, x, y, what=f"the memory that it fills is {filled[0].dtype} in A, {filled[1].dtype} in B")
+        k = 0 if filled[0].dtype != filled[1].dtype else 1
+        return Origin(ARGUMENT, x, y, what=f"the memory that it fills is {_form(filled[0])[k]} in A, {_form(filled[1])[k]} in B")
     differing = _inputs_apart(x, y)
     if differing and _composed_otherwise(left, right, x, y, differing):
         return Origin(SEQUENCE, x, y, None, _alone(left, right, slices))
@@ -211,6 +231,25 @@ def _classified(left: Side, right: Side, x: Op | None, y: Op | None, slices: lis
     return origin
 
 
+def _no_new_value(left: Side, right: Side, makers: tuple[Op, Op], slices: list[list[Op]]) -> Origin:
+    """The targets differ, and every operation behind them gave what the other run has too: put into another place, or not all that wrote."""
+    a, b = left.log.target, right.log.target
+    assert a is not None and b is not None
+    for p, q in zip(*slices, strict=False):
+        if p.name == q.name and p.arguments != q.arguments:
+            return Origin(ARGUMENT, p, q, (a, b), what=_words_apart(p, q))
+        if p.name != q.name:
+            return Origin(SEQUENCE, p, q, (a, b))
+    if len(slices[0]) != len(slices[1]) or any(op.undefined for s in slices for op in s):
+        return Origin(INPUT, *makers, (a, b), what=ITSELF)
+    note = f"{_BESIDE.format('its memory')} after {makers[0].name} at {makers[0].line.rpartition('/')[2]} had left it"
+    return Origin(OUTSIDE, None, None, (a, b), [note], what=ITSELF)
+
+
+def _form(v: Value) -> tuple[str, list[int]]:
+    return v.dtype, list(v.shape)
+
+
 def _brought(side: Side, op: Op | None, other: Side) -> bool:
     """Whether an operation is given what was made before the stretch and is not known in the other run: that may differ already."""
     return op is not None and any(v.digest and v.digest not in other.values and side.maker(v, op.n) is None for v in op.reads)
@@ -226,7 +265,8 @@ def _given(left: Side, right: Side, x: Op, y: Op, differing: list[tuple[Value | 
     p, q = differing[0]
     value = (p, q) if p is not None and q is not None else None
     makers = [s.maker(v, op.n) if v is not None else None for s, v, op in ((left, p, x), (right, q, y))]
-    if makers[0] is not None and makers[1] is not None and makers[0].undefined and makers[1].undefined:
+    beside = [_written_beside(s, m, op) for s, m, op in zip((left, right), makers, (x, y), strict=True)]
+    if makers[0] is not None and makers[1] is not None and makers[0].undefined and makers[1].undefined and not any(beside):
         return Origin(UNINITIALISED, makers[0], makers[1], value)
     names = [s.name(v) if v is not None else "" for s, v in ((left, p), (right, q))]
     shown = p or q
@@ -235,14 +275,14 @@ def _given(left: Side, right: Side, x: Op, y: Op, differing: list[tuple[Value | 
     if any(names):
         same = names[0] == names[1]
         what += f", which is {names[0]}" if same else f", which is {names[0] or 'no parameter'} in A and {names[1] or 'no parameter'} in B"
+    if any(beside):
+        which = " and ".join(n for n, b in zip("AB", beside, strict=True) if b)
+        last = next(m for m, b in zip(makers, beside, strict=True) if b)
+        left_by = f"{last.name} at {last.line.rpartition('/')[2]}" if last is not None else ""
+        return Origin(OUTSIDE, x, y, value, [f"in {which} {_BESIDE.format('its memory')} after {left_by} had left it"], what=what)
     if any(m is not None and not m.undefined for m in makers):
-        beside = [_written_beside(s, m, op) for s, m, op in zip((left, right), makers, (x, y), strict=True)]
-        if any(beside):
-            which = " and ".join(n for n, b in zip("AB", beside, strict=True) if b)
-            last = next(m for m, b in zip(makers, beside, strict=True) if b)
-            left_by = f"{last.name} at {last.line.rpartition('/')[2]}" if last is not None else ""
-            note = f"in {which} its memory was written by something else than a torch operation (NumPy, another library, another thread)"
-            return Origin(OUTSIDE, x, y, value, [f"{note} after {left_by} had left it"], what=what)
+        by = [f"{m.name} at {m.line.rpartition('/')[2]}" if m is not None else "nothing that was looked at" for m in makers]
+        what += f", made by {by[0]} in A, by {by[1]} in B" if by[0] != by[1] else ""
         return Origin(INPUT, x, y, value, what=what)
     return Origin(OUTSIDE if whole else INPUT, x, y, value, what=what, earlier=not whole)
 
@@ -251,11 +291,14 @@ def _written_beside(side: Side, maker: Op | None, reader: Op) -> bool:
     """Whether memory does not hold any more what the operation left that wrote it last: something wrote it that is no operation.
 
     Seen at ``reader`` or at an operation between the two, such as the view through which it is read."""
-    if maker is None or maker.undefined:
-        return False
+    return maker is not None and _holds_other(maker, [v for op in side.ops[maker.n + 1 : reader.n + 1] for v in op.reads])
+
+
+def _holds_other(maker: Op, seen: Iterable[Value]) -> bool:
+    """Whether the memory that an operation wrote held something else when it was ``seen`` again."""
     left = {(v.storage, v.dtype, v.shape, v.strides): v.digest for v in maker.outputs if v.digest and v.storage >= 0}
-    seen = [(left.get((v.storage, v.dtype, v.shape, v.strides)), v.digest) for op in side.ops[maker.n + 1 : reader.n + 1] for v in op.reads]
-    return any(was and now and was != now for was, now in seen)
+    pairs = [(left.get((v.storage, v.dtype, v.shape, v.strides)), v.digest) for v in seen]
+    return any(was and now and was != now for was, now in pairs)
 
 
 def _inputs_apart(x: Op, y: Op) -> list[tuple[Value | None, Value | None]]:

@@ -73,10 +73,14 @@ class Runner:
             mine = open_run(executed.run)
         except ReprodebugError as error:
             raise Untestable(f"{name} could not be run again: {error.message}{last_words(executed.log)}") from error
+        self.again.edited(mine)
+        if executed.exit_code and "EOFError" in (words := last_words(executed.log)):
+            raise Untestable(f"{name} could not be run again: it asks for standard input, which is not recorded and is empty here{words}")
         recorded = self.again.run.trace(*self.process)
         if self.process not in mine.traces:
             if not any(p.events for p in mine.manifest.processes):
                 why = f"it ended with exit code {executed.exit_code}" if executed.exit_code else "it called no module of torch"
+                why = self.again.gone() or why
                 raise Untestable(f"{name} could not be run again: {why}{last_words(executed.log)}")
             raise NotRepeatable(f"{name} is not repeatable here: its process {self.process} did not come again")
         trace = mine.trace(*self.process)

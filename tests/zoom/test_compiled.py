@@ -29,12 +29,21 @@ class Net(torch.nn.Module):
         self.a, self.norm, self.b = torch.nn.Linear(8, 8), torch.nn.LayerNorm(8), torch.nn.Linear(8, 4)
     def forward(self, x):
         x = self.a(x)
-        x = torch.nn.functional.gelu(x)
+        x = torch.nn.functional.gelu(x, approximate="tanh" if "--tanh" in sys.argv else "none")
+        x = Halved.apply(x) if "--function" in sys.argv else x
         return self.b(self.norm(x))
+
+class Halved(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x / 2
+    @staticmethod
+    def backward(ctx, g):
+        return g * (0.51 if "--other" in sys.argv else 0.5)
 
 net = Net()
 opt = torch.optim.SGD(net.parameters(), lr=0.1)
-backend = "inductor" if "--inductor" in sys.argv else approximating
+backend = "inductor" if "--inductor" in sys.argv else "aot_eager" if "--aot" in sys.argv else approximating
 call = net if "--eager" in sys.argv else torch.compile(net, backend=backend)
 for step in range(3):
     loss = call(torch.randn(4, 8)).square().mean()
@@ -87,6 +96,25 @@ def test_two_compiled_runs_are_held_against_each_other_inside(tmp_path: Path) ->
     )
     assert inside["graphs"] == ["A and B: compiled graph 0 of Net.forward, train.py:15: 4 operations, compiled by approximating"]
     assert inside["between"] == "A and B, compiled" and inside["same_graph"]
+
+
+@pytest.mark.slow
+def test_a_module_that_the_compiler_made_lies_inside_its_region(tmp_path: Path) -> None:
+    """What AOTAutograd calls is a module, whose result is seen before the region has returned."""
+    found = zoomed(tmp_path, ["--aot"], ["--aot", "--tanh"])
+    assert found["kind"] == "sequence" and found["operation"]["a"]["name"] == "compiled graph 0"
+    inside = found["region"]
+    assert inside["reason"].startswith("the two graphs are not the same, first at: x_1 = torch._C._nn.gelu("), inside
+    assert inside["line"] == "train.py:17" and inside["operations"] == ["aten.gelu.default"]
+
+
+@pytest.mark.slow
+def test_the_backward_pass_of_a_function_lies_in_a_graph_of_its_own(tmp_path: Path) -> None:
+    found = zoomed(tmp_path, ["--aot", "--function"], ["--aot", "--function", "--other"])
+    assert found["kind"] == "sequence" and found["operation"]["a"]["name"] == "compiled graph 0 (backward)"
+    said = found["region"]["reason"]
+    assert said.startswith("the two graphs are not the same, first at: bwd_body_0: "), said
+    assert "0.5) in A" in said and "0.51) in B" in said and not found["region"]["same_graph"]
 
 
 @pytest.mark.slow

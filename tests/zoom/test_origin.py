@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,20 @@ def test_an_input_that_nothing_made() -> None:
     a, b = given("x"), given("y")
     a.names[0] = b.names[0] = "layer.weight"
     assert "layer.weight" in origin.find(a, b, whole=True).what
+
+
+def test_an_input_that_another_operation_made() -> None:
+    """A state that is kept in one run and begun anew in the other: both have both values."""
+
+    def given(maker: str, state: str, other: str) -> Log:
+        return log(
+            (maker, "t.py:1", [], [value("out", 0, state)]), ("aten.ones", "t.py:1", [], [value("out", 9, other)]),
+            ("aten.gru", "t.py:2", [value("hx", 0, state)], [value("out", 1, state + "r")]),
+            target=value("target", 1, state + "r"),
+        )  # fmt: skip
+
+    found = origin.find(given("aten.zeros", "0", "h"), given("aten.stack", "h", "0"), whole=True)
+    assert (found.kind, found.what) == ("input", "its input hx, made by aten.zeros at t.py:1 in A, by aten.stack at t.py:1 in B")
 
 
 def test_a_view_of_memory_that_is_not_written_yet_is_no_value() -> None:
@@ -218,6 +233,59 @@ def test_memory_that_nothing_wrote_is_no_value_until_it_is_read() -> None:
 
     found = origin.find(unfilled("g"), unfilled("h"), whole=True)
     assert found.kind == "uninitialised" and found.a is not None and found.a.name == "aten.empty"
+
+
+def test_memory_that_nothing_wrote_may_serve_as_a_shape() -> None:
+    """vmap draws for a dropout with an empty tensor for its shape, widened in one run alone."""
+
+    def drawn(garbage: str, wide: bool, state: str) -> Log:
+        name = garbage + "w"
+        return log(
+            ("aten.empty", "t.py:1", [], [value("out", 0, garbage)], {"undefined": True}),
+            *([("aten.expand", "t.py:2", [value("self", 0, garbage)], [value("out", 0, name, shape=(3, 4))], {"view": True})] if wide else []),
+            ("aten.bernoulli.p", "t.py:2", [value("self", 0, "", overwritten=True, shape=(3, 4) if wide else (4,))],
+             [value("out", 1, state)], {"random": state}),
+            target=value("target", 1, state),
+        )  # fmt: skip
+
+    found = origin.find(drawn("g", False, "s"), drawn("h", False, "t"), whole=True)
+    assert found.kind == "random" and found.a is not None and found.a.name == "aten.bernoulli.p"
+    found = origin.find(drawn("g", True, "s"), drawn("h", False, "t"), whole=True)
+    assert found.kind == "argument" and found.what == "the memory that it fills is [3, 4] in A, [4] in B"
+
+
+def test_empty_memory_that_numpy_filled_is_not_uninitialised() -> None:
+    def filled(garbage: str, content: str, *more: tuple[Any, ...]) -> Log:
+        return log(("aten.empty", "t.py:1", [], [value("out", 0, garbage)], {"undefined": True}), *more, target=value("target", 0, content))
+
+    found = origin.find(filled("g", "1"), filled("g", "2"), whole=True)
+    assert found.kind == "outside" and found.notes[0].startswith("it was written by something else than a torch operation")
+
+    def read(content: str) -> Log:
+        operation = ("aten.relu", "t.py:3", [value("self", 0, content)], [value("out", 1, content + "r")])
+        return replace(filled("g", "", operation), target=value("target", 1, content + "r"))
+
+    found = origin.find(read("1"), read("2"), whole=True)
+    assert found.kind == "outside" and found.notes[0].endswith("after aten.empty at t.py:1 had left it"), found
+
+
+def test_the_same_values_in_another_place_and_a_part_that_numpy_wrote() -> None:
+    """x[1] = 0 against x[2] = 0: no operation gives a value that the other run has not."""
+
+    def written(index: str, content: str) -> Log:
+        return log(
+            ("aten.randn", "t.py:1", [], [value("out", 0, "x", shape=(4, 4))]),
+            ("aten.select.int", "t.py:2", [value("self", 0, "x", shape=(4, 4))], [value("out", 0, "row")],
+             {"view": True, "arguments": {"index": index}}),
+            ("aten.zero_", "t.py:2", [value("self", 0, "row")], [value("self", 0, "zeros", written=True)]),
+            target=value("target", 0, content, shape=(4, 4)),
+        )  # fmt: skip
+
+    found = origin.find(written("1", "p"), written("2", "q"), whole=True)
+    assert (found.kind, found.what) == ("argument", "index = 1 in A, 2 in B")
+    found = origin.find(written("1", "p"), written("1", "q"), whole=True)
+    assert found.kind == "outside" and found.notes[0].startswith("its memory was written by something else than a torch operation")
+    assert found.notes[0].endswith("after aten.zero_ at t.py:2 had left it")
 
 
 def test_other_operations_and_a_copy_that_changes_nothing() -> None:

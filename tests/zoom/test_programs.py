@@ -132,6 +132,27 @@ for i in range(2):
         v.grad = grads[k].mean(0)
     opt.step()
 """,
+    "one dropout for all samples": PLAIN + """\
+for i in range(2):
+    x = torch.func.vmap(F.dropout, randomness="same" if B else "different")(torch.randn(6, 4))  # <-
+    loss = net(x).square().mean()
+    opt.zero_grad(); loss.backward(); opt.step()
+""",
+    "a sparse gradient": """\
+net = nn.Sequential(nn.Embedding(20, 4, sparse=True), nn.Flatten())
+opt = torch.optim.SparseAdam(net.parameters(), lr=0.02, eps=1e-6 if B else 1e-8)
+for i in range(2):
+    loss = net(torch.randint(0, 20, (6, 3))).square().mean()
+    opt.zero_grad(); loss.backward()
+    opt.step()  # <-
+""",
+    "a sparse matrix": PLAIN + """\
+edges = torch.tensor([[0, 1, 2, 3, 4, 5, 0, 2], [1, 2, 3, 4, 5, 0, 3, 5]])
+near = torch.sparse_coo_tensor(edges, torch.ones(8).mul(1.5 if B else 1.0), (6, 6)).coalesce().to_sparse_csr()  # <-
+for i in range(2):
+    loss = (near @ net(torch.randn(6, 4))).square().mean()
+    opt.zero_grad(); loss.backward(); opt.step()
+""",
     "a gradient of a gradient": PLAIN + """\
 for i in range(2):
     x = torch.randn(6, 4, requires_grad=True)
@@ -221,6 +242,9 @@ EXPECTED: dict[str, tuple[str, str, str]] = {
     "a hook on a backward pass": ("argument", "aten.mul.Tensor", "aten.mul.Tensor"),
     "functional_call": ("argument", "aten.mul.Tensor", "aten.mul.Tensor"),
     "per-sample gradients": ("argument", "aten.pow.Tensor_Scalar", "aten.pow.Tensor_Scalar"),
+    "one dropout for all samples": ("argument", "aten.bernoulli.p", "aten.bernoulli.p"),
+    "a sparse gradient": ("argument", "aten.add_.Tensor", "aten.add_.Tensor"),
+    "a sparse matrix": ("argument", "aten.mul.Tensor", "aten.mul.Tensor"),
     "a gradient of a gradient": ("sequence", "aten.div.Scalar", ""),
     "a closure": ("sequence", "", "aten.mul.Tensor"),
     "a scripted module": ("argument", "aten.leaky_relu.default", "aten.leaky_relu.default"),

@@ -166,6 +166,7 @@ def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
     for words, part in (
         (("project", "project"), "no run of `reprodebug capture`"), (("project", "nowhere"), "no run of"), (("nowhere", "project"), "does not exist"),
         (("a", "b", "--", "python"), "have their own command"), (("a", "b", "--max-bytes", "1"), "too small"), (("a",), "required"),
+        (("a", "b", "--json", "nowhere/z.json"), "there is no directory"), (("a", "b", "--markdown", "project"), "it is a directory"),
     ):  # fmt: skip
         done = zoom(tmp_path, *words)
         assert done.returncode == 2, words
