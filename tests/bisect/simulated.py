@@ -89,9 +89,10 @@ class Drawn:
 class DrawnSets(Drawn):
     """The same for a search over sets; ``causes``: each makes the difference by itself."""
 
-    def __init__(self, causes: list[set[str]], rng: random.Random, **how: float) -> None:
+    def __init__(self, causes: list[set[str]], rng: random.Random, *, slots: int = 1, **how: float) -> None:
         super().__init__(0, rng, **how)
         self._causes = causes
+        self.executor.slots = slots
 
     def _guilty(self, key: str) -> bool:
         words = key.partition(":")[2].split(",")

@@ -160,7 +160,7 @@ def test_one_of_ten_variables_is_found_though_b_shows_it_only_at_times(tmp_path:
     # with V3 six trials in ten are bad, the first ones among them: which, follows from how often it was asked
     odds = f"t=$(cat {turns}); echo $((t + 1)) > {turns}; x=$(echo $SEED$t | cksum); x=${{x%% *}}"
     turns.write_text("0")
-    probe.write_text(f'#!/bin/sh\nSEED=seed2x\n{odds}\n[ "$V3" != 2 ] || [ $((x % 10)) -ge 6 ]\n')
+    probe.write_text(f'#!/bin/sh\nSEED=seed3x\n{odds}\n[ "$V3" != 2 ] || [ $((x % 10)) -ge 6 ]\n')
     probe.chmod(0o755)
     words = ["bisect", "1", "2", "--axis", "env", "--probe", str(probe), "--json", "-"]
     found = json.loads(tool(*words, cwd=tmp_path, sessions=tmp_path / "s").stdout)

@@ -19,6 +19,8 @@ WHOLE = 10
 """parts of a set up to which everything inside of it is a hypothesis; above, only what lacks one part"""
 _EXPECTED, _FEARED = 0.7, 2.3
 """culprits among all items, on average, before anything is known; and for choosing questions, so that many take few as well"""
+_ITSELF = 1.05
+"""worth of a question about the leader against one that tells as much: an answer has to be tried itself in the end"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ class Sets:
         worth = unknown(np.clip(expected(said.shows, said.odd), 0, 1)) - expected(unknown(said.shows), unknown(said.odd))
         best, value = None, 1e-9
         for chosen, told in zip(asked, worth.tolist(), strict=True):
+            told *= _ITSELF if chosen == leader else 1.0
             if told > value * (1 + 1e-9) and chosen != self.scope and chosen not in untestable:
                 best, value = chosen, told
         return best
