@@ -104,6 +104,8 @@ class Proved:
     probability: float
     odd: bool = False
     """there were trials of sets without it that differ from A"""
+    beside: frozenset[str] = frozenset()
+    """those of the items without which the others could not be tried"""
 
 
 class _Bench:
@@ -274,7 +276,7 @@ class _Bench:
             tried = belief.leader == scope or belief.leader in blocked or any(self.counts.get(belief.leader, [0])[1:])
             likely = belief.settled and belief.probability >= _LIKELY and not contradicted
             left = spare(len(belief.leader)) if likely else _MOST_NOISY
-            if left <= (not tried) or belief.probability >= _SURE:
+            if left <= (not tried) or belief.reached >= _SURE:
                 if tried:
                     break
                 question = belief.leader  # found by what lies around it: it is to show the difference itself
@@ -288,7 +290,12 @@ class _Bench:
         if contradicted:
             self.false_good, self.false_bad = (max(_FLOOR, x) for x in belief.rates)
             self.known = {c: said for c, said in self.known.items() if said is None}
-        return Proved(belief.leader, belief.probability, contradicted and belief.rates[1] > 0)
+        items = belief.leader
+        if items in blocked:
+            shown = [c for c, counts in self.counts.items() if c > items and sum(counts[1:]) > 0]
+            items = min(shown, key=len, default=items)
+        probability = belief.probability if items == belief.leader else belief.reached
+        return Proved(items, probability, contradicted and belief.rates[1] > 0, items - belief.leader)
 
 
 def _beside(chosen: frozenset[str], counts: list[int], other: frozenset[str]) -> bool:
@@ -387,6 +394,8 @@ def _searched(bench: _Bench, first: Divergence | None, before: int, notes: list[
             weights[item] = weights.get(item, 1.0) * (1 + 20 * suspicion)
     found: list[str] = []
     together: list[tuple[str, ...]] = []
+    needing: list[tuple[str, ...]] = []
+    """causes of which a part could not be tried without the rest"""
     causes: list[tuple[str, ...]] = []
     necessary = False
     rest = list(items)
@@ -407,6 +416,10 @@ def _searched(bench: _Bench, first: Divergence | None, before: int, notes: list[
         where = first if found else bench.firsts.get(chosen) or first  # of several causes: where B parts from A
         found += cause
         together += [group for group in grouped if chosen.issuperset(group)]
+        if proof.beside:
+            together.append(cause)
+            needing.append(cause)
+            notes.append(f"{listed_words(sorted(chosen - proof.beside))} could not be tried without {listed_words(sorted(proof.beside))}")
         causes.append(cause)
         sufficient = sufficient and (chosen == scope or sum(bench.counts.get(chosen, [0])[1:]) > 0)
         rest = [i for i in rest if i not in chosen]
@@ -443,7 +456,10 @@ def _searched(bench: _Bench, first: Divergence | None, before: int, notes: list[
         notes.append("trials of one set contradict each other: the answer rests on probabilities")
     if together:
         confidence = min(confidence, 0.75)
-        notes += [f"{listed_words(group)} could not be told apart: no set between could be tried" for group in together]
+        apart = dict.fromkeys(together)
+        notes += [
+            f"{listed_words(group)} could not be told apart: no set between could be tried" for group in apart if group not in needing
+        ]
     return Decided(
         FOUND, "", tuple(i for i in items if i in found), tuple(together), tuple(causes), where, confidence, bound, notes,
         necessary, sufficient,

@@ -111,7 +111,10 @@ def minimize(
     if different is None:
         if not counted:
             return _done(lab, INCONCLUSIVE, f"the command could not be repeated: {plain.trials[-1].reason}")
-        return _done(lab, NOT_FOUND, f"the command repeats itself as it is: {plural(len(plain.trials), 'run')} were equal bit for bit")
+        fresh = command.place is not None and not command.place.in_place
+        notes = ["each run had a fresh copy of the project: if it does not repeat where it is, one run finds what another left there"]
+        why = f"the command repeats itself as it is: {plural(len(plain.trials), 'run')} were equal bit for bit"
+        return _done(lab, NOT_FOUND, why, notes=notes if fresh else [])
     where = different.first
     share = sum(bool(t.bad) for t in counted) / len(counted)
     needed = 1 + runs_needed(min(0.9, share), 0.85)

@@ -162,3 +162,28 @@ def test_what_is_found_was_tried_itself() -> None:
                 found = choice.decide(lab, choice.Choice("env", items, lambda chosen: None))  # type: ignore[arg-type,return-value]
                 assert set(found.items) == set(culprits) and found.sufficient and found.necessary
                 assert len(lab.made) <= 1.6 * math.log2(math.comb(n, k)) + (5 if k < 3 else 7)
+
+
+@pytest.mark.parametrize("n", [2, 6, 10, 14])
+def test_two_items_that_cannot_be_tried_apart_are_all_that_is_named(n: int) -> None:
+    rng = random.Random(n)
+    for guilty in (1, 2):
+        for _ in range(4):
+            items = [f"i{i}" for i in range(n)]
+            pair = set(rng.sample(items, 2))
+            lab: Any = simulated.DrawnSets([set(sorted(pair)[:guilty])], rng, runs=lambda chosen, p=pair: len(chosen & p) != 1)  # type: ignore[misc]
+            found = choice.decide(lab, choice.Choice("env", items, lambda chosen: None))  # type: ignore[arg-type,return-value]
+            assert set(found.items) == pair and list(map(set, found.together)) == [pair] and found.confidence == 0.75
+            assert found.necessary and found.sufficient and len(lab.made) <= 35
+
+
+@pytest.mark.parametrize("n", [2, 6, 10, 14])
+def test_an_item_that_cannot_be_tried_alone_takes_what_it_needs_along(n: int) -> None:
+    rng = random.Random(n)
+    for _ in range(8):
+        items = [f"i{i}" for i in range(n)]
+        one, needed = rng.sample(items, 2)
+        lab: Any = simulated.DrawnSets([{one}], rng, runs=lambda chosen, x=one, y=needed: x not in chosen or y in chosen)  # type: ignore[misc]
+        found = choice.decide(lab, choice.Choice("env", items, lambda chosen: None))  # type: ignore[arg-type,return-value]
+        assert set(found.items) == {one, needed} and found.confidence == 0.75 and len(lab.made) <= 35
+        assert any(f"{one} could not be tried without {needed}" in n or "could not be told apart" in n for n in found.notes)
