@@ -15,6 +15,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from reprodebug._base.errors import UsageError
@@ -425,7 +426,7 @@ def told_apart(
         alone = frozenset(guilty)
         if bad and store.forced:
             forced = f"{choices.text(question, alone)} alone, which it does not allow"
-            if lab.try_(choices.key(question, alone) + "!", forced, lambda: question.make(alone)).bad:
+            if lab.try_(choices.key(question, alone) + "!", forced, partial(question.make, alone)).bad:
                 notes.append(f"{listed_words(guilty)} cannot be without {item}: each makes a difference")
                 return [guilty, (item,)]
         if bad is None:

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from reprodebug.bisect.commits import git_log
-from reprodebug.model.experiment import Bisection, Trial
+from reprodebug.bisect.repeat import enough
+from reprodebug.model.comparison import Divergence
+from reprodebug.model.experiment import SAME_AS_B, Bisection, Trial
 from tests.bisect import simulated
 from tests.bisect.test_whole import git, tool
 
@@ -166,3 +168,11 @@ def test_one_of_ten_variables_is_found_though_b_shows_it_only_at_times(tmp_path:
     found = json.loads(tool(*words, cwd=tmp_path, sessions=tmp_path / "s").stdout)
     assert (found["outcome"], list(found["culprit"]["env"])) == ("found", ["V3"]), found["reason"]
     assert found["trials"][1]["verdict"] == "same-as-b" and 0.9 <= found["confidence"] <= 0.99
+
+
+def test_a_second_thing_that_varies_behind_the_first_takes_more_equal_runs() -> None:
+    first, later = (Divergence("data", 0, 0, phase, "", tensor="input.0") for phase in ("forward", "optimizer"))
+    same, other = (Trial(n, "", SAME_AS_B, 1.0, first=d) for n, d in enumerate((first, later)))
+    assert enough(1.0, first, [same, same]) == (1.0, 3)
+    assert enough(1.0, first, [same, other]) == (0.5, 8)
+    assert enough(0.2, first, [other])[0] == 0.2
