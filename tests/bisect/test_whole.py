@@ -183,6 +183,19 @@ def test_a_probe_decides(project: Path, tmp_path: Path) -> None:
     assert json.loads(done.stdout)["culprit"]["subject"] == "Make it faster"
 
 
+def test_git_started_by_a_trial_sees_the_trial_and_not_the_repository_that_the_environment_names(project: Path, tmp_path: Path) -> None:
+    probe, seen = tmp_path / "probe.sh", tmp_path / "seen"
+    probe.write_text(f"#!/bin/sh\ngit rev-parse HEAD >> {seen}\necho x > x && git add x\ngrep -q Tanh model.py\n")
+    probe.chmod(0o755)
+    before = digest(project)
+    where = {"GIT_DIR": str(project / ".git"), "GIT_WORK_TREE": str(project), "GIT_INDEX_FILE": str(project / ".git" / "index")}
+    words = ["bisect", "--good", "good", "--bad", "main", "--probe", str(probe), "--json", "-"]
+    done = tool(*words, cwd=project, sessions=tmp_path / "s", env=where)
+    assert json.loads(done.stdout)["culprit"]["subject"] == "Make it faster", done.stderr
+    assert len(set(seen.read_text().split())) > 2
+    assert digest(project) == before
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [
