@@ -42,6 +42,8 @@ _SURE, _LIKELY = 0.99, 0.8
 _MOST_OF_ONE, _MOST_NOISY = 30, 80
 """trials of one set until they decide, and of all sets, first to find the answer and then to prove it, where trials contradict"""
 _CLASSES = (SAME_AS_A, SAME_AS_B, OTHER)
+_AGAIN = 2
+"""further trials of what speaks for several causes"""
 _ROUNDS = 4
 """independent causes looked for"""
 
@@ -102,6 +104,8 @@ class Proved:
     probability: float
     odd: bool = False
     """there were trials of sets without it that differ from A"""
+    beside: frozenset[str] = frozenset()
+    """those of the items without which the others could not be tried"""
 
 
 class _Bench:
@@ -120,6 +124,8 @@ class _Bench:
 
     def forget(self) -> None:
         """Another question begins: what the trials said of the one before does not count for it."""
+        self.several = False
+        """more than one set makes the difference by itself"""
         self.known: dict[frozenset[str], bool | None] = {}
         self.counts: dict[frozenset[str], list[int]] = {}
         """set -> trials that were like A, like B, like neither"""
@@ -217,6 +223,22 @@ class _Bench:
         self.known[chosen] = said
         return said
 
+    def shows_several(self) -> bool:
+        """Whether the trials, which no single set explains, are those of several sets that each make the difference: what is more
+        never makes less of it, and the sets that rule every single one out do again what they did. Raises EndsDoNotReproduce."""
+        bads = {c for c, n in self.counts.items() if sum(n[1:])}
+        goods = {c for c, n in self.counts.items() if n[0]}
+        if any(good >= bad for good in goods for bad in bads):
+            return False
+        least = [c for c in bads if not any(c > other for other in bads)]
+        common = frozenset[str].intersection(*least)
+        less = sorted((c for c in goods if c and c >= common), key=len)[-1:] if common else []
+        for chosen, was in [*((c, True) for c in sorted(least, key=sorted)), *((c, False) for c in less)]:
+            if any(self.trial(chosen).bad is not was for _ in range(_AGAIN)):
+                return False
+        self.several = True
+        return True
+
     def ahead_within(self, scope: frozenset[str], questions: list[frozenset[str]]) -> None:
         if not self.noisy:
             self.ahead([q for q in questions if q != scope])
@@ -230,26 +252,32 @@ class _Bench:
         found: tuple[str, ...] = (),
     ) -> Proved | None:  # fmt: skip
         """The smallest set within the union of ``parts``, tried until it is sure. ``spare``: trials that may still be made, where
-        nothing contradicts, for an answer of so many items. None where ``parts`` are all there is and a set cannot be tried."""
+        nothing contradicts, for an answer of so many items. None where ``parts`` are all there is and no single set is the answer, or
+        one cannot be tried."""
         sets = Sets(parts, scope, weights)
         blocked = [c for c, said in self.known.items() if said is None]
         contradicted = self.noisy
-        whole = scope.issubset(frozenset[str]().union(*parts))
+        union = frozenset[str]().union(*parts)
+        whole = scope.issubset(union)
         for _ in range(_MOST_NOISY):
-            belief = sets.weigh({c: (n[0], n[1], n[2]) for c, n in self.counts.items()}, unsteady=self.unsteady, untestable=blocked)
+            counted = {c: (n[0], n[1], n[2]) for c, n in self.counts.items() if not (self.several and _beside(c, n, union))}
+            belief = sets.weigh(counted, unsteady=self.unsteady, untestable=blocked)
             if whole:
                 sure = tuple(i for i, chance in belief.chances.items() if chance > _SURE)
                 rest = [i for i, chance in belief.chances.items() if 1 - _SURE < chance <= _SURE]
                 self.lab.remain("set", rest, len(self.choice.items), math.ceil(belief.bits) + 1, (*found, *sure))
             if belief.contradicted and not contradicted:
+                if whole and self.shows_several():
+                    self.lab.listen(Note("several sets make the difference, each by itself: one is searched after the other"))
+                    return None
                 contradicted = True
                 self.lab.listen(Note("trials contradict each other: the search goes on by probabilities"))
             question = belief.question
             tried = belief.leader == scope or belief.leader in blocked or any(self.counts.get(belief.leader, [0])[1:])
             likely = belief.settled and belief.probability >= _LIKELY and not contradicted
             left = spare(len(belief.leader)) if likely else _MOST_NOISY
-            if left <= (not tried) or belief.probability >= _SURE:
-                if tried or left <= 0:
+            if left <= (not tried) or belief.reached >= _SURE:
+                if tried:
                     break
                 question = belief.leader  # found by what lies around it: it is to show the difference itself
             if question is None:
@@ -262,7 +290,17 @@ class _Bench:
         if contradicted:
             self.false_good, self.false_bad = (max(_FLOOR, x) for x in belief.rates)
             self.known = {c: said for c, said in self.known.items() if said is None}
-        return Proved(belief.leader, belief.probability, contradicted and belief.rates[1] > 0)
+        items = belief.leader
+        if items in blocked:
+            shown = [c for c, counts in self.counts.items() if c > items and sum(counts[1:]) > 0]
+            items = min(shown, key=len, default=items)
+        probability = belief.probability if items == belief.leader else belief.reached
+        return Proved(items, probability, contradicted and belief.rates[1] > 0, items - belief.leader)
+
+
+def _beside(chosen: frozenset[str], counts: list[int], other: frozenset[str]) -> bool:
+    """Whether the trials of a set that makes the difference say nothing of ``other``: it is neither part of it nor does it hold it."""
+    return sum(counts[1:]) > 0 and not chosen <= other and not chosen >= other
 
 
 def _tell(lab: Lab, total: int, found: tuple[str, ...], kept: list[str], rest: list[str]) -> None:
@@ -356,12 +394,13 @@ def _searched(bench: _Bench, first: Divergence | None, before: int, notes: list[
             weights[item] = weights.get(item, 1.0) * (1 + 20 * suspicion)
     found: list[str] = []
     together: list[tuple[str, ...]] = []
+    needing: list[tuple[str, ...]] = []
+    """causes of which a part could not be tried without the rest"""
     causes: list[tuple[str, ...]] = []
     necessary = False
     rest = list(items)
     scope, sufficient = frozenset(items), True
-    firsts: list[Divergence | None] = []
-    sure = 0.99
+    sure, where = 0.99, first
     for _ in range(_ROUNDS):
         grouped, proof = _smallest(bench, rest, scope, weights, tuple(found), before)
         if proof is None:
@@ -374,10 +413,14 @@ def _searched(bench: _Bench, first: Divergence | None, before: int, notes: list[
                            notes=notes, first=first, bound=bound)  # fmt: skip
         chosen, sure = proof.items, min(sure, proof.probability)
         cause = tuple(i for i in items if i in chosen)
+        where = first if found else bench.firsts.get(chosen) or first  # of several causes: where B parts from A
         found += cause
         together += [group for group in grouped if chosen.issuperset(group)]
+        if proof.beside:
+            together.append(cause)
+            needing.append(cause)
+            notes.append(f"{listed_words(sorted(chosen - proof.beside))} could not be tried without {listed_words(sorted(proof.beside))}")
         causes.append(cause)
-        firsts.append((bench.firsts.get(chosen) if not firsts else None) or first)
         sufficient = sufficient and (chosen == scope or sum(bench.counts.get(chosen, [0])[1:]) > 0)
         rest = [i for i in rest if i not in chosen]
         if not rest:
@@ -413,9 +456,12 @@ def _searched(bench: _Bench, first: Divergence | None, before: int, notes: list[
         notes.append("trials of one set contradict each other: the answer rests on probabilities")
     if together:
         confidence = min(confidence, 0.75)
-        notes += [f"{listed_words(group)} could not be told apart: no set between could be tried" for group in together]
+        apart = dict.fromkeys(together)
+        notes += [
+            f"{listed_words(group)} could not be told apart: no set between could be tried" for group in apart if group not in needing
+        ]
     return Decided(
-        FOUND, "", tuple(i for i in items if i in found), tuple(together), tuple(causes), firsts[0], confidence, bound, notes,
+        FOUND, "", tuple(i for i in items if i in found), tuple(together), tuple(causes), where, confidence, bound, notes,
         necessary, sufficient,
     )  # fmt: skip
 

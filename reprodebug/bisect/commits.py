@@ -39,6 +39,9 @@ from reprodebug.store.run import StoredRun
 DIRTY = "+changes"
 """behind a commit's hash: with the uncommitted changes of the recorded run"""
 _CHANGED = " with uncommitted changes"
+_WHERE_GIT_IS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+                 "GIT_NAMESPACE", "GIT_PREFIX")  # fmt: skip
+"""variables that would lead git, started by a trial's program, into the user's repository"""
 _REPEATS = 5
 """further trials of an end that contradicted itself"""
 _MISSED = 4
@@ -147,7 +150,7 @@ def enter(s: Commits, commit: str, environment: Mapping[str, str] | None = None)
 
 
 def moved_environment(environment: dict[str, str], root: str, path: str, cwd: str) -> dict[str, str]:
-    """Paths into the user's checkout lead into ours instead; ours comes first where the project is installed editable."""
+    """Paths into the user's checkout lead into ours instead, and git too; ours comes first where the project is installed editable."""
     for key in ("PYTHONPATH",):
         if environment.get(key):
             environment[key] = os.pathsep.join(moved(p, root, path) for p in environment[key].split(os.pathsep))
@@ -159,7 +162,8 @@ def moved_environment(environment: dict[str, str], root: str, path: str, cwd: st
     if kept or editable:
         environment["PYTHONPATH"] = os.pathsep.join([*kept, *editable])
     environment["PWD"] = cwd
-    environment.pop("OLDPWD", None)
+    for name in ("OLDPWD", *(_WHERE_GIT_IS if path != root else ())):
+        environment.pop(name, None)
     return environment
 
 

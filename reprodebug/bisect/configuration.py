@@ -1,7 +1,7 @@
 """Command line and configuration files, leaf by leaf: what differs, and a mixture of both sides.
 
 A leaf is one option of the command line, one key of a YAML, JSON or TOML file (those of tables in a list too), or one changed
-stretch of lines of any other configuration file. A file that both command lines name by another path counts as one file with two contents.
+line, or stretch of lines, of any other configuration file. A file that both command lines name by another path counts as one file with two contents.
 """
 
 from __future__ import annotations
@@ -168,23 +168,28 @@ def _load(file: str, text: str) -> Any:
 def _flat(value: Any, other: Any, at: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
     """Keys down to each leaf -> its value. A list is one leaf, but for tables that ``other`` has as many of in the same place."""
     found: dict[tuple[str, ...], Any] = {}
-    if isinstance(value, dict) and value:
+    if isinstance(value, dict) and (value or not at):
         theirs = other if isinstance(other, dict) else {}
         for key, inner in value.items():
             found |= _flat(inner, theirs.get(key), (*at, str(key)))
         return found
-    alike = isinstance(value, list) and isinstance(other, list) and len(value) == len(other) > 0
-    if alike and all(isinstance(x, dict) for x in (*value, *other)):
+    if _tables(value, other):
         for n, (inner, their) in enumerate(zip(value, other, strict=True)):
             found |= _flat(inner, their, (*at, str(n)))
         return found
     return {at: value}
 
 
+def _tables(value: Any, other: Any) -> bool:
+    """Two lists of as many tables."""
+    alike = isinstance(value, list) and isinstance(other, list) and len(value) == len(other) > 0
+    return alike and all(isinstance(x, dict) for x in (*value, *other))
+
+
 def _leaves(file: str, a: str, b: str) -> list[Leaf]:
     try:
         left, right = _load(file, a), _load(file, b)
-        if not isinstance(left, dict) or not isinstance(right, dict):
+        if not (isinstance(left, dict) and isinstance(right, dict)) and not _tables(left, right):
             raise ValueError(file)
     except Exception:  # noqa: BLE001 - not a file of keys: its lines are compared
         return [
@@ -200,8 +205,15 @@ def _leaves(file: str, a: str, b: str) -> list[Leaf]:
 
 
 def _stretches(a: str, b: str) -> list[tuple[int, int, int, int]]:
-    matcher = difflib.SequenceMatcher(None, a.splitlines(), b.splitlines(), autojunk=False)
-    return [(i, j, k, m) for tag, i, j, k, m in matcher.get_opcodes() if tag != "equal"]
+    """Where the lines of two texts differ; line by line where there are as many on both sides."""
+    left, right = a.splitlines(), b.splitlines()
+    found = []
+    for tag, i, j, k, m in difflib.SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
+        if tag == "replace" and j - i == m - k:
+            found += [(i + n, i + n + 1, k + n, k + n + 1) for n in range(j - i) if left[i + n] != right[k + n]]
+        elif tag != "equal":
+            found.append((i, j, k, m))
+    return found
 
 
 def _mixed(file: str, a: str, b: str, taken: list[Leaf]) -> str:

@@ -17,7 +17,7 @@ from reprodebug.bisect.session import Session
 from reprodebug.bisect.suspicion import suspects
 from reprodebug.bisect.trial import Untestable
 from reprodebug.bisect.worktrees import Worktree, remove_work
-from reprodebug.model.experiment import AXES, INCONCLUSIVE, Bisection
+from reprodebug.model.experiment import AXES, INCONCLUSIVE, NOT_FOUND, Bisection
 from reprodebug.model.progress import Began, Finished, Note
 
 
@@ -178,6 +178,8 @@ def _of_runs(q: Question, lab: Lab, leave: list[Callable[[], None]]) -> Bisectio
 
 def _repeats(sides: runs.Sides, lab: Lab) -> Bisection:
     """Two runs that were launched alike: which settings make the command repeat?"""
+    from reprodebug.compare.runs import compare_runs
+
     made = sides.candidate("A")
     place = sides._snapshot
     words = list(sides.a.manifest.command) if place is not None else list(made.command)
@@ -185,4 +187,8 @@ def _repeats(sides: runs.Sides, lab: Lab) -> Bisection:
         words, made.cwd, made.environment, None
     )  # fmt: skip
     result = repeat.minimize(lab, command, suspects=suspects)
-    return replace(result, notes=tuple(dict.fromkeys([*result.notes, *sides.notes, *sides.place_notes])))
+    notes = [*result.notes, *sides.notes, *sides.place_notes]
+    if result.outcome == NOT_FOUND and result.first is None and compare_runs(sides.a, sides.b).verdict == "divergent":
+        notes.insert(0, "the two runs differ all the same, in what neither recorded, such as a file that another process reads:"
+                        " `reprodebug capture --data PATH` records it")  # fmt: skip
+    return replace(result, notes=tuple(dict.fromkeys(notes)))

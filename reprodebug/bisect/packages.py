@@ -15,6 +15,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from reprodebug._base.errors import UsageError
@@ -33,6 +34,7 @@ from reprodebug.store.run import StoredRun
 COMPANIONS = re.compile(r"^(torch|torchvision|torchaudio|torchtext|triton|pytorch-triton.*|nvidia-.*|functorch)$")
 """packages that are built for one version of torch, and torch"""
 _INSTALL_S = 1800.0
+NOT_APART, NOT_APART_SURE = "need each other's releases: which of them makes the difference could not be told", 0.75
 _RELEASES_OF = 3
 """guilty packages of which the first bad release is searched"""
 _PIN = re.compile(r"^\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*==\s*([A-Za-z0-9.+!_-]+)\s*$")
@@ -105,6 +107,8 @@ class Store:
         self.python = _python(p.command, p.environment, p.cwd)
         self._sites: list[str] | None = None
         self._uv = shutil.which("uv", path=p.environment.get("PATH"))
+        self.forced: set[str] = set()
+        """packages that are tried at versions which others do not allow"""
 
     def site_of(self, name: str, version: str) -> str:
         """The folder with one release, unpacked on first use. Raises Untestable."""
@@ -198,7 +202,7 @@ class Store:
         """
         found = dict(versions)
         chosen = {n for n, v in versions.items() if v != p.a.get(n)} | held
-        while unmet := [n for n in self._unmet(found) if n.text not in allowed]:
+        while unmet := [n for n in self._unmet(found) if n.text not in allowed and n.on not in self.forced]:
             need = unmet[0]
             if need.on in chosen:
                 raise Untestable(f"{IMPOSSIBLE}: {need.text}")
@@ -295,7 +299,7 @@ class Store:
 
 def _python(command: list[str], environment: Mapping[str, str], cwd: str) -> str:
     """The interpreter that the command uses, as far as it can be told."""
-    word = command[0]
+    word = command[0] if command else "python"  # a probe may need none
     if re.match(r"python[\d.]*$", os.path.basename(word)):
         path = os.path.join(cwd, word) if os.sep in word else shutil.which(word, path=environment.get("PATH"))
         if path:
@@ -351,7 +355,7 @@ def enter(
     whole = store.complete(versions, p, allowed, held)
     python, variables = store.environment(whole)
     words = list(p.command)
-    if re.match(r"python[\d.]*$", os.path.basename(words[0])):
+    if words and re.match(r"python[\d.]*$", os.path.basename(words[0])):
         words[0] = python
     cwd = p.cwd if p.enter_place is None else p.enter_place()[1]
     return Candidate(text, text, tuple(words), cwd, variables, check=lambda run: not_taken(run, whole))
@@ -379,7 +383,7 @@ def search(lab: Lab, p: Packages) -> Bisection:
         return result
     culprits: dict[str, dict[str, Any]] = {}
     notes = list(found.notes)
-    causes = [told_apart(lab, p, store, question, cause, notes) for cause in found.causes]
+    causes = [c for cause in found.causes for c in told_apart(lab, p, store, question, cause, notes)]
     for item in (i for cause in causes for i in cause):
         for name in grouped[item]:
             culprits[name] = {"a": p.a.get(name), "b": p.b.get(name)}
@@ -392,14 +396,15 @@ def search(lab: Lab, p: Packages) -> Bisection:
     words = [f"{n} {c['a'] or '(absent)'} to {c['b'] or '(absent)'}" for n, c in culprits.items()]
     return replace(
         result, reason=f"{listed_words(words)} {'makes' if len(words) == 1 else 'make'} the difference", culprit=Culprit(packages=culprits),
-        notes=tuple(notes), trials=tuple(lab.made), proof=_proof(p, culprits),
+        notes=tuple(notes), trials=tuple(lab.made), proof=_proof(p, culprits), confidence=confidence(result, notes),
     )  # fmt: skip
 
 
 def told_apart(
     lab: Lab, p: Packages, store: Store, question: choices.Choice, guilty: tuple[str, ...], notes: list[str]
-) -> tuple[str, ...]:  # fmt: skip
-    """The guilty packages, where something had to go along with them: is it that which makes the difference?"""
+) -> list[tuple[str, ...]]:  # fmt: skip
+    """The causes, where something had to go along with guilty packages: is it that which makes the difference, or each of both?
+    Together they are one where it cannot be tried without them."""
     grouped = items(p)
     names = {n for item in guilty for n in grouped[item]}
     whole = store.complete(
@@ -407,16 +412,39 @@ def told_apart(
     )
     along = [i for i in grouped if i not in guilty and any(whole[n] != p.a.get(n) for n in grouped[i])]
     question.held.clear()
+    more: list[str] = []
     for item in along:
         one, said = frozenset([item]), choices.text(question, frozenset([item]))
         tried = next((t for t in lab.made if t.candidate == said and t.verdict != UNTESTABLE), None)
-        if (tried or lab.try_(choices.key(question, one), said, lambda one=one: question.make(one))).bad:  # type: ignore[misc]
+        bad = (tried or lab.try_(choices.key(question, one), said, lambda one=one: question.make(one))).bad  # type: ignore[misc]
+        if bad is None:  # no mixture that may be: it is tried all the same, many run
+            store.forced.update(grouped[item])
+            said += ", which others do not allow"
+            bad = lab.try_(choices.key(question, one) + "!", said, lambda one=one: question.make(one)).bad  # type: ignore[misc]
+            if not bad:
+                store.forced.difference_update(grouped[item])
+        alone = frozenset(guilty)
+        if bad and store.forced:
+            forced = f"{choices.text(question, alone)} alone, which it does not allow"
+            if lab.try_(choices.key(question, alone) + "!", forced, partial(question.make, alone)).bad:
+                notes.append(f"{listed_words(guilty)} cannot be without {item}: each makes a difference")
+                return [guilty, (item,)]
+        if bad is None:
+            notes.append(f"{listed_words(guilty)} and {item} {NOT_APART}")
+            more.append(item)
+            continue
+        if bad:
             notes.append(f"{listed_words(guilty)} cannot be without {item}, and {item} alone makes the difference")
-            return (item,)
+            return [(item,)]
         notes.append(
             f"{listed_words(guilty)} cannot be without {item} {whole[grouped[item][0]]}: it went along, and alone makes no difference"
         )
-    return guilty
+    return [(*guilty, *more)]
+
+
+def confidence(result: Bisection, notes: Iterable[str]) -> float:
+    """Of an answer, less where packages in it could not be told apart."""
+    return min(result.confidence, NOT_APART_SURE) if any(NOT_APART in n for n in notes) else result.confidence
 
 
 def first_bad(

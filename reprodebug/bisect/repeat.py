@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -22,12 +22,15 @@ from reprodebug.bisect.places import Snapshot
 from reprodebug.bisect.search.noise import runs_needed
 from reprodebug.bisect.search.sets import solve
 from reprodebug.bisect.trial import Candidate, Horizon, Untestable
+from reprodebug.model.comparison import Divergence
 from reprodebug.model.experiment import FOUND, INCONCLUSIVE, NOT_FOUND, SAME_AS_A, UNTESTABLE, Bisection, Culprit, Trial
 from reprodebug.model.progress import CONFIRMING, SEARCHING, VERIFYING
 from reprodebug.store.run import open_run
 
 _PLAIN = 5
 """plain runs after which a command counts as repeating itself"""
+_SECOND = 0.5
+"""share of the runs in which a second thing that varies is reckoned to show: how often it does is hidden behind the first"""
 _LONG_S = 60.0
 """runs longer than this are cut a while after the step where plain runs parted"""
 
@@ -111,11 +114,14 @@ def minimize(
     if different is None:
         if not counted:
             return _done(lab, INCONCLUSIVE, f"the command could not be repeated: {plain.trials[-1].reason}")
-        return _done(lab, NOT_FOUND, f"the command repeats itself as it is: {plural(len(plain.trials), 'run')} were equal bit for bit")
+        fresh = command.place is not None and not command.place.in_place
+        notes = ["each run had a fresh copy of the project: if it does not repeat where it is, one run finds what another left there"]
+        why = f"the command repeats itself as it is: {plural(len(plain.trials), 'run')} were equal bit for bit"
+        return _done(lab, NOT_FOUND, why, notes=notes if fresh else [])
     where = different.first
     share = sum(bool(t.bad) for t in counted) / len(counted)
     needed = 1 + runs_needed(min(0.9, share), 0.85)
-    sure = 1 + runs_needed(min(0.9, share), 0.99)
+    _, sure = enough(share, where, ())
     if where is not None and plain.trials[0].seconds > _LONG_S:
         steps = where.step * 4 + 8
         lab.horizon = Horizon(steps, steps * 16)
@@ -157,6 +163,7 @@ def minimize(
         names = [n for n in names if n not in dropped]
         for runs in (needed, needed + 2, sure + 4):
             chosen = solve(names, weights, partial(under, runs=runs), tell).items
+            share, sure = enough(share, where, lab.made)
             lab.phase(CONFIRMING)
             if under(frozenset(chosen), max(sure, runs + 1)):
                 break
@@ -199,6 +206,18 @@ def _whole(under: Callable[..., bool | None], names: list[str]) -> tuple[bool | 
             if said is not None:
                 return said, dropped
     return None, dropped
+
+
+def enough(share: float, where: Divergence | None, trials: Sequence[Trial]) -> tuple[float, int]:
+    """(share of the runs in which what varies shows, equal runs that settle that nothing does): plain runs part at ``where`` in
+    ``share`` of them. Where trials parted elsewhere something else varies as well."""
+
+    def place(first: Divergence) -> tuple[object, ...]:
+        return first.step, first.phase, first.module, first.tensor
+
+    if where is not None and any(t.bad and t.first is not None and place(t.first) != place(where) for t in trials):
+        share = min(share, _SECOND)
+    return share, 1 + runs_needed(min(0.9, share), 0.99)
 
 
 def _each(under: Callable[..., bool | None], names: list[str], weights: Mapping[str, float]) -> str | None:

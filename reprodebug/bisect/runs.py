@@ -1,7 +1,7 @@
 """From two recorded runs to experiments: what differs along each axis, and the program under any mixture of it.
 
-An axis that alone explains everything is searched inside; where several are needed, each is searched with the others at
-B's value. What was recorded masked, cut, or not at all cannot be imposed, and is said.
+An axis that alone makes a difference is searched by itself; where several are needed together, each is searched with the others
+at B's value. What was recorded masked, cut, or not at all cannot be imposed, and is said.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def search(s: Sides, axes: list[str]) -> Bisection:
     confidence, first = found.confidence, found.first
     reasons: list[str] = []
     for axis in found.items:
-        others = tuple(x for x in found.items if x != axis)
+        others = tuple(x for cause in found.causes if axis in cause for x in cause if x != axis)
         part = inside(s, axis, others)
         notes += [n for n in part.notes if n not in notes]
         if part.outcome != FOUND:
@@ -285,7 +285,7 @@ def inside(s: Sides, axis: str, others: tuple[str, ...]) -> Bisection:
         p = s._packages()
         store = s._store = s._store or versions_of.Store(p, s.lab.session.path, s.lab.control)
         more: list[str] = []
-        causes = [versions_of.told_apart(s.lab, p, store, question, cause, more) for cause in found.causes]
+        causes = [c for cause in found.causes for c in versions_of.told_apart(s.lab, p, store, question, cause, more)]
         guilty = tuple(i for cause in causes for i in cause)
     culprits = s.culprit(axis, guilty)
     if axis == "packages":
@@ -302,7 +302,7 @@ def inside(s: Sides, axis: str, others: tuple[str, ...]) -> Bisection:
     )  # fmt: skip
     return replace(
         result, reason=f"{listed_words(words)} {'makes' if len(words) == 1 else 'make'} the difference", notes=notes, proof=proof,
-        culprit=_culprit(axis, culprits), trials=tuple(s.lab.made),
+        culprit=_culprit(axis, culprits), trials=tuple(s.lab.made), confidence=versions_of.confidence(result, notes),
     )  # fmt: skip
 
 

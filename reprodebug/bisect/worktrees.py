@@ -65,9 +65,10 @@ class Worktree:
                 self.user.git.rev_parse("--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}", env=_ENVIRONMENT)
             )  # fmt: skip
         except Exception as error:
-            raise UsageError(
-                f"{revision} is no commit of {self.root}", hint="give a commit, a tag or a branch of that repository"
-            ) from error
+            hint = "give a commit, a tag or a branch of that repository"
+            if os.path.isfile(os.path.join(str(self.user.common_dir), "shallow")):
+                hint += "; it is a shallow clone: `git fetch --unshallow` brings the rest of its history"
+            raise UsageError(f"{revision} is no commit of {self.root}", hint=hint) from error
 
     def subject(self, commit: str) -> str:
         """First line of a commit's message."""
@@ -315,7 +316,10 @@ def _open(folder: str) -> Repo:
     try:
         return git.Repo(folder, search_parent_directories=True)
     except (git.InvalidGitRepositoryError, git.NoSuchPathError) as error:
-        raise UsageError(f"{folder} is in no git repository", hint="go into the project, or name it with --repo DIR") from error
+        hint = "go into the project, or name it with --repo DIR"
+        if os.environ.get("GIT_DIR"):
+            hint += "; GIT_DIR is not followed"
+        raise UsageError(f"{folder} is in no git repository", hint=hint) from error
 
 
 def _last(error: subprocess.CalledProcessError) -> str:

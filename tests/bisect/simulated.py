@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 from reprodebug.bisect import choice, commits
-from reprodebug.model.experiment import OTHER, SAME_AS_A, SAME_AS_B, Bisection, Trial
+from reprodebug.model.experiment import OTHER, SAME_AS_A, SAME_AS_B, UNTESTABLE, Bisection, Trial
 
 
 class Line:
@@ -65,6 +66,9 @@ class Drawn:
 
     def _draw(self, key: str, text: str, verdict: str = "") -> Trial:
         chance = self._rng.random
+        if verdict == UNTESTABLE:
+            self.made.append(Trial(len(self.made) + 1, text, verdict, 1.0))
+            return self.made[-1]
         if not verdict and not self._guilty(key):
             verdict = OTHER if chance() < self._odd else SAME_AS_A
         if not verdict:
@@ -89,9 +93,17 @@ class Drawn:
 class DrawnSets(Drawn):
     """The same for a search over sets; ``causes``: each makes the difference by itself."""
 
-    def __init__(self, causes: list[set[str]], rng: random.Random, **how: float) -> None:
+    def __init__(
+        self, causes: list[set[str]], rng: random.Random, *, slots: int = 1, runs: Callable[[set[str]], bool] = lambda chosen: True, **how: float
+    ) -> None:  # fmt: skip
+        """``runs``: whether a set that is not everything can be tried."""
         super().__init__(0, rng, **how)
-        self._causes = causes
+        self._causes, self._runs = causes, runs
+        self.executor.slots = slots
+
+    def _draw(self, key: str, text: str, verdict: str = "") -> Trial:
+        words = key.partition(":")[2].partition("@")[0].split(",")
+        return super()._draw(key, text, verdict if words in (["A"], ["B"]) or self._runs(set(words)) else UNTESTABLE)
 
     def _guilty(self, key: str) -> bool:
         words = key.partition(":")[2].split(",")

@@ -89,3 +89,19 @@ def test_all_leaves_of_b_make_b(form: str, data: st.DataObject) -> None:
 def test_options_and_overrides_of_a_command_line() -> None:
     words = ["python", "train.py", "--flag", "--lr", "0.1", "--size=4", "optimizer.lr=3", "+new=1", "~old"]
     assert [name for name, _ in segments(words)][2:] == ["--flag", "--lr", "--size", "optimizer.lr", "new", "argument 2"]
+
+
+def test_a_list_of_tables_may_be_the_whole_file_and_one_side_may_be_empty() -> None:
+    a, b = '[{"n": 1}, {"lr": 0.1, "c": "a"}]', '[{"n": 2}, {"lr": 0.2, "c": "a"}]'
+    for form in ("json", "yaml"):
+        assert {x.name for x in _leaves(f"c.{form}", a, b)} == {f"c.{form}:0.n", f"c.{form}:1.lr"}
+        assert yaml.safe_load(mixed(f"c.{form}", a, b, f"c.{form}:1.lr")) == [{"n": 1}, {"lr": 0.2, "c": "a"}]
+        assert yaml.safe_load(mixed(f"c.{form}", "{}", '{"lr": 1, "x": 2}', f"c.{form}:lr")) == {"lr": 1}
+        assert yaml.safe_load(mixed(f"c.{form}", '{"lr": 1, "x": 2}', "{}", f"c.{form}:lr")) == {"x": 2}
+
+
+def test_lines_that_changed_side_by_side_are_leaves_of_their_own() -> None:
+    a, b = "[x]\nscale = 1\nunused = 1\n[y]\n", "[x]\nscale = 2\nunused = 2\n[y]\nmore = 1\n"
+    assert [x.name for x in _leaves("c.ini", a, b)] == ["c.ini:2", "c.ini:3", "c.ini:5"]
+    assert mixed("c.ini", a, b, "c.ini:2") == a.replace("scale = 1", "scale = 2")
+    assert mixed("c.ini", a, b, "c.ini:3", "c.ini:5") == b.replace("scale = 2", "scale = 1")

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from reprodebug.bisect.commits import git_log
-from reprodebug.model.experiment import Bisection, Trial
+from reprodebug.bisect.repeat import enough
+from reprodebug.model.comparison import Divergence
+from reprodebug.model.experiment import SAME_AS_B, Bisection, Trial
 from tests.bisect import simulated
 from tests.bisect.test_whole import git, tool
 
@@ -160,9 +162,17 @@ def test_one_of_ten_variables_is_found_though_b_shows_it_only_at_times(tmp_path:
     # with V3 six trials in ten are bad, the first ones among them: which, follows from how often it was asked
     odds = f"t=$(cat {turns}); echo $((t + 1)) > {turns}; x=$(echo $SEED$t | cksum); x=${{x%% *}}"
     turns.write_text("0")
-    probe.write_text(f'#!/bin/sh\nSEED=seed2x\n{odds}\n[ "$V3" != 2 ] || [ $((x % 10)) -ge 6 ]\n')
+    probe.write_text(f'#!/bin/sh\nSEED=seed3x\n{odds}\n[ "$V3" != 2 ] || [ $((x % 10)) -ge 6 ]\n')
     probe.chmod(0o755)
     words = ["bisect", "1", "2", "--axis", "env", "--probe", str(probe), "--json", "-"]
     found = json.loads(tool(*words, cwd=tmp_path, sessions=tmp_path / "s").stdout)
     assert (found["outcome"], list(found["culprit"]["env"])) == ("found", ["V3"]), found["reason"]
     assert found["trials"][1]["verdict"] == "same-as-b" and 0.9 <= found["confidence"] <= 0.99
+
+
+def test_a_second_thing_that_varies_behind_the_first_takes_more_equal_runs() -> None:
+    first, later = (Divergence("data", 0, 0, phase, "", tensor="input.0") for phase in ("forward", "optimizer"))
+    same, other = (Trial(n, "", SAME_AS_B, 1.0, first=d) for n, d in enumerate((first, later)))
+    assert enough(1.0, first, [same, same]) == (1.0, 3)
+    assert enough(1.0, first, [same, other]) == (0.5, 8)
+    assert enough(0.2, first, [other])[0] == 0.2

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,20 +81,52 @@ for _ in range(3):
 """
 
 
+def bisected(wheels: Path, body: str, good: str, bad: str, *words: str) -> dict[str, Any]:
+    project = wheels.parent / "project"
+    project.mkdir()
+    (project / "train.py").write_text(body)
+    environment = os.environ | {
+        "REPRODEBUG_SESSIONS": str(wheels.parent / "sessions"), "PIP_FIND_LINKS": str(wheels), "PIP_NO_INDEX": "1", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    words = words or ("--", sys.executable, "train.py")
+    done = subprocess.run(
+        [sys.executable, "-m", "reprodebug", "bisect", "--axis", "packages", "--good", good, "--bad", bad, "--json", "-", *words],
+        cwd=project, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout, done.stderr
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("clash", "own", "guilty"),
+    [
+        ("", 0.5, {"rdtwo": "1.3"}),
+        ("", 0.75, {"rdone": "1.2", "rdtwo": "1.3"}),
+        ("assert rdtwo.SCALE < 0.6", 0.5, {"rdone": "1.2", "rdtwo": "1.3"}),
+    ],
+    ids=["what went along", "both", "not to be told apart"],
+)
+def test_what_went_along_is_tried_alone_though_it_is_not_allowed_to(wheels: Path, clash: str, own: float, guilty: dict[str, str]) -> None:
+    for n in (1, 2, 3):
+        wheel(wheels, "rdtwo", f"1.{n}", f"SCALE = {0.5 if n < 3 else 0.75}\n")
+    wheel(wheels, "rdone", "1.1", f"import rdtwo\n{clash}\nSCALE = 0.5\n", needs="rdtwo<1.3")
+    wheel(wheels, "rdone", "1.2", f"import rdtwo\nSCALE = {own}\n", needs="rdtwo>=1.3")
+    body = """
+try:
+    import rdone, rdtwo
+except AssertionError:
+    raise SystemExit(125)
+raise SystemExit(rdone.SCALE + rdtwo.SCALE != 1)
+"""
+    found = bisected(wheels, body, "rdone==1.1 rdtwo==1.1", "rdone==1.2 rdtwo==1.3", "--probe", "python train.py")
+    assert {n: c["first_bad"] for n, c in found["culprit"]["packages"].items()} == guilty
+    assert (found["confidence"] <= 0.75) == bool(clash)
+
+
 @pytest.mark.slow
 def test_each_of_two_causes_has_its_own_first_bad_release(wheels: Path) -> None:
     for n in (1, 2, 3, 4):
         wheel(wheels, "rdone", f"1.{n}", f"SCALE = {0.5 if n < 3 else 0.75}\n")
         wheel(wheels, "rdtwo", f"1.{n}", f"SCALE = {0.5 if n < 4 else 0.625}\n")
-    project = wheels.parent / "project"
-    project.mkdir()
-    (project / "train.py").write_text(TRAIN)
-    environment = os.environ | {
-        "REPRODEBUG_SESSIONS": str(wheels.parent / "sessions"), "PIP_FIND_LINKS": str(wheels), "PIP_NO_INDEX": "1", "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
-    words = [sys.executable, "-m", "reprodebug", "bisect", "--good", "rdone==1.1 rdtwo==1.1", "--bad", "rdone==1.4 rdtwo==1.4"]
-    done = subprocess.run(
-        [*words, "--json", "-", "--", sys.executable, "train.py"], cwd=project, env=environment, capture_output=True, text=True
-    )
-    packages = json.loads(done.stdout)["culprit"]["packages"]
-    assert {n: c["first_bad"] for n, c in packages.items()} == {"rdone": "1.3", "rdtwo": "1.4"}, done.stderr
+    found = bisected(wheels, TRAIN, "rdone==1.1 rdtwo==1.1", "rdone==1.4 rdtwo==1.4")
+    assert {n: c["first_bad"] for n, c in found["culprit"]["packages"].items()} == {"rdone": "1.3", "rdtwo": "1.4"}

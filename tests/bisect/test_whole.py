@@ -183,6 +183,19 @@ def test_a_probe_decides(project: Path, tmp_path: Path) -> None:
     assert json.loads(done.stdout)["culprit"]["subject"] == "Make it faster"
 
 
+def test_git_started_by_a_trial_sees_the_trial_and_not_the_repository_that_the_environment_names(project: Path, tmp_path: Path) -> None:
+    probe, seen = tmp_path / "probe.sh", tmp_path / "seen"
+    probe.write_text(f"#!/bin/sh\ngit rev-parse HEAD >> {seen}\necho x > x && git add x\ngrep -q Tanh model.py\n")
+    probe.chmod(0o755)
+    before = digest(project)
+    where = {"GIT_DIR": str(project / ".git"), "GIT_WORK_TREE": str(project), "GIT_INDEX_FILE": str(project / ".git" / "index")}
+    words = ["bisect", "--good", "good", "--bad", "main", "--probe", str(probe), "--json", "-"]
+    done = tool(*words, cwd=project, sessions=tmp_path / "s", env=where)
+    assert json.loads(done.stdout)["culprit"]["subject"] == "Make it faster", done.stderr
+    assert len(set(seen.read_text().split())) > 2
+    assert digest(project) == before
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [
@@ -236,6 +249,46 @@ def test_two_runs_are_searched_along_every_axis(tmp_path: Path) -> None:
     assert found["culprit"]["settings"] == {} and found["culprit"]["packages"] == {}
     assert found["first_divergence"]["step"] == 0
     assert digest(work) == before
+
+
+CAUSES = """\
+import json, os, subprocess, sys, torch
+torch.manual_seed(int(os.environ.get("MY_SEED", "0")))
+rate = float(subprocess.run([sys.executable, "rate.py"], capture_output=True, text=True).stdout)
+net = torch.nn.Linear(4, 1)
+opt = torch.optim.SGD(net.parameters(), lr=json.load(open("conf.json"))[1]["lr"] * rate)
+for _ in range(3):
+    opt.zero_grad(); net(torch.ones(8, 4)).square().mean().backward(); opt.step()
+"""
+
+
+@pytest.mark.slow
+def test_two_causes_on_two_axes_and_one_that_nobody_recorded(tmp_path: Path) -> None:
+    sessions = tmp_path / "s"
+    (tmp_path / "train.py").write_text(CAUSES)
+    (tmp_path / "rate.py").write_text("print(open('fac' + 'tor').read())")
+    (tmp_path / "factor").write_text("1.0")
+    (tmp_path / "conf.json").write_text('[{"n": 1}, {"lr": 0.1}]')
+    words = ["capture", "-o", "../{}", "--", "python", "train.py"]
+    project = tmp_path / "project"
+    project.mkdir()
+    for name in ("train.py", "rate.py", "factor", "conf.json"):
+        shutil.move(tmp_path / name, project / name)
+
+    def record(name: str, env: dict[str, str] | None = None) -> str:
+        assert tool(*(w.format(name) for w in words), cwd=project, sessions=sessions, env=env).returncode == 0
+        return str(tmp_path / name)
+
+    a = record("a")
+    (project / "factor").write_text("2.0")
+    c = record("c")
+    done = tool("bisect", a, c, "--headless", cwd=project, sessions=sessions)
+    assert done.returncode == 1 and "in what neither recorded" in done.stdout.replace("\n    ", " "), done.stdout
+    (project / "conf.json").write_text('[{"n": 2}, {"lr": 0.2}]')
+    b = record("b", {"MY_SEED": "3"})
+    found = json.loads(tool("bisect", c, b, "--json", "-", cwd=project, sessions=sessions).stdout)
+    assert list(found["culprit"]["env"]) == ["MY_SEED"] and list(found["culprit"]["config"]) == ["conf.json:1.lr"]
+    assert [p.split(":")[0] for p in found["proof"] if "equal to A" in p] == ["A", "A"], "each of them makes a difference alone"
 
 
 def test_check_says_whether_a_command_repeats(tmp_path: Path) -> None:

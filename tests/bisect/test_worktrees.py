@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from reprodebug._base.errors import UsageError
 from reprodebug.bisect.trial import Untestable
 from reprodebug.bisect.worktrees import Worktree
 from tests.bisect.test_whole import digest, git
@@ -193,3 +194,10 @@ def test_what_two_commits_differ_in(tmp_path: Path) -> None:
     assert {(c.path, c.status) for c in changes} == {("a.py", "M"), ("gone.py", "D"), ("new/y z.py", "A"), ("link", "A")}
     assert {c.path: c.modes[1] for c in changes}["link"] == "120000"
     assert folders == {"new"}
+
+
+def test_a_commit_that_a_shallow_clone_has_not_is_refused_with_the_remedy(repo: Path, tmp_path: Path) -> None:
+    git(tmp_path, "clone", "-q", "--depth", "1", repo.as_uri(), "shallow")
+    with pytest.raises(UsageError) as error:
+        tree(tmp_path / "shallow", tmp_path).resolve(git(repo, "rev-parse", "main~1"))
+    assert "--unshallow" in error.value.hint

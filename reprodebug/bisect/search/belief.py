@@ -19,6 +19,8 @@ WHOLE = 10
 """parts of a set up to which everything inside of it is a hypothesis; above, only what lacks one part"""
 _EXPECTED, _FEARED = 0.7, 2.3
 """culprits among all items, on average, before anything is known; and for choosing questions, so that many take few as well"""
+_ITSELF = 1.05
+"""worth of a question about the leader against one that tells as much: an answer has to be tried itself in the end"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Belief:
     """the set whose trial tells most; None where none tells anything"""
     chances: Mapping[str, float]
     """item -> probability that the answer holds it"""
+    reached: float
+    """probability of the leader and of all that no set that can be tried tells from it"""
     bits: float
     """what is not known yet"""
 
@@ -98,16 +102,18 @@ class Sets:
         explains = (inside[0] == 0) & (outside[1] == 0) & (outside[2] == 0)
         (good, *bads), (equal, *odd) = ([int(x[best]) for x in side] for side in (inside, outside))
         rates = rate(good, good + sum(bads)), rate(sum(odd), equal + sum(odd)) if sum(odd) else 0.0
+        asked, held = self._askable(self._hypotheses[best], frozenset(untestable))
         return Belief(
             self._hypotheses[best], float(shares[best]), bool(explains[best]) and explains.sum() == 1, not explains.any(), rates,
-            self._question(self._hypotheses[best], feared / feared.sum(), said, untestable),
+            self._question(self._hypotheses[best], feared / feared.sum(), said, asked, held),
             {i: float(shares[(self._masks & bit) != 0].sum()) for i, bit in self._bits.items()},
+            float(shares[(held == held[:, best : best + 1]).all(0)].sum()),
             float(-(shares * np.log2(np.maximum(shares, 1e-300))).sum()),
         )  # fmt: skip
 
-    def _question(self, leader: frozenset[str], shares: Any, said: Evidence, untestable: Sequence[frozenset[str]]) -> frozenset[str] | None:
+    def _askable(self, leader: frozenset[str], untestable: frozenset[frozenset[str]]) -> tuple[list[frozenset[str]], Any]:
+        """(sets that may be asked about, bool[m, n]: which hypotheses each holds)."""
         import numpy as np
-        from scipy.special import entr
 
         whole = frozenset[str]().union(*self.parts)
         if len(self.parts) <= WHOLE and whole == self.scope:
@@ -119,6 +125,14 @@ class Sets:
             among = {leader, whole, *(x - p for x in (leader, whole) for p in self.parts), *self.parts}
             asked = sorted(among - {frozenset()}, key=lambda c: (len(c), sorted(c)))
             held = np.array([self._holds(c) for c in asked])
+        kept = np.array([c != self.scope and c not in untestable for c in asked])
+        return [c for c, may in zip(asked, kept, strict=True) if may], held[kept]
+
+    def _question(
+        self, leader: frozenset[str], shares: Any, said: Evidence, asked: list[frozenset[str]], held: Any
+    ) -> frozenset[str] | None:
+        import numpy as np
+        from scipy.special import entr
 
         def unknown(chance: Any) -> Any:
             return entr(chance) + entr(1 - chance)
@@ -129,7 +143,8 @@ class Sets:
         worth = unknown(np.clip(expected(said.shows, said.odd), 0, 1)) - expected(unknown(said.shows), unknown(said.odd))
         best, value = None, 1e-9
         for chosen, told in zip(asked, worth.tolist(), strict=True):
-            if told > value * (1 + 1e-9) and chosen != self.scope and chosen not in untestable:
+            told *= _ITSELF if chosen == leader else 1.0
+            if told > value * (1 + 1e-9):
                 best, value = chosen, told
         return best
 

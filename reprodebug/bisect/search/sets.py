@@ -58,7 +58,14 @@ def smallest_set(
             break
         good = max(0, good)
         group = rest[good:bad]
-        if 1 < len(group) <= _FEW:  # no set between could be tried in this order: each alone, then all without each
+        size = len(group) // 4
+        while len(group) > _FEW and size:  # no set between could be tried in this order: all without each quarter, and so on
+            for at in range(len(group) - size, -1, -size):
+                less = group[:at] + group[at + size :]
+                if less and (yield [frozenset([*kept, *rest[:good], *less])])[0]:
+                    group = less
+            size = min(size // 2, len(group) // 4)
+        if 1 < len(group) <= _FEW:  # each alone, then all without each
             for one in group:
                 if (yield [frozenset([*kept, one])])[0]:
                     return Smallest(tuple(i for i in items if i in {*kept, one}), tuple(together))
