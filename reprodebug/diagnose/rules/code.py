@@ -18,7 +18,7 @@ def mode(s: Scene) -> Iterator[Draft]:
     if s.stage not in ("forward", "loss", "backward", "data"):
         return
     a, b = s.flag(Flag.TRAINING)
-    if a == b or s.first.kind not in ("activation", "data"):
+    if a == b or s.ended is not None or s.first.kind not in ("activation", "data"):
         return
     words = ["train" if x else "eval" for x in (a, b)]
     asserted = s.hint("assertion")

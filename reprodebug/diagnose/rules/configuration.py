@@ -33,6 +33,13 @@ def optimizer_settings(s: Scene) -> Iterator[Draft]:
     evidence = [*(said(d) for d in [*chosen[:4], *trigger]), f"first to differ: {s.place}"]
     evidence += [f"equal before: {row.removesuffix(': equal')}" for row in s.equal[-4:]]
     remedy = f"Use the same {listed(dict.fromkeys(keys), 3)} in both runs."
+    if s.resumed is not None and any(n.get("step") for n in s.notes("optimizer")[s.resumed[0]]):
+        side, loaded = "AB"[s.resumed[0]], s.resumed[1]
+        summary = f"{side} resumes from the checkpoint {loaded[0]} without the state of its scheduler or optimizer: " + summary
+        evidence.append(f"{side} alone reads the checkpoint {listed(loaded, 2)} in the middle of the run, and makes a new optimizer")
+        remedy = "Save and load the state_dict() of the scheduler with the optimizer's and the model's."
+        yield Draft("implicit-state", summary, tuple(evidence), remedy, likely, frozenset([*loaded, *(d.key for d in [*found, *trigger])]))
+        return
     if not trigger and not [d for d in s.given if d.section in ("config", "code")]:
         yield _computed(s, summary, evidence, likely, frozenset(d.key for d in found))
         return
