@@ -217,7 +217,7 @@ class Scene:
                     siblings.setdefault((root, name.rpartition(".")[0]), ([], []))[n].append(name)
         return next(((x, y) for x, y in siblings.values() if x != y), None)
 
-    @property
+    @cached_property
     def lengths(self) -> tuple[int, int]:
         """Optimizer steps of the whole of A and B."""
         found = []
@@ -290,6 +290,11 @@ class Scene:
     def variables_read(self) -> list[Difference]:
         """Environment variables of which the values differ and that the program's sources read."""
         return [d for d in self.find(r"^\w+$", "environment") if self.reading(d.key) is not None]
+
+    @cached_property
+    def variables_used(self) -> list[Difference]:
+        """Those of them that are more than the name of a user, a job or a place."""
+        return [d for d in self.variables_read if not d.reason.endswith(NAMED) or self.computes(d)]
 
     @cached_property
     def _variable_lines(self) -> tuple[dict[str, list[Hint]], list[Hint]]:

@@ -82,4 +82,4 @@ def best(s: Scene, pattern: str = "", most: int = 2) -> list[Difference]:
         wanted = re.compile(pattern, re.I)
         matching = [d for d in found if wanted.search(d.key) or wanted.search(d.b) or wanted.search(d.a)]
         found = matching or found
-    return (found or s.asides)[:most]
+    return found[:most]

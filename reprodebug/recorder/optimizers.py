@@ -132,7 +132,8 @@ class Optimizers:
                 place.owned = True
                 place.version = version_of(p)
                 place.digest, _ = record(p, place.site, _PARAMETER, _OPTIMIZER, known=ahead.get(key_of(p)) if ahead else None)
-        for slot, t in forgotten:
+        copies = all(isinstance(place, tuple) for _, place in slots) and any(p.grad is not None for p, _ in slots)
+        for slot, t in [] if copies else forgotten:  # where it trains copies, the model's own follow after the step
             guest.parameters.record(slot, t, _OPTIMIZER)
         for slot, t in buffers:
             guest.parameters.record(slot, t, _OPTIMIZER, True, ahead.get(key_of(t)) if ahead else None)

@@ -54,6 +54,8 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "own-61-schedule-anew": ("optimizer settings", ("resume without place in the data", "end of the training")),
     "own-62-key-order": ("file content", ("hash order", "number of cores")),
     "own-63-majority": ("hash order", ("nondeterministic kernel", "order of addresses")),
+    "own-64-average": ("optimizer state not restored", ("optimizer settings", "end of the training")),
+    "own-65-user": ("missing or other seed", ("extra draws", "folder of the run")),
 }
 """own case -> (the rule that wins, rules that stay below SILENT)"""
 

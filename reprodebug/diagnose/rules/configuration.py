@@ -26,7 +26,7 @@ def optimizer_settings(s: Scene) -> Iterator[Draft]:
         likely *= 0.2
     chosen = now or found
     words = r"lr|learning|optim|momentum|decay|beta|sched|warm|fused|foreach|wd|nesterov|gamma|batch"
-    trigger = (best(s, words) + s.variables_read)[:2] or s.find("other content", "data", text="reason")[:1]
+    trigger = (best(s, words) + s.variables_used)[:2] or s.find("other content", "data", text="reason")[:1]
     keys = [d.key.rpartition(".")[2] for d in chosen]
     what = "is computed by another implementation" if all(_IMPLEMENTATION.search(d.key) for d in chosen) else "has other hyper-parameters"
     summary = f"the optimizer {what}: {listed((named(d) for d in chosen), 3)}" + leading(trigger)
@@ -90,7 +90,7 @@ def layer_settings(s: Scene) -> Iterator[Draft]:
     compiled = next((d for d in chosen if ("OptimizedModule" in d.a) != ("OptimizedModule" in d.b)), None)
     summary = f"{listed((named(d) for d in chosen), 3)}: the layer is built with other settings"
     if compiled is not None:
-        trigger = best(s, r"compile|fast|optim|jit|speed") or s.variables_read[:1]
+        trigger = best(s, r"compile|fast|optim|jit|speed") or s.variables_used[:1]
         summary = f"the model is compiled (torch.compile) in {'A' if 'OptimizedModule' in compiled.a else 'B'} only: fused kernels round otherwise"
     summary += leading(trigger)
     category = "code" if trigger and trigger[0].section == "code" else "configuration"

@@ -64,7 +64,7 @@ def loader_settings(s: Scene) -> Iterator[Draft]:
         return
     fields = [_LOADER.match(d.key)[1] for d in changed]  # type: ignore[index]
     trigger = best(s, r"shuffle|batch|drop|order|sampl|split|size|limit|subset|data|train\.py|\.json|\.ya?ml")
-    trigger = [t for t in trigger if t.section in ("config", "code")] or s.variables_read[:1]
+    trigger = [t for t in trigger if t.section in ("config", "code")] or s.variables_used[:1]
     category = "data" if {"size", "dataset"} & set(fields) else "configuration" if trigger and trigger[0].section == "config" else "data"
     summary = f"{_WORDS[fields[0]]}: {named(changed[0])}" + leading(trigger)
     evidence = [*(said(d) for d in changed[:4]), *(said(t) for t in trigger), s.samples.text]
@@ -77,7 +77,8 @@ def loader_settings(s: Scene) -> Iterator[Draft]:
         summary += "; the program computes it anew at each launch, from what is not known"
         evidence.append(s.launched)
         remedy = f"Print where the {fields[0]} comes from, and fix it."
-    yield Draft(category, summary, tuple(evidence), remedy, strength, frozenset([d.key for d in changed] + [t.key for t in trigger]))
+    uses = frozenset(d.key for d in [*changed, *trigger])
+    yield Draft(category, summary, tuple(evidence), remedy, strength, uses, within=not trigger and s.alike)
 
 
 @rule("file content")
@@ -142,7 +143,7 @@ def one_sided_files(s: Scene) -> Iterator[Draft]:
     a, b = [d.key for d in found if d.b == "(absent)"], [d.key for d in found if d.a == "(absent)"]
     if not a and not b:
         return
-    variables = s.variables_read
+    variables = s.variables_used
     trigger = s.leading_to(a, b) or variables[:1] or best(s, r"data|path|file|folder|root|split|input|version")
     both = bool(a and b)
     read = " and ".join(

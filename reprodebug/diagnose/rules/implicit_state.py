@@ -203,7 +203,7 @@ def ended(s: Scene) -> Iterator[Draft]:
     if s.ended is None:
         return
     side, other = ("A", "B") if s.ended == 0 else ("B", "A")
-    trigger = best(s, r"epoch|step|iter|max|budget|time|hour|minute|limit|patience|stop|total|batch|size") or s.variables_read[:1]
+    trigger = best(s, r"epoch|step|iter|max|budget|time|hour|minute|limit|patience|stop|total|batch|size") or s.variables_used[:1]
     clock = [] if trigger else s.hint("clock")
     clock = [h for h in clock if re.search(r"[<>]|while|if ", h.text)] or clock
     what = f"{side} ends its training after {min(s.lengths)} steps, {other} after {max(s.lengths)}"

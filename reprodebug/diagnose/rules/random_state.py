@@ -204,7 +204,7 @@ def extra_draws(s: Scene) -> Iterator[Draft]:
         near = [x for x in alone if x.step == step] or alone
         names = list(dict.fromkeys(f"{x.module or x.root}" + (f" ({x.module_type})" if x.module_type else "") for x in near))
         drawers = list(dict.fromkeys(f"{x.module} ({x.module_type})" for x in near if RANDOM_MODULES.search(x.module_type)))
-        trigger = best(s, r"sampl|print|log|eval|valid|every|seed|random|debug|resume|preempt")
+        trigger = best(s, r"sampl|print|log|eval|valid|every|seed|random|debug|resume|preempt") or s.asides[:2]
         evidence = [how + why, _span(s, story)]
         summary = f"the random state differs: {how}"
         if names:
