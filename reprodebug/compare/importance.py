@@ -34,6 +34,8 @@ _NUMBER = re.compile(r"^-\d*\.?\d")
 
 
 _INTERPRETER = re.compile(r"(.*/)?(python|pypy)[\d.]*(\.exe)?$")
+_LAUNCHER = re.compile(r"(.*/)?(taskset|numactl|nice|ionice|chrt|setarch|stdbuf|timeout|nohup|time|env)$")
+"""commands that start another one; which cores, variables and so on it has is recorded by itself"""
 _INTERPRETERS_OWN = re.compile(r"-(?:[bBdEiIOPqsSuvx]+|([WX]).*)")
 """options of the interpreter before the script; ``-W`` and ``-X`` have a value"""
 
@@ -43,6 +45,9 @@ def options(command: Sequence[str]) -> dict[str, str]:
     found: dict[str, list[str]] = {}
     position = 0
     words = list(command)
+    start = next((n for n, word in enumerate(words) if _INTERPRETER.match(word)), 0)
+    if start and _LAUNCHER.match(words[0]):
+        found["launcher"], words = [" ".join(words[:start])], words[start:]
     n = 0
     while n < len(words):
         word = words[n]
@@ -75,6 +80,8 @@ def option(key: str) -> Rated:
     name = key.lstrip("-").rsplit(".", 1)[-1].replace("-", "_").lower()
     if key.startswith("python -"):
         return HARMLESS, "an option of the interpreter; what it sets is compared by itself"
+    if key == "launcher":
+        return HARMLESS, "what it sets for the program is compared by itself"
     if key == "program":
         return HARMLESS, "the same interpreter may have several names; its version is compared by itself"
     if _WORKERS.match(name):
@@ -299,6 +306,8 @@ def _variable_patterns() -> tuple[tuple[str, re.Pattern[str], str], ...]:
     return tuple((severity, re.compile(pattern, re.VERBOSE), reason) for severity, pattern, reason in _VARIABLES)
 
 
+USER = ("LOGNAME", "USER", "LNAME", "USERNAME")
+"""variables that ``getpass.getuser()`` asks, in its order"""
 UNKNOWN = "the program may read it"
 """said of a variable whose name tells nothing"""
 NAMED = "names it"
@@ -352,6 +361,8 @@ def system(key: str) -> Rated:
 # data
 
 
+REORDERED = "the same values, in another order or form (1 for 1.0): it matters to what goes through them one by one"
+"""said of a file that holds the same keys and values"""
 MADE_BY_THE_OTHER: Rated = (CRITICAL, "one run made this file, the other found and read one")
 
 

@@ -202,8 +202,10 @@ def configuration(name: str, a: object, b: object, make: _Make) -> Iterator[Diff
         gone, new = ([line for line in x if line not in set(y)] for x, y in ((lines_a, lines_b), (lines_b, lines_a)))
         shown = [" | ".join(s.strip() for s in lines[:6]) or ABSENT_LINES for lines in (gone, new)]
         yield make("config", name, shown[0], shown[1], (CRITICAL, "a file that the run reads has other content"))
-    elif left == right:
+    elif left == right and repr(left) == repr(right):
         yield make("config", name, "as B", "as A", (HARMLESS, "the same values in another layout"))
+    elif left == right:
+        yield make("data", name, "as B", "as A", (NOTABLE, rate.REORDERED))
     else:
         for key, x, y in nested(left, right):
             yield make("config", f"{name}: {key}", x, y, rate.option(key))

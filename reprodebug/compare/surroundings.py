@@ -82,10 +82,11 @@ class Side:
         return {}
 
     def names(self, word: str) -> bool:
-        """Whether a source file of the program has this word as a string."""
+        """Whether a source file of the program has this word as a string, or asks for the user that it names."""
         files = self.manifest.code.get("files")
         texts = (e.get("text") for e in files.values() if isinstance(e, Mapping)) if isinstance(files, Mapping) else ()
-        return any(isinstance(t, str) and (f'"{word}"' in t or f"'{word}'" in t) for t in texts)
+        signs = (f'"{word}"', f"'{word}'", *(("getuser(",) if word in rate.USER else ()))
+        return any(isinstance(t, str) and any(sign in t for sign in signs) for t in texts)
 
     def neutral(self, text: str) -> str:
         """``text`` with this run's own folders, temporary folders and process ids taken out: what is left can be compared."""

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from reprodebug.compare.importance import USER
+
 CONVERTED = re.compile(
     r"\b(int|float|bool|eval|loads|literal_eval|md5|sha\d+|crc32|adler32|hash|\w*seed)\(\s*(str\()?(os\.)?(environ|getenv)"
     r"|\b(environ\.get|getenv)\([^()]*\)\s*(==|!=|\bin\b)|\benviron\[[^]]*\]\s*(==|!=|\bin\b)|\bif\s+(os\.)?(environ|getenv)"
@@ -29,7 +31,8 @@ class Hint:
     kind: str
     """``set-order``, ``hash``, ``digest``, ``address``, ``listing``, ``mtime``, ``arrival``, ``in-turn`` (a pool's results in the
     order of the tasks), ``clock``, ``local-time``, ``locale``, ``encoding`` (text read without naming one), ``home``, ``path``
-    (an absolute one), ``uninitialised``, ``unseeded`` (a generator made without a seed), ``numpy-global``, ``python-global``,
+    (an absolute one), ``temporary`` (a name made anew at each launch), ``cores`` (how many there are), ``uninitialised``,
+    ``unseeded`` (a generator made without a seed), ``numpy-global``, ``python-global``,
     ``numpy-seed``, ``python-seed``, ``exists``, ``variable``, ``checkpoint``, ``nondeterministic``, ``overwriting`` (of elements
     that an index names twice, one stays), ``clip``, ``assertion`` (one that calls something)"""
     file: str
@@ -46,8 +49,10 @@ class Hint:
 _CALLS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(pattern))
     for kind, pattern in (
-        ("hash", r"hash"),
+        ("hash", r"hash|.*\.__hash__"),
         ("digest", r"(zlib\.)?(crc32|adler32)|(hashlib\.)?(md5|sha\d\w*|blake2[bs])|(uuid\.)?uuid[35]|.*xxh\w+"),
+        ("temporary", r"(tempfile\.)?(mkstemp|mkdtemp|mktemp|NamedTemporaryFile|TemporaryDirectory)|(uuid\.)?uuid[14]|secrets\.token_\w+"),
+        ("cores", r"(os|multiprocessing|mp|psutil)\.(cpu_count|process_cpu_count|sched_getaffinity)|cpu_count"),
         ("path", r"(os\.path\.)?(abspath|realpath)|(os\.)?getcwd|(.*\.)?(resolve|absolute|cwd)"),
         ("address", r"id"),
         ("listing", r"(os\.)?(listdir|scandir|walk)|(glob\.)?i?glob|.*\.(iterdir|rglob|glob)"),
@@ -115,7 +120,7 @@ def _walk(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
     calm: set[int] = set()
     """calls below ``sorted`` and the like"""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and _name(node.func) in _SORTING:
+        if isinstance(node, ast.Call) and _name(node.func) in _SORTING and not _leaves_ties(node):
             for argument in node.args:
                 calm.update(id(inner) for inner in ast.walk(argument))
     for node in ast.walk(tree):
@@ -124,6 +129,13 @@ def _walk(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
             for kind, pattern in _CALLS:
                 if pattern.fullmatch(name) and not (kind == "listing" and id(node) in calm):
                     yield kind, node.lineno, ""
+            for used in [*(k.value for k in node.keywords if k.arg == "key"), *(node.args[:1] if name == "map" else [])]:
+                if _name(used) in ("hash", "id"):
+                    yield ("hash" if _name(used) == "hash" else "address"), node.lineno, ""
+            if name in _SORTING and _leaves_ties(node) and any(_is_set(argument, sets) for argument in node.args):
+                yield "set-order", node.lineno, ""
+            if name.rpartition(".")[2] == "getuser":
+                yield from (("variable", node.lineno, variable) for variable in USER)
             if _draws_from_numpy(node, name):
                 yield "numpy-global", node.lineno, ""
             if name in _GET_VARIABLE and node.args and isinstance(node.args[0], ast.Constant):
@@ -155,6 +167,18 @@ def _walk(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
             yield "set-order", node.lineno, ""
         elif isinstance(node, ast.Subscript) and _name(node.value) in ("os.environ", "environ") and isinstance(node.slice, ast.Constant):
             yield "variable", node.lineno, str(node.slice.value)
+
+
+def _leaves_ties(node: ast.Call) -> bool:
+    """``sorted(..., key=len)``: elements that the key does not tell apart stay in the order that they came in."""
+    key = next((k.value for k in node.keywords if k.arg == "key"), None)
+    if key is None or _name(key) in ("str", "repr", "int", "float"):
+        return False
+    if not isinstance(key, ast.Lambda) or not key.args.args:
+        return True
+    parts = key.body.elts if isinstance(key.body, ast.Tuple) else [key.body]
+    parts = [p.args[0] if isinstance(p, ast.Call) and _name(p.func) in ("str", "repr", "int", "float") and p.args else p for p in parts]
+    return key.args.args[0].arg not in [_name(p) for p in parts]
 
 
 _GET_VARIABLE = frozenset({"os.getenv", "os.environ.get", "getenv", "environ.get"})

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from reprodebug._base.text import plural, visible
+from reprodebug._base.text import visible
 from reprodebug.compare.before import inputs_of_call
 from reprodebug.compare.generators import Story, stories
 from reprodebug.compare.history import module_table, reads, same_names, seeds
@@ -19,6 +19,7 @@ from reprodebug.compare.importance import CHANGED_BY_BOTH, NAMED, UNKNOWN
 from reprodebug.compare.surroundings import Side
 from reprodebug.diagnose.draws import Between, apart, seed_of
 from reprodebug.diagnose.hints import CONVERTED, Hint, hints
+from reprodebug.diagnose.samples import Samples, samples
 from reprodebug.model.comparison import Difference, Divergence, loss_gap
 from reprodebug.model.events import Flag, Kind
 
@@ -29,19 +30,7 @@ CHECKPOINT = re.compile(r"\.(pt|pth|ckpt|bin|safetensors|pkl|npz|h5|tar|model|st
 RANDOM_MODULES = re.compile(r"Dropout|DropPath|StochasticDepth|RReLU|GaussianNoise|Gumbel|Noise|Bernoulli", re.I)
 LIBRARY_THREAD = re.compile(r"(tqdm|torch|multiprocessing\.queues|tensorboard|wandb|mlflow|threading\._?Timer|_pytest)")
 """what a thread runs that a library started beside the program's own"""
-_BATCHES_SEARCHED = 400
 _GAP_RECORDS = 200_000
-
-
-@dataclass(frozen=True, slots=True)
-class Samples:
-    """How the samples of the first differing batch met."""
-
-    relation: str
-    """``same samples, other order`` | ``other batches`` (they come at other steps) | ``other content`` (same sampler
-    indices) | ``other samples`` | ``unknown``"""
-    text: str
-    same_indices: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +217,7 @@ class Scene:
                     siblings.setdefault((root, name.rpartition(".")[0]), ([], []))[n].append(name)
         return next(((x, y) for x, y in siblings.values() if x != y), None)
 
-    @property
+    @cached_property
     def lengths(self) -> tuple[int, int]:
         """Optimizer steps of the whole of A and B."""
         found = []
@@ -237,12 +226,18 @@ class Scene:
             found.append(int(updated.max()) + 1 if len(updated) else 0)
         return found[0], found[1]
 
+    @property
+    def ended(self) -> int | None:
+        """The run (0 for A, 1 for B) that takes no further step of training at the first divergence while the other goes on."""
+        a, b = self.lengths
+        return None if a == b or min(a, b) != self.first.step or self.stage not in ("data", "forward", "loss") else int(b < a)
+
     # data
 
     @cached_property
     def samples(self) -> Samples:
         """How the samples of the first differing batch met."""
-        return _samples(self)
+        return samples(self)
 
     @cached_property
     def resumed(self) -> tuple[int, list[str]] | None:
@@ -297,6 +292,11 @@ class Scene:
         return [d for d in self.find(r"^\w+$", "environment") if self.reading(d.key) is not None]
 
     @cached_property
+    def variables_used(self) -> list[Difference]:
+        """Those of them that are more than the name of a user, a job or a place."""
+        return [d for d in self.variables_read if not d.reason.endswith(NAMED) or self.computes(d)]
+
+    @cached_property
     def _variable_lines(self) -> tuple[dict[str, list[Hint]], list[Hint]]:
         """Lines that name a variable, by its name, and lines that name the beginning of some."""
         named: dict[str, list[Hint]] = {}
@@ -332,13 +332,20 @@ class Scene:
 
         What nothing says that it matters (see ``idle``) does not count; ``launched`` tells it.
         """
-        return not [d for d in self.differences if not is_consequence(d) and d not in self.idle]
+        built = [] if self.has_sources else [d for d in self.differences if _BUILT.match(d.key) and not is_consequence(d)]
+        return not self.given and not built
 
     @cached_property
     def given(self) -> list[Difference]:
         """Differences in what the user gave the runs; what the program built from it (layers, loaders, optimizers) left out."""
         found = [d for d in self.differences if not is_consequence(d) and d not in self.idle]
-        return [d for d in found if not re.match(r"optimizer#|module |DataLoader#", d.key)]
+        return [d for d in found if not _BUILT.match(d.key)]
+
+    @cached_property
+    def asides(self) -> list[Difference]:
+        """Switches and numbers of the command that by their names only print, save or log: suspects where nothing else differs."""
+        found = [d for d in self.comparison.differences if d.section == "config" and d.severity == "harmless" and d.key.startswith("-")]
+        return [d for d in found if all(re.fullmatch(r"\(given\)|\(absent\)|\d+|True|False", v) for v in (d.a, d.b))]
 
     @cached_property
     def idle(self) -> list[Difference]:
@@ -355,7 +362,7 @@ class Scene:
         threads = [side.part("settings").get("intra_op_threads") for side in self.sides]
         files = [d for d in self.differences if d.section == "code" and d.key not in ("commit", "branch", "uncommitted changes")]
         found = [d for d in self.differences if d.key == "libc" and d.section == "environment"]
-        if threads[0] is not None and threads[0] == threads[1]:
+        if threads[0] is not None and threads[0] == threads[1] and not self.hint("cores"):
             found += [d for d in self.differences if d.key in ("cores", "logical_cpus", "cpus_allowed")]
         if not files:
             found += [d for d in self.differences if d.section == "code"]
@@ -427,6 +434,8 @@ class Scene:
         return found
 
 
+_BUILT = re.compile(r"optimizer#|module |DataLoader#")
+"""what the program built from what it was given"""
 _CONSEQUENCE = re.compile(r"\.(base_seed|n_params)$|^listing of |^order of files")
 _OWN_DOING = ("only one run has this", "each run wrote", "written and read")
 
@@ -436,78 +445,6 @@ def is_consequence(d: Difference) -> bool:
     if d.section in ("random-state", "metrics", "tensors") or _CONSEQUENCE.search(d.key) or d.reason.startswith(_OWN_DOING):
         return True
     return d.key == "PYTHONHASHSEED" and d.severity != "critical"
-
-
-def _samples(s: Scene) -> Samples:
-    """Relation of the two batches by their samples' fingerprints."""
-    import numpy as np
-
-    unknown = Samples("unknown", "samples were not fingerprinted one by one", None)
-    if s.first.kind != "data":
-        return unknown
-    batches = [_of_step(s, side) for side in (0, 1)]
-    if batches[0] is None or batches[1] is None:
-        return unknown
-    (prints_a, index_a), (prints_b, index_b) = batches[0], batches[1]
-    alike = bool(np.array_equal(index_a, index_b)) if len(index_a) and len(index_b) else None
-    indices = "" if alike is None else f"; the sampler's indices are {'the same' if alike else 'others'}"
-    n = len(prints_a)
-    if n == 0 or len(prints_b) == 0:
-        return Samples("unknown", unknown.text + indices, alike)
-    if n == len(prints_b) and np.array_equal(np.sort(prints_a), np.sort(prints_b)):
-        if np.array_equal(prints_a, prints_b):
-            return Samples("unknown", "the samples' rows are equal" + indices, alike)
-        return Samples("same samples, other order", f"the batch holds the same {plural(n, 'sample')} in another order{indices}", alike)
-    common = len(np.intersect1d(prints_a, prints_b))
-    if alike:
-        changed = n - int((prints_a == prints_b).sum()) if n == len(prints_b) else n
-        return Samples("other content", f"the sampler chose the same samples, and {changed} of {n} have other content", True)
-    elsewhere_a, elsewhere_b = _everything(s, 0), _everything(s, 1)
-    if len(elsewhere_a) and len(elsewhere_b):
-        share = min(float(np.isin(prints_a, elsewhere_b).mean()), float(np.isin(prints_b, elsewhere_a).mean()))
-        if share > 0.9:
-            text = (
-                f"{common} of {n} samples are shared, the others come in the other run's other batches: the same samples in another order"
-            )
-            return Samples("other batches", text + indices, alike)
-        if share > 0.2:
-            text = f"{share:.0%} of the samples come in the other run at another place: another selection or order"
-            return Samples("other batches", text + indices, alike)
-    text = f"{common} of {n} samples are shared, and the others are not found in the other run's batches"
-    return Samples("other samples", text + indices, alike)
-
-
-def _of_step(s: Scene, side: int) -> tuple[Any, Any] | None:
-    """(fingerprints, indices) of the batch that the first divergence belongs to."""
-    trace = (s.pair.a, s.pair.b)[side]
-    align = (s.pair.align.a, s.pair.align.b)[side]
-    index = int(align[s.at])
-    label = trace.sites[trace.events[index]["site"]][0]
-    for k in range(index, max(index - 64, -1), -1):  # samples hang on the batch's first tensor
-        e = trace.events[k]
-        if e["kind"] == Kind.DATA and trace.sites[e["site"]][0] == label and (row := trace.samples(int(e["seq"]))) is not None:
-            return row
-    return None
-
-
-def _everything(s: Scene, side: int) -> Any:
-    """Fingerprints of the samples of every batch from the same source, bounded."""
-    import numpy as np
-
-    trace = (s.pair.a, s.pair.b)[side]
-    index = int((s.pair.align.a, s.pair.align.b)[side][s.at])
-    label = trace.sites[trace.events[index]["site"]][0]
-    places = np.array([site[0] == label for site in trace.sites])
-    events = trace.events
-    where = np.flatnonzero((events["kind"] == Kind.DATA) & places[events["site"]])
-    rows = []
-    for seq in events["seq"][where][: 8 * _BATCHES_SEARCHED].tolist():
-        row = trace.samples(int(seq))
-        if row is not None:
-            rows.append(row[0])
-        if len(rows) >= _BATCHES_SEARCHED:
-            break
-    return np.concatenate(rows) if rows else np.zeros(0, np.uint64)
 
 
 def short(path: str) -> str:

@@ -63,7 +63,7 @@ def _weight(s: Scene, d: Difference) -> float:
         name = d.key.lstrip("-").rpartition(": ")[2]
         if name == d.key and re.search(r"\.\w+$", name):  # a whole file: its lines are the values
             name = f"{d.a} {d.b}"
-        related = bool(_PATTERNS[s.stage].search(name))
+        related = bool(_PATTERNS[s.stage].search(name) or (s.first.module_type.endswith("Loss") and _PATTERNS["loss"].search(name)))
         return (0.85 if related else 0.45) * (1.0 if critical else 0.7)
     if d.section == "code":
         if d.key.startswith("module "):

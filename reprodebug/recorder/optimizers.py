@@ -110,6 +110,8 @@ class Optimizers:
                     place = self._find(known, p, len(places))
                 slots.append((p, place))
         buffers: list[tuple[Slot, Any]] = []
+        forgotten: list[tuple[Slot, Any]] = []
+        """have a gradient and belong to no optimizer that stepped: told all the same, for the other run's may hold them"""
         for root in guest.modules.roots:
             for info in root.infos:
                 for slot in info.slots:
@@ -117,6 +119,10 @@ class Optimizers:
                         t = slot.tensor()
                         if t is not None and (slot.version != version_of(t) or slot.silent(t)):
                             buffers.append((slot, t))
+                    elif not slot.owned and slot.hooked and not slot.alias_of:
+                        t = slot.tensor()
+                        if t is not None and t.is_leaf and t.grad is not None and key_of(t) not in places:
+                            forgotten.append((slot, t))
         ahead = self._ahead(known, optimizer, slots, buffers) if guest.fingerprint.device is not None else {}
         for p, place in slots:
             if isinstance(place, tuple):
@@ -125,6 +131,9 @@ class Optimizers:
                 place.owned = True
                 place.version = version_of(p)
                 place.digest, _ = record(p, place.site, _PARAMETER, _OPTIMIZER, known=ahead.get(key_of(p)) if ahead else None)
+        copies = all(isinstance(place, tuple) for _, place in slots) and any(p.grad is not None for p, _ in slots)
+        for slot, t in [] if copies else forgotten:  # where it trains copies, the model's own follow after the step
+            guest.parameters.record(slot, t, _OPTIMIZER)
         for slot, t in buffers:
             guest.parameters.record(slot, t, _OPTIMIZER, True, ahead.get(key_of(t)) if ahead else None)
         for p, place in slots:

@@ -508,3 +508,29 @@ def test_a_variable_that_the_source_reads_is_not_harmless() -> None:
     found = by_key(*runs)
     assert found["SLURM_ARRAY_TASK_ID"].severity == "notable"
     assert found["SLURM_JOB_ID"].severity == "harmless"
+
+
+def test_asking_for_the_user_reads_the_variables_that_name_one() -> None:
+    code = {"files": {"train.py": {"hash": HASH + "1", "text": "seed = crc32(getpass.getuser().encode())"}}}
+    found = by_key(*(manifest(environment={"variables": {"USER": v, "SHELL": v}}, code=code) for v in ("ann", "ben")))
+    assert (found["USER"].severity, found["SHELL"].severity) == ("notable", "harmless")
+
+
+@pytest.mark.parametrize("launcher", ["taskset -c 0", "nice -n 5 taskset -c 1", "timeout 60", "env A=1"])
+def test_the_words_of_a_launcher_are_not_the_script_s_options(launcher: str) -> None:
+    found = by_key(manifest("python train.py --lr 1"), manifest(f"{launcher} python train.py --lr 2"))
+    assert {k: d.severity for k, d in found.items()} == {"--lr": "critical", "launcher": "harmless"}
+
+
+@pytest.mark.parametrize(
+    ("new", "section", "severity"),
+    [
+        ('{"b": [1],\n "a": 2}', "data", "notable"),
+        ('{"a": 2,\n "b": [1]}', "config", "harmless"),
+        ('{"a": 2.0, "b": [1]}', "data", "notable"),
+    ],
+)
+def test_the_order_of_keys_is_no_layout(new: str, section: str, severity: str) -> None:
+    runs = [manifest(data={"labels.json": {"hash": HASH + t, "size": 9, "text": t, "mode": "read"}}) for t in ('{"a": 2, "b": [1]}', new)]
+    found = by_key(*runs)["labels.json"]
+    assert (found.section, found.severity) == (section, severity)

@@ -21,6 +21,9 @@ def kinds(source: str) -> set[str]:
         "common = a.keys() & b.keys()\nfor k in common: print(k)",
         "text = ' '.join(set(a))",
         "for w in set(a).union(b): print(w)",
+        "for w in sorted(set(a), key=len): print(w)",
+        "words = {w for w in a}\nv = sorted((w for w in words), key=lambda w: -n[w])",
+        "label = max(set(votes), key=votes.count)",
         "class V:\n    def __init__(self, t):\n        self.w = set(t)\n    def ids(self):\n        return {w: i for i, w in enumerate(self.w)}",
     ],
 )
@@ -29,7 +32,14 @@ def test_orders_of_sets(source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["for w in sorted({'a', 'b'}): print(w)", "s = set(a)\nif 'x' in s: print(len(s))", "d = {}\nd.pop('x')"]
+    "source",
+    [
+        "for w in sorted({'a', 'b'}): print(w)",
+        "v = sorted(set(a), key=lambda w: (-n[w], w))",
+        "v = sorted(set(a), key=str)",
+        "s = set(a)\nif 'x' in s: print(len(s))",
+        "d = {}\nd.pop('x')",
+    ],
 )
 def test_sets_that_are_not_walked(source: str) -> None:
     assert "set-order" not in kinds(source)
@@ -52,6 +62,12 @@ def test_sets_that_are_not_walked(source: str) -> None:
         ("k = zlib.crc32(os.path.abspath(p).encode())", "digest"),
         ("k = zlib.crc32(os.path.abspath(p).encode())", "path"),
         ("rows = list(pool.map(load, names))", "in-turn"),
+        ("n = (a, b).__hash__() % 4", "hash"),
+        ("items.sort(key=hash)", "hash"),
+        ("n = list(map(hash, a))", "hash"),
+        ("items.sort(key=id)", "address"),
+        ("n = len(os.sched_getaffinity(0))", "cores"),
+        ("fd, path = tempfile.mkstemp()", "temporary"),
     ],
 )
 def test_other_lines(source: str, kind: str) -> None:
@@ -85,6 +101,7 @@ def test_their_harmless_likes(source: str, kind: str) -> None:
         ("NAME = 'AUG_RATE'\nx = os.environ.get(NAME)", {"AUG_RATE"}),
         ("class S(pydantic.BaseSettings, env_prefix='AUG_'):\n    rate: float = 1", {"AUG_*"}),
         ("NAME = 'AUG_RATE'", set()),
+        ("who = getpass.getuser()", {"LOGNAME", "USER", "LNAME", "USERNAME"}),
     ],
 )
 def test_variables_are_named_near_what_reads_them(source: str, names: set[str]) -> None:

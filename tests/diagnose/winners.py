@@ -45,6 +45,17 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "own-52-prefix": ("variables", ("hash order", "folder of the run")),
     "own-53-groups": ("changed code", ("optimizer settings", "nondeterministic kernel")),
     "own-54-plugin": ("extra draws", ("missing or other seed", "construction order")),
+    "own-55-cores": ("number of cores", ("threads", "hash order", "options")),
+    "own-56-old-head": ("changed code", ("optimizer settings", "optimizer state not restored")),
+    "own-57-thinned": ("hash order", ("loader settings", "number of cores", "names made anew")),
+    "own-58-budget": ("end of the training", ("train or eval mode", "order of arrival")),
+    "own-59-unpacked": ("names made anew", ("reading order", "clock or process id", "end of the training")),
+    "own-60-peek": ("extra draws", ("options", "construction order")),
+    "own-61-schedule-anew": ("optimizer settings", ("resume without place in the data", "end of the training")),
+    "own-62-key-order": ("file content", ("hash order", "number of cores")),
+    "own-63-majority": ("hash order", ("nondeterministic kernel", "order of addresses")),
+    "own-64-average": ("optimizer state not restored", ("optimizer settings", "end of the training")),
+    "own-65-user": ("missing or other seed", ("extra draws", "folder of the run")),
 }
 """own case -> (the rule that wins, rules that stay below SILENT)"""
 

@@ -18,12 +18,12 @@ def mode(s: Scene) -> Iterator[Draft]:
     if s.stage not in ("forward", "loss", "backward", "data"):
         return
     a, b = s.flag(Flag.TRAINING)
-    if a == b or s.first.kind not in ("activation", "data"):
+    if a == b or s.ended is not None or s.first.kind not in ("activation", "data"):
         return
     words = ["train" if x else "eval" for x in (a, b)]
     asserted = s.hint("assertion")
     trigger = s.find(r"^sys\.flags\.optimize$") if asserted or not s.has_sources else []  # python -O leaves `assert model.train()` out
-    trigger = trigger or best(s, r"train|eval|valid|mode|\.py$")
+    trigger = trigger or best(s, r"train|eval|valid|mode|\.py$") or s.asides[:2]
     evidence = [f"at {s.place} the module is in {words[0]} mode in A and in {words[1]} mode in B", *(said(d) for d in trigger)]
     evidence += [f"equal before: {row.removesuffix(': equal')}" for row in s.equal[-3:]]
     what = f"the module {s.first.module} ({s.first.module_type})" if s.first.module else "the model"

@@ -26,13 +26,20 @@ def optimizer_settings(s: Scene) -> Iterator[Draft]:
         likely *= 0.2
     chosen = now or found
     words = r"lr|learning|optim|momentum|decay|beta|sched|warm|fused|foreach|wd|nesterov|gamma|batch"
-    trigger = (best(s, words) + s.variables_read)[:2] or s.find("other content", "data", text="reason")[:1]
+    trigger = (best(s, words) + s.variables_used)[:2] or s.find("other content", "data", text="reason")[:1]
     keys = [d.key.rpartition(".")[2] for d in chosen]
     what = "is computed by another implementation" if all(_IMPLEMENTATION.search(d.key) for d in chosen) else "has other hyper-parameters"
     summary = f"the optimizer {what}: {listed((named(d) for d in chosen), 3)}" + leading(trigger)
     evidence = [*(said(d) for d in [*chosen[:4], *trigger]), f"first to differ: {s.place}"]
     evidence += [f"equal before: {row.removesuffix(': equal')}" for row in s.equal[-4:]]
     remedy = f"Use the same {listed(dict.fromkeys(keys), 3)} in both runs."
+    if s.resumed is not None and any(n.get("step") for n in s.notes("optimizer")[s.resumed[0]]):
+        side, loaded = "AB"[s.resumed[0]], s.resumed[1]
+        summary = f"{side} resumes from the checkpoint {loaded[0]} without the state of its scheduler or optimizer: " + summary
+        evidence.append(f"{side} alone reads the checkpoint {listed(loaded, 2)} in the middle of the run, and makes a new optimizer")
+        remedy = "Save and load the state_dict() of the scheduler with the optimizer's and the model's."
+        yield Draft("implicit-state", summary, tuple(evidence), remedy, likely, frozenset([*loaded, *(d.key for d in [*found, *trigger])]))
+        return
     if not trigger and not [d for d in s.given if d.section in ("config", "code")]:
         yield _computed(s, summary, evidence, likely, frozenset(d.key for d in found))
         return
@@ -83,7 +90,7 @@ def layer_settings(s: Scene) -> Iterator[Draft]:
     compiled = next((d for d in chosen if ("OptimizedModule" in d.a) != ("OptimizedModule" in d.b)), None)
     summary = f"{listed((named(d) for d in chosen), 3)}: the layer is built with other settings"
     if compiled is not None:
-        trigger = best(s, r"compile|fast|optim|jit|speed") or s.variables_read[:1]
+        trigger = best(s, r"compile|fast|optim|jit|speed") or s.variables_used[:1]
         summary = f"the model is compiled (torch.compile) in {'A' if 'OptimizedModule' in compiled.a else 'B'} only: fused kernels round otherwise"
     summary += leading(trigger)
     category = "code" if trigger and trigger[0].section == "code" else "configuration"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from reprodebug.compare.importance import CHANGED_BY_BOTH
+from reprodebug.compare.importance import CHANGED_BY_BOTH, REORDERED
 from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import CHECKPOINT, Scene, short
 from reprodebug.diagnose.triggers import best
@@ -64,19 +64,28 @@ def loader_settings(s: Scene) -> Iterator[Draft]:
         return
     fields = [_LOADER.match(d.key)[1] for d in changed]  # type: ignore[index]
     trigger = best(s, r"shuffle|batch|drop|order|sampl|split|size|limit|subset|data|train\.py|\.json|\.ya?ml")
-    trigger = [t for t in trigger if t.section in ("config", "code")] or s.variables_read[:1]
+    trigger = [t for t in trigger if t.section in ("config", "code")] or s.variables_used[:1]
     category = "data" if {"size", "dataset"} & set(fields) else "configuration" if trigger and trigger[0].section == "config" else "data"
     summary = f"{_WORDS[fields[0]]}: {named(changed[0])}" + leading(trigger)
     evidence = [*(said(d) for d in changed[:4]), *(said(t) for t in trigger), s.samples.text]
     strength = 0.92 if s.stage == "data" else 0.45
     remedy = "Build the DataLoader with the same arguments in both runs."
-    yield Draft(category, summary, tuple(evidence), remedy, strength, frozenset([d.key for d in changed] + [t.key for t in trigger]))
+    if s.ended is not None and all(" at step " in d.a + d.b for d in changed):
+        strength *= 0.5  # the loader of what comes after the training, against the training's
+    if not trigger and s.alike:  # an effect, not a cause: the program computed it while it ran
+        category, strength = "implicit-state", 0.5 * strength
+        summary += "; the program computes it anew at each launch, from what is not known"
+        evidence.append(s.launched)
+        remedy = f"Print where the {fields[0]} comes from, and fix it."
+    uses = frozenset(d.key for d in [*changed, *trigger])
+    yield Draft(category, summary, tuple(evidence), remedy, strength, uses, within=not trigger and s.alike)
 
 
 @rule("file content")
 def file_content(s: Scene) -> Iterator[Draft]:
     """A file that both runs read has other content."""
     changed = s.find("other content", "data", text="reason")
+    yield from _reordered(s)
     alone = {d.key for d in s.given} == {d.key for d in changed}
     if not changed:
         return
@@ -110,6 +119,22 @@ def file_content(s: Scene) -> Iterator[Draft]:
         )
 
 
+def _reordered(s: Scene) -> Iterator[Draft]:
+    """A JSON or TOML file that was written anew with its keys in another order."""
+    found = [d for d in s.find(r".", "data") if d.reason == REORDERED]
+    if not found or s.stage not in _DATA_STAGES or s.torch_parted:
+        return
+    yield Draft(
+        "data",
+        f"{listed((d.key for d in found), 3)} {'hold' if len(found) > 1 else 'holds'} the same values in another order in B,"
+        " and the program takes them as they come",
+        (*(said(d) for d in found[:4]), f"first to differ: {s.place}", s.samples.text),
+        "Use the same file in both runs, or sort what is read from it.",
+        (0.85 if s.stage == "data" else 0.6) * (1.0 if {d.key for d in s.given} == {d.key for d in found} else 0.5),
+        frozenset(d.key for d in found),
+    )
+
+
 @rule("files of one run")
 def one_sided_files(s: Scene) -> Iterator[Draft]:
     """The runs read different files: another folder, split or version of the data."""
@@ -120,7 +145,7 @@ def one_sided_files(s: Scene) -> Iterator[Draft]:
     a, b = [d.key for d in found if d.b == "(absent)"], [d.key for d in found if d.a == "(absent)"]
     if not a and not b:
         return
-    variables = s.variables_read
+    variables = s.variables_used
     trigger = s.leading_to(a, b) or variables[:1] or best(s, r"data|path|file|folder|root|split|input|version")
     both = bool(a and b)
     read = " and ".join(

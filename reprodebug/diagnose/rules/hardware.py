@@ -48,6 +48,22 @@ def threads(s: Scene) -> Iterator[Draft]:
     yield Draft("hardware", summary, tuple(evidence), remedy, likely, frozenset(x.key for x in found))
 
 
+@rule("number of cores", "sources")
+def cores(s: Scene) -> Iterator[Draft]:
+    """The program asks how many cores it has and does something else with another number: shards, workers, folds."""
+    found, lines = s.find(r"^(cpus_allowed|logical_cpus|cores)$", "hardware"), s.hint("cores")
+    if not found or not lines or s.rounding or s.find(r"^DataLoader#\d+\.num_workers$|^intra_op_threads$"):
+        return
+    summary = (
+        f"the program goes by the number of cores, at {lines[0].file}:{lines[0].line} ({lines[0].text}): {listed(map(named, found), 2)}"
+    )
+    evidence = [*(said(d) for d in found), *(f"asks for it: {h.place}" for h in lines[:3]), f"first to differ: {s.place}"]
+    given = {d.key for d in s.given} <= {d.key for d in found}
+    strength = {"data": 0.85, "init": 0.7}.get(s.stage, 0.5) * (1.0 if given else 0.6) * (0.5 if s.torch_parted else 1.0)
+    remedy = "Give the number as an option, the same in both runs."
+    yield Draft("hardware", summary, tuple(evidence), remedy, strength, frozenset(d.key for d in found))
+
+
 @rule("processor", "settings")
 def processor(s: Scene) -> Iterator[Draft]:
     """Other vector instructions: other kernels, other order of sums, other approximations of functions."""

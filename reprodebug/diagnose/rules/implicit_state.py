@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 
-from reprodebug.diagnose.rule import Draft, listed, named, rule, said
+from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import CHECKPOINT, Scene
 from reprodebug.diagnose.triggers import best
+from reprodebug.model.events import Flag
 
 
 @rule("leftover file")
@@ -75,10 +77,13 @@ def optimizer_state(s: Scene) -> Iterator[Draft]:
     evidence = [f"{side} alone makes a new optimizer at step {new[0].get('step')} ({new[0].get('class')})"] if new else []
     evidence += [f"{side} alone reads the checkpoint {listed(loaded, 2)} in the middle of the run"] if loaded else []
     evidence += [f"gradients before it were equal; first to differ: {s.place}", *(said(d) for d in trigger)]
-    summary = f"{side} resumes{' from the checkpoint ' + loaded[0] if loaded else ''} without the optimizer's state (momentum, moments, step count): its update at step {s.first.step} starts anew"
+    resumes = f"{side} resumes{' from the checkpoint ' + loaded[0] if loaded else ''}"
+    summary = f"{resumes} without the optimizer's state (momentum, moments, step count): its update at step {s.first.step} starts anew"
+    if s.flag(Flag.BUFFER)[0]:
+        summary = f"{resumes} and does not take up {s.place} where it was left: averaged weights and running statistics belong into a checkpoint too"
     if trigger:
         summary += f"; {named(trigger[0])}"
-    remedy = "Save and load optimizer.state_dict() (and the scheduler's and GradScaler's) with the model's."
+    remedy = "Save and load optimizer.state_dict() (and the scheduler's, GradScaler's and averaged model's) with the model's."
     yield Draft(
         "implicit-state",
         summary,
@@ -170,6 +175,52 @@ def clock(s: Scene) -> Iterator[Draft]:
     likely = 0.6 if s.stage == "data" and not others and not s.pools else 0.4
     remedy = "Pass the value as an argument, or keep it out of what is computed."
     yield Draft("implicit-state", summary, tuple(evidence), remedy, likely * s.likeness, within=True)
+
+
+@rule("names made anew")
+def names(s: Scene) -> Iterator[Draft]:
+    """Files of the same content have names that are made anew at each launch, and the program goes by the names."""
+    moved = [d for d in s.comparison.differences if d.section == "data" and d.reason == "another path, the same content"]
+    moved = [d for d in moved if os.path.basename(d.a) != os.path.basename(d.b)]
+    lines = s.hint("temporary")
+    if len(moved) < 2 or not lines or s.stage not in ("data", "init", "loaded", "forward") or s.torch_parted or s.likeness < 0.5:
+        return
+    listing = [h for h in s.hint("sorting", "listing", "hash", "digest") if h.file == lines[-1].file]
+    yield Draft(
+        "implicit-state",
+        f"the same {len(moved)} files have other names in each run, made anew at each launch (temporary names, {lines[-1].file}:{lines[-1].line}:"
+        f" {lines[-1].text}): what sorts or hashes the names takes the files in another order",
+        (*(said(d) for d in moved[:3]), *(f"goes through names: {h.place}" for h in listing[:2]), s.samples.text, s.launched),
+        "Name the files by what they hold (a number, the name in the archive), and sort by that.",
+        (0.85 if s.stage == "data" else 0.6) * s.likeness,
+        within=True,
+    )
+
+
+@rule("end of the training")
+def ended(s: Scene) -> Iterator[Draft]:
+    """One run takes no further step where the other goes on: other epochs, a budget of time, early stopping."""
+    if s.ended is None:
+        return
+    side, other = ("A", "B") if s.ended == 0 else ("B", "A")
+    trigger = best(s, r"epoch|step|iter|max|budget|time|hour|minute|limit|patience|stop|total|batch|size") or s.variables_used[:1]
+    clock = [] if trigger else s.hint("clock")
+    clock = [h for h in clock if re.search(r"[<>]|while|if ", h.text)] or clock
+    what = f"{side} ends its training after {min(s.lengths)} steps, {other} after {max(s.lengths)}"
+    evidence = [what, f"first to differ: {s.place}", *(said(d) for d in trigger), *(f"takes the time: {h.place}" for h in clock[:3])]
+    category = "implicit-state"
+    if trigger:
+        category = {"config": "configuration", "code": "code", "environment": "environment"}.get(trigger[0].section, "data")
+        what += leading(trigger)
+    elif clock:
+        what += f": the clock decides how long it trains, and differs at every launch ({clock[0].file}:{clock[0].line}: {clock[0].text})"
+    else:
+        what += "; the program decides it while it runs, by what is not known"
+    strength = 0.9 if trigger else 0.8 if clock else 0.5
+    if [d for d in s.find(r"^DataLoader#\d+\.(sampler|batch|drop|size)") if " at step " not in d.a + d.b]:
+        strength *= 0.5  # an epoch has another number of steps
+    remedy = "Give the number of steps or epochs, the same in both runs."
+    yield Draft(category, what, tuple(evidence), remedy, strength, frozenset(d.key for d in trigger), within=not trigger)
 
 
 @rule("order of addresses", "sources")

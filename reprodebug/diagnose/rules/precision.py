@@ -26,7 +26,7 @@ def dtype(s: Scene) -> Iterator[Draft]:
     settings = [x for x in s.find(r".", "config") if _SETTINGS.search(x.key)]
     if not other and cast[0] == cast[1]:
         return
-    trigger = [x for x in best(s, _OPTIONS) if x.section in ("config", "code")] or s.variables_read[:2]
+    trigger = [x for x in best(s, _OPTIONS) if x.section in ("config", "code")] or s.variables_used[:2]
     evidence = []
     if other:
         evidence.append(f"{s.place} is {d.dtype} in A and {d.dtype_b} in B")

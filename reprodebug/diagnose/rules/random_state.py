@@ -99,6 +99,9 @@ def missing_seed(s: Scene) -> Iterator[Draft]:
     elif "seeded with" in how and derived:
         summary += f"; the seed is not fixed but made anew at each launch ({derived[0].file}:{derived[0].line})"
         evidence += [f"the source takes a value that differs at every launch: {h.place}" for h in derived[:2]]
+    elif "seeded with" in how and (counted := s.find(r"^listing of ", "data")):
+        summary += f"; the program lists the folder {counted[0].key.removeprefix('listing of ')}, which holds other files in B (earlier runs may have left them)"
+        evidence += [said(d) for d in counted[:2]]
     step = int(s.pair.align.step_a[s.pair.align.a[first.at]])
     evidence.append(f"the states of {first.name} differ from step {step} on, before {s.place}")
     if first.name.startswith(("numpy", "python")):
@@ -142,7 +145,7 @@ def _weight(s: Scene, story: Story, how: str) -> float:
         return 0.0
     if s.torch_parted and s.stage != "data":
         return 0.1
-    likely = {"data": 0.9, "init": 0.6, "loaded": 0.5, "forward": 0.6, "loss": 0.4}.get(s.stage, 0.15)
+    likely = {"data": 0.9, "init": 0.6, "loaded": 0.5, "forward": 0.6, "loss": 0.4 if s.rounding else 0.7}.get(s.stage, 0.15)
     if used and drawn:
         return likely
     if drawn:  # drawn from before the first look, or in another process
@@ -201,7 +204,7 @@ def extra_draws(s: Scene) -> Iterator[Draft]:
         near = [x for x in alone if x.step == step] or alone
         names = list(dict.fromkeys(f"{x.module or x.root}" + (f" ({x.module_type})" if x.module_type else "") for x in near))
         drawers = list(dict.fromkeys(f"{x.module} ({x.module_type})" for x in near if RANDOM_MODULES.search(x.module_type)))
-        trigger = best(s, r"sampl|print|log|eval|valid|every|seed|random|debug|resume|preempt")
+        trigger = best(s, r"sampl|print|log|eval|valid|every|seed|random|debug|resume|preempt") or s.asides[:2]
         evidence = [how + why, _span(s, story)]
         summary = f"the random state differs: {how}"
         if names:
@@ -219,6 +222,8 @@ def extra_draws(s: Scene) -> Iterator[Draft]:
             strength *= 0.7
         if s.find(r"^DataLoader#\d+\.(sampler|batch_sampler|batch_size|drop_last|size|generator)$"):
             strength *= 0.6  # another number of batches: the loader's draws follow from that
+        if s.ended is not None:
+            strength *= 0.6  # what a run does after its training draws too
         if s.stage == "forward" and not RANDOM_MODULES.search(s.first.module_type) and s.first.module and s.inputs_equal:
             strength *= 0.6
         category = "random-state"
@@ -256,7 +261,7 @@ def _span(s: Scene, story: Story) -> str:
 @rule("generator made without a seed", "sources")
 def made_without_seed(s: Scene) -> Iterator[Draft]:
     """A generator object of the program's own, that is not recorded, is made without a seed."""
-    if s.stage not in ("data", "init", "loaded", "forward") or s.likeness < 0.5 or s.torch_parted:
+    if s.stage in ("backward", "optimizer") or s.likeness < 0.5 or s.torch_parted:
         return
     lines = [h for h in s.hint("unseeded") if "default_rng" not in h.text or not any("default_rng" in n for n in s.parted)]
     if not lines:
@@ -265,7 +270,7 @@ def made_without_seed(s: Scene) -> Iterator[Draft]:
     evidence += [s.launched, "torch's generators were equal"]
     evidence += [s.samples.text] if s.stage == "data" else []
     summary = f"a random generator is made without a seed, so each launch draws other numbers from it: {lines[0].file}:{lines[0].line} ({lines[0].text})"
-    strength = {"data": 0.85, "init": 0.7, "loaded": 0.6, "forward": 0.6}[s.stage] * s.likeness
+    strength = {"data": 0.85, "init": 0.7}.get(s.stage, 0.6) * s.likeness
     yield Draft(
         "random-state",
         summary,

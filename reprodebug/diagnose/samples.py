@@ -1,0 +1,97 @@
+"""How the samples of the first differing batch met: the same in another order, of other content, or others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from reprodebug._base.text import plural
+from reprodebug.model.events import Kind
+
+if TYPE_CHECKING:
+    from reprodebug.diagnose.scene import Scene
+
+_BATCHES_SEARCHED = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """How the samples of the first differing batch met."""
+
+    relation: str
+    """``same samples, other order`` | ``other batches`` (they come at other steps) | ``other content`` (same sampler
+    indices) | ``other samples`` | ``unknown``"""
+    text: str
+    same_indices: bool | None
+
+
+def samples(s: Scene) -> Samples:
+    """Relation of the two batches by their samples' fingerprints."""
+    import numpy as np
+
+    unknown = Samples("unknown", "samples were not fingerprinted one by one", None)
+    if s.first.kind != "data":
+        return unknown
+    batches = [_of_step(s, side) for side in (0, 1)]
+    if batches[0] is None or batches[1] is None:
+        return unknown
+    (prints_a, index_a), (prints_b, index_b) = batches[0], batches[1]
+    alike = bool(np.array_equal(index_a, index_b)) if len(index_a) and len(index_b) else None
+    indices = "" if alike is None else f"; the sampler's indices are {'the same' if alike else 'others'}"
+    n = len(prints_a)
+    if n == 0 or len(prints_b) == 0:
+        return Samples("unknown", unknown.text + indices, alike)
+    if n == len(prints_b) and np.array_equal(np.sort(prints_a), np.sort(prints_b)):
+        if np.array_equal(prints_a, prints_b):
+            return Samples("unknown", "the samples' rows are equal" + indices, alike)
+        return Samples("same samples, other order", f"the batch holds the same {plural(n, 'sample')} in another order{indices}", alike)
+    common = len(np.intersect1d(prints_a, prints_b))
+    if alike:
+        changed = n - int((prints_a == prints_b).sum()) if n == len(prints_b) else n
+        return Samples("other content", f"the sampler chose the same samples, and {changed} of {n} have other content", True)
+    elsewhere_a, elsewhere_b = _everything(s, 0), _everything(s, 1)
+    if len(elsewhere_a) and len(elsewhere_b):
+        share = min(float(np.isin(prints_a, elsewhere_b).mean()), float(np.isin(prints_b, elsewhere_a).mean()))
+        if share > 0.9:
+            text = (
+                f"{common} of {n} samples are shared, the others come in the other run's other batches: the same samples in another order"
+            )
+            return Samples("other batches", text + indices, alike)
+        if share > 0.2:
+            text = f"{share:.0%} of the samples come in the other run at another place: another selection or order"
+            return Samples("other batches", text + indices, alike)
+    text = f"{common} of {n} samples are shared, and the others are not found in the other run's batches"
+    return Samples("other samples", text + indices, alike)
+
+
+def _of_step(s: Scene, side: int) -> tuple[Any, Any] | None:
+    """(fingerprints, indices) of the batch that the first divergence belongs to."""
+    trace = (s.pair.a, s.pair.b)[side]
+    align = (s.pair.align.a, s.pair.align.b)[side]
+    index = int(align[s.at])
+    label = trace.sites[trace.events[index]["site"]][0]
+    for k in range(index, max(index - 64, -1), -1):  # samples hang on the batch's first tensor
+        e = trace.events[k]
+        if e["kind"] == Kind.DATA and trace.sites[e["site"]][0] == label and (row := trace.samples(int(e["seq"]))) is not None:
+            return row
+    return None
+
+
+def _everything(s: Scene, side: int) -> Any:
+    """Fingerprints of the samples of every batch from the same source, bounded."""
+    import numpy as np
+
+    trace = (s.pair.a, s.pair.b)[side]
+    index = int((s.pair.align.a, s.pair.align.b)[side][s.at])
+    label = trace.sites[trace.events[index]["site"]][0]
+    places = np.array([site[0] == label for site in trace.sites])
+    events = trace.events
+    where = np.flatnonzero((events["kind"] == Kind.DATA) & places[events["site"]])
+    rows = []
+    for seq in events["seq"][where][: 8 * _BATCHES_SEARCHED].tolist():
+        row = trace.samples(int(seq))
+        if row is not None:
+            rows.append(row[0])
+        if len(rows) >= _BATCHES_SEARCHED:
+            break
+    return np.concatenate(rows) if rows else np.zeros(0, np.uint64)

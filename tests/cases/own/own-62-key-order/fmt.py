@@ -1,0 +1,3 @@
+import json
+d = json.load(open('labels.json'))
+json.dump(dict(sorted(d.items())), open('labels.json', 'w'))
