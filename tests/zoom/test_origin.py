@@ -12,7 +12,9 @@ import pytest
 
 from reprodebug.compare.numbers import elements_apart, ulp_histogram
 from reprodebug.model.events import Flag, Kind, Phase
+from reprodebug.model.zoom import Operation
 from reprodebug.zoom import origin
+from reprodebug.zoom.drive import sentence
 from reprodebug.zoom.log import Log, Op, Value, read
 from reprodebug.zoom.rounding import terms
 from reprodebug.zoom.window import bounds
@@ -286,6 +288,19 @@ def test_the_same_values_in_another_place_and_a_part_that_numpy_wrote() -> None:
     found = origin.find(written("1", "p"), written("1", "q"), whole=True)
     assert found.kind == "outside" and found.notes[0].startswith("its memory was written by something else than a torch operation")
     assert found.notes[0].endswith("after aten.zero_ at t.py:2 had left it")
+
+
+def test_a_thread_chose_which_of_two_tensors_comes_first() -> None:
+    def made(chosen: int) -> Log:
+        both = [("aten.randn", "t.py:1", [], [value("out", n, f"x{n}")]) for n in range(2)]
+        return log(*both, target=value("target", chosen, f"x{chosen}"))
+
+    found = origin.find(made(0), made(1), whole=True)
+    assert (found.kind, found.what) == ("input", origin.ITSELF)
+    operation = Operation("aten.randn", 0, "t.py:1")
+    assert sentence(found, operation, operation).startswith(
+        "the divergent tensor, last written by aten.randn at t.py:1, is another one; no op"
+    )
 
 
 def test_other_operations_and_a_copy_that_changes_nothing() -> None:
