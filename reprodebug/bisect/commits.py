@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from reprodebug._base.errors import UsageError
-from reprodebug._base.text import plural, visible
+from reprodebug._base.text import listed_words, plural, visible
 from reprodebug.bisect.lab import End, EndsDoNotReproduce, Lab, Wanted
 from reprodebug.bisect.opened import unaffected
 from reprodebug.bisect.search.graph import GraphSearch
@@ -127,6 +127,11 @@ def search(lab: Lab, s: Commits) -> Bisection:
         return _done(lab, ENDS, why, notes + tree.notes, bound=bound)
     _ask(lab, s, graph, request)
     _confirm(lab, s, graph, request, good)
+    hidden = _hidden(lab, s, graph, request, good)
+    if hidden:
+        reason = f"one of {len(hidden)} commits brought the difference, and none before the last touches {listed_words(s.paths)}"
+        return _done(lab, FOUND, reason, [*notes, *tree.notes, "a search without --path singles it out"], first=first, bound=bound,
+                     culprit=Culprit(range=tuple(hidden)), confidence=min(0.99, sum(map(graph.belief, graph.result()[0]))))  # fmt: skip
     return _answer(lab, s, graph, first, notes, bound, good)
 
 
@@ -353,6 +358,20 @@ def _confirm(lab: Lab, s: Commits, graph: GraphSearch, request: Request, good: s
             return
         spare = most - len(lab.made)
         todo = before[:spare] if before and spare > 0 and sum(map(graph.belief, found)) < _SURE else []
+
+
+def _hidden(lab: Lab, s: Commits, graph: GraphSearch, request: Request, good: str) -> list[str]:
+    """Commits that were left out as they touch none of the paths asked for, and the one that was found: where its own parent, left
+    out as well, differs already. None where it does not."""
+    found, _ = graph.result()
+    if not s.paths or graph.noisy or len(found) != 1 or found[0].endswith(DIRTY):
+        return []
+    parents = s.tree.parents(found[0])[: 1 if s.first_parent else None]
+    for parent in parents:
+        if parent not in graph.parents and parent != good and s.tree.is_ancestor(good, parent) and lab.ask(request(parent, 0)).bad:
+            near = next(iter(graph.parents.get(found[0], ())), good)
+            return s.tree.between(near, found[0], first_parent=s.first_parent)
+    return []
 
 
 def _answer(lab: Lab, s: Commits, graph: GraphSearch, first: object, notes: list[str], bound: str, good: str) -> Bisection:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from reprodebug._base.errors import UsageError
 from reprodebug._base.text import listed_words, plural
 from reprodebug.bisect import settings as catalogue
 from reprodebug.bisect.commits import moved, moved_environment
@@ -103,6 +104,8 @@ def minimize(
 
     ``suspects``: given the directories of two runs that differ, settings -> weight: those to be tried first.
     """
+    if lab.probe:
+        raise UsageError("whether a command repeats is told by comparing its runs, which a probe cannot", hint="leave out --probe")
     lab.phase(VERIFYING, "settings")
     lab.left = None
     try:

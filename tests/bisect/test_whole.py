@@ -196,6 +196,22 @@ def test_git_started_by_a_trial_sees_the_trial_and_not_the_repository_that_the_e
     assert digest(project) == before
 
 
+def test_a_commit_outside_of_the_path_asked_for_is_not_blamed_on_one_inside(tmp_path: Path) -> None:
+    repo, made = tmp_path / "repo", []
+    repo.mkdir()
+    git(repo, "init", "-q", "-b", "main")
+    for n, name in enumerate(["a", "v", "a", "a", "b", "v", "b", "a", "a"]):
+        (repo / name).write_text(str(n))
+        git(repo, "add", "-A")
+        git(repo, "commit", "-q", "-m", f"{name} {n}")
+        made.append(git(repo, "rev-parse", "HEAD"))
+    words = ["bisect", "--good", made[1], "--bad", "main", "--probe", "grep -q 1 v", "--json", "-"]
+    outside = json.loads(tool(*words, "--path", "a", cwd=repo, sessions=tmp_path / "s").stdout)
+    assert (outside["culprit"]["commit"], outside["culprit"]["range"]) == (None, made[4:8])
+    inside = json.loads(tool(*words, "--path", "v", cwd=repo, sessions=tmp_path / "s").stdout)
+    assert inside["culprit"]["commit"] == made[5]
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [
@@ -205,6 +221,7 @@ def test_git_started_by_a_trial_sees_the_trial_and_not_the_repository_that_the_e
         (["--axis", "weather", "--", "python", "train.py"], "there is no axis"),
         (["--good", "main", "--bad", "good", "--", "python", "train.py"], "descends"),
         (["--good", "numpy>=1", "--bad", "numpy==2", "--axis", "packages", "--", "python", "train.py"], "is no pin"),
+        (["--axis", "settings", "--probe", "true", "--", "python", "train.py"], "which a probe cannot"),
         (["--resume", "--good", "good", "--bad", "main", "--", "python", "x.py"], "no session"),
         (["--good", "--output=/tmp/x", "--bad", "main", "--", "python", "x.py"], ""),
     ],
