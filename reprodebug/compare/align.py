@@ -10,6 +10,9 @@ leaves unequal, records of equal bits are anchors before all others: an extra ba
 The sequence alignment inside a step is Ratcliff and Obershelp's longest-matching-block recursion (Dr. Dobb's Journal,
 July 1988) as in ``difflib``; steps too long for it fall back to the k-th occurrence of each key, kept increasing
 by a longest increasing subsequence (Hunt and Szymanski, CACM 20(5), 1977).
+
+Several threads that train take their turns by chance: there partners are the k-th records of one place in the same
+thread, and B's take the steps of A's.
 """
 
 from __future__ import annotations
@@ -39,7 +42,8 @@ class Alignment:
     a: np.ndarray[Any, Any]
     """int64[n], positions in A's events, increasing"""
     b: np.ndarray[Any, Any]
-    """int64[n], positions in B's events; increasing but for the records of an optimizer's step, which may come in another order"""
+    """int64[n], positions in B's events; increasing but for the records of an optimizer's step and of threads that train by turns,
+    which may come in another order"""
     only_a: np.ndarray[Any, Any]
     only_b: np.ndarray[Any, Any]
     step_a: np.ndarray[Any, Any]
@@ -80,6 +84,13 @@ def align(a: Trace, b: Trace) -> Alignment:
     place_a, place_b = _places(a, b, renamed)
     step_a, step_b = steps(a), steps(b)
     empty = np.empty(0, np.int64)
+    trainers = _trainers(a), _trainers(b)
+    if trainers[0] and trainers[1]:
+        ia, ib = _occurrences(*_owned((a, b), (place_a, place_b), trainers))
+        free_a, free_b = _free(place_a, ia), _free(place_b, ib)
+        step_b = step_b.copy()
+        step_b[ib] = step_a[ia]
+        return Alignment(ia, ib, np.flatnonzero(free_a), np.flatnonzero(free_b), step_a, step_b, place_a, place_b, renamed)
     if len(place_a) == len(place_b) and np.array_equal(place_a, place_b) and np.array_equal(step_a, step_b):
         every = np.arange(len(place_a))
         return Alignment(every, every, empty, empty, step_a, step_b, place_a, place_b, renamed)
@@ -121,6 +132,57 @@ def align(a: Trace, b: Trace) -> Alignment:
         ia, ib = ia[order], ib[order]
         free_a, free_b = _free(place_a, ia), _free(place_b, ib)
     return Alignment(ia, ib, np.flatnonzero(free_a), np.flatnonzero(free_b), step_a, step_b, place_a, place_b, renamed)
+
+
+def _trainers(trace: Trace) -> dict[int, str]:
+    """Thread -> the outermost module that it calls first, where several threads train: which of them comes first is not the same
+    in any two runs, and neither is the step, which is counted over all of them. Empty where one thread trains."""
+    import numpy as np
+
+    events = trace.events
+    updates = events["thread"][(events["phase"] == Phase.OPTIMIZER) & (events["kind"] == Kind.PARAMETER)]
+    if len(updates) == 0 or updates.min() == updates.max():
+        return {}
+    found: dict[int, str] = {}
+    for thread in np.unique(updates).tolist():
+        called = np.flatnonzero((events["thread"] == thread) & (events["kind"] == Kind.ACTIVATION))
+        if len(called):
+            found[thread] = trace.sites[events["site"][called[0]]][0]
+    return found if len(set(found.values())) > 1 else {}
+
+
+def _owned(traces: tuple[Trace, Trace], places: tuple[Any, Any], trainers: tuple[dict[int, str], dict[int, str]]) -> tuple[Any, Any]:
+    """Place and thread as one number that both runs share; a thread is known by what it trains."""
+    import numpy as np
+
+    names = sorted({*trainers[0].values(), *trainers[1].values()})
+    columns = []
+    for side, (trace, place, known) in enumerate(zip(traces, places, trainers, strict=True)):
+        events = trace.events
+        owners = np.zeros(1 << 16, np.int64)
+        for thread, name in known.items():
+            owners[thread] = 1 + names.index(name)
+        here = owners[events["thread"]]
+        # a module belongs to whoever trains it, whatever thread made its first record
+        module = np.array([names.index(root) + 1 if root in names else 0 for root, *_ in trace.sites] or [0])[events["site"]]
+        keys = (place << 16) | np.where(module, 0, here)
+        # what one thread's update saw of the other's parameters, between two updates of theirs, has no partner
+        seen = (events["phase"] == Phase.OPTIMIZER) & (module != 0) & (here != 0) & (module != here)
+        columns.append(np.where(seen, -1 - side, keys))
+    return columns[0], columns[1]
+
+
+def _occurrences(a: Any, b: Any) -> tuple[Any, Any]:
+    """Partners by the k-th occurrence of each key, in A's order."""
+    import numpy as np
+
+    where: dict[int, list[int]] = {}
+    for j, key in enumerate(b.tolist()):
+        where.setdefault(key, []).append(j)
+    rest = {key: iter(found) for key, found in where.items()}
+    pairs = [(i, n) for i, key in enumerate(a.tolist()) if (n := next(rest.get(key, iter(())), None)) is not None]
+    both = np.array(pairs, np.int64).reshape(-1, 2)
+    return both[:, 0], both[:, 1]
 
 
 def _free(places: Any, taken: Any) -> Any:

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from reprodebug.store.trace import Trace
 
 
-def loss_values(trace: Trace, step: Any) -> dict[int, float]:
-    """Step -> its last loss, NaN where it is NaN; ``step`` is int[n], the step of each event."""
+def loss_values(trace: Trace, step: Any, order: Any = None) -> dict[int, float]:
+    """Step -> its last loss, NaN where it is NaN; ``step`` is int[n], the step of each event; ``order`` int[n], where it comes."""
     import numpy as np
 
     at = np.flatnonzero(trace.events["kind"] == Kind.LOSS)
+    if order is not None:
+        at = at[np.argsort(order[at], kind="stable")]
     values: dict[int, float] = {}
     if len(at) and len(trace.stats):
         where = np.searchsorted(trace.stats["seq"], trace.events["seq"][at])

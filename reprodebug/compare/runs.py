@@ -425,7 +425,7 @@ def _where(d: Divergence) -> str:
 
 
 def _steps(step: Any) -> int:
-    return int(step[-1]) if len(step) else 0
+    return int(step.max()) if len(step) else 0
 
 
 def _side(run: StoredRun, pairs: list[Pair], which: int) -> RunSide:
@@ -490,7 +490,11 @@ def _not_recorded(a: StoredRun, b: StoredRun, pairs: list[Pair], first: Divergen
 
 def _losses(pair: Pair) -> tuple[tuple[int, float | None, float | None], ...]:
     """(step, A, B) of the last loss of each step, thinned to 2,000 steps."""
-    series = [loss_values(pair.a, pair.align.step_a), loss_values(pair.b, pair.align.step_b)]
+    import numpy as np
+
+    order = np.arange(len(pair.b.events))
+    order[pair.align.b] = pair.align.a  # threads that train by turns: their losses come as A's do
+    series = [loss_values(pair.a, pair.align.step_a), loss_values(pair.b, pair.align.step_b, order)]
     both = sorted(set(series[0]) | set(series[1]))
     if len(both) > 2000:
         both = both[:: len(both) // 2000 + 1]

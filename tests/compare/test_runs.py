@@ -174,6 +174,26 @@ def test_alignment_pairs_equal_places_in_increasing_order(a: list[str], b: list[
         assert len(found.a) == len(a)
 
 
+@pytest.mark.parametrize("parts", [False, True])
+def test_threads_that_train_by_turns_are_compared_each_with_itself(parts: bool) -> None:
+    def trained(turns: str, change: int) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        for step, root in enumerate(turns):
+            n = turns[:step].count(root)
+            value = 100 * (n + 1) + 50 * (root == "R") + change * (root == "R" and n >= 2)
+            own: dict[str, Any] = {"step": step, "thread": "LR".index(root)}
+            rows.append(event("a", value, root=root, **own))
+            rows.append(event("", value + 10, root="loss", kind=Kind.LOSS, **own))
+            rows.append(event("a", value + 20, root=root, tensor="weight", kind=Kind.PARAMETER, phase=Phase.OPTIMIZER, **own))
+        return rows
+
+    c = compared(trained("LRLRLRLR", 0), trained("LLRLRRLR", int(parts)))
+    if not parts:
+        assert (c.verdict, c.counts.compared, c.counts.only_a) == ("identical", 24, 0)
+    else:
+        assert (c.layers[0].root, c.first.module, c.first.kind, c.first.step, c.counts.differing) == ("R", "a", "activation", 5, 6)
+
+
 def test_steps_of_a_program_without_an_optimizer_survive_the_counter_wrapping() -> None:
     rows = [event("a", 1, turn=n & 0xFFFF) for n in range(65530, 65545)]
     assert np.array_equal(np.diff(alignment.steps(trace(rows))), np.ones(14))

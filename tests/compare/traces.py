@@ -25,6 +25,7 @@ def event(
     dtype: str = "float32",
     root: str = "Net",
     turn: int = 0,
+    thread: int = 0,
     device: str = "cpu",
 ) -> dict[str, Any]:
     """One event; ``value`` stands for the fingerprint."""
@@ -40,7 +41,7 @@ def trace(events: list[dict[str, Any]], notes: list[dict[str, Any]] | None = Non
         row["seq"], row["step"], row["kind"], row["phase"], row["flags"] = n, e["step"], e["kind"], e["phase"], e["flags"]
         row["site"] = sites.setdefault((e["root"], e["module"], "Linear", e["tensor"]), len(sites))
         row["meta"] = metas.setdefault((e["shape"], e["dtype"], e["device"], "strided", ""), len(metas))
-        row["lo"], row["turn"] = e["value"], e["turn"]
+        row["lo"], row["turn"], row["thread"] = e["value"], e["turn"], e["thread"]
     return Trace(
         table, list(sites), list(metas), [], np.zeros(0, np.dtype(list(RNG_FIELDS))), np.zeros(0, np.dtype(list(STATS_FIELDS))),
         notes or [], True,
