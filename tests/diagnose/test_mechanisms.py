@@ -86,7 +86,8 @@ LOADER = {"type": "loader", "number": 0, "seq": 0}
 )
 def test_workers_of_a_loader(field: str, values: tuple[Any, Any], says: str) -> None:
     notes = [[{**LOADER, field: value}] for value in values]
-    found = causes(data, "", notes=(notes[0], notes[1]))[0]
+    given = [variables(LOADING=str(value)) for value in values]
+    found = causes(data, "import os\nLOADING = os.environ['LOADING']\n", *given, notes=(notes[0], notes[1]))[0]
     assert says in found.summary and found.confidence >= 0.7
 
 
