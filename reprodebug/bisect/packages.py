@@ -34,7 +34,8 @@ from reprodebug.store.run import StoredRun
 COMPANIONS = re.compile(r"^(torch|torchvision|torchaudio|torchtext|triton|pytorch-triton.*|nvidia-.*|functorch)$")
 """packages that are built for one version of torch, and torch"""
 _INSTALL_S = 1800.0
-NOT_APART, NOT_APART_SURE = "need each other's releases: which of them makes the difference could not be told", 0.75
+_NOT_APART = 0.75
+"""how sure an answer is that names packages of which one may be innocent"""
 _RELEASES_OF = 3
 """guilty packages of which the first bad release is searched"""
 _PIN = re.compile(r"^\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*==\s*([A-Za-z0-9.+!_-]+)\s*$")
@@ -383,7 +384,7 @@ def search(lab: Lab, p: Packages) -> Bisection:
         return result
     culprits: dict[str, dict[str, Any]] = {}
     notes = list(found.notes)
-    causes = [c for cause in found.causes for c in told_apart(lab, p, store, question, cause, notes)]
+    causes, sure = told_apart(lab, p, store, question, found.causes, notes)
     for item in (i for cause in causes for i in cause):
         for name in grouped[item]:
             culprits[name] = {"a": p.a.get(name), "b": p.b.get(name)}
@@ -396,15 +397,23 @@ def search(lab: Lab, p: Packages) -> Bisection:
     words = [f"{n} {c['a'] or '(absent)'} to {c['b'] or '(absent)'}" for n, c in culprits.items()]
     return replace(
         result, reason=f"{listed_words(words)} {'makes' if len(words) == 1 else 'make'} the difference", culprit=Culprit(packages=culprits),
-        notes=tuple(notes), trials=tuple(lab.made), proof=_proof(p, culprits), confidence=confidence(result, notes),
+        notes=tuple(notes), trials=tuple(lab.made), proof=_proof(p, culprits), confidence=min(result.confidence, sure),
     )  # fmt: skip
 
 
 def told_apart(
+    lab: Lab, p: Packages, store: Store, question: choices.Choice, causes: tuple[tuple[str, ...], ...], notes: list[str]
+) -> tuple[list[tuple[str, ...]], float]:  # fmt: skip
+    """(The causes, how sure they are), where something had to go along with guilty packages: is it that which makes the difference,
+    or each of both? Together they are one where it cannot be tried without them."""
+    found = [_without_company(lab, p, store, question, guilty, notes) for guilty in causes]
+    return [cause for told, _ in found for cause in told], min((sure for _, sure in found), default=1.0)
+
+
+def _without_company(
     lab: Lab, p: Packages, store: Store, question: choices.Choice, guilty: tuple[str, ...], notes: list[str]
-) -> list[tuple[str, ...]]:  # fmt: skip
-    """The causes, where something had to go along with guilty packages: is it that which makes the difference, or each of both?
-    Together they are one where it cannot be tried without them."""
+) -> tuple[list[tuple[str, ...]], float]:  # fmt: skip
+    """The same for one cause."""
     grouped = items(p)
     names = {n for item in guilty for n in grouped[item]}
     whole = store.complete(
@@ -428,23 +437,20 @@ def told_apart(
             forced = f"{choices.text(question, alone)} alone, which it does not allow"
             if lab.try_(choices.key(question, alone) + "!", forced, partial(question.make, alone)).bad:
                 notes.append(f"{listed_words(guilty)} cannot be without {item}: each makes a difference")
-                return [guilty, (item,)]
+                return [guilty, (item,)], 1.0
         if bad is None:
-            notes.append(f"{listed_words(guilty)} and {item} {NOT_APART}")
+            notes.append(
+                f"{listed_words(guilty)} and {item} need each other's releases: which of them makes the difference could not be told"
+            )
             more.append(item)
             continue
         if bad:
             notes.append(f"{listed_words(guilty)} cannot be without {item}, and {item} alone makes the difference")
-            return [(item,)]
+            return [(item,)], 1.0
         notes.append(
             f"{listed_words(guilty)} cannot be without {item} {whole[grouped[item][0]]}: it went along, and alone makes no difference"
         )
-    return [(*guilty, *more)]
-
-
-def confidence(result: Bisection, notes: Iterable[str]) -> float:
-    """Of an answer, less where packages in it could not be told apart."""
-    return min(result.confidence, NOT_APART_SURE) if any(NOT_APART in n for n in notes) else result.confidence
+    return [(*guilty, *more)], _NOT_APART if more else 1.0
 
 
 def first_bad(

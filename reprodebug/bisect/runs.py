@@ -280,12 +280,12 @@ def inside(s: Sides, axis: str, others: tuple[str, ...]) -> Bisection:
             rest = [x for x in s.axes() if x != axis]
             notes = (*notes, f"the two runs also differ in {listed_words(rest)}, which were left at A's value")
         return replace(result, notes=notes)
-    guilty = found.items
+    guilty, sure = found.items, 1.0
     if axis == "packages":
         p = s._packages()
         store = s._store = s._store or versions_of.Store(p, s.lab.session.path, s.lab.control)
         more: list[str] = []
-        causes = [c for cause in found.causes for c in versions_of.told_apart(s.lab, p, store, question, cause, more)]
+        causes, sure = versions_of.told_apart(s.lab, p, store, question, found.causes, more)
         guilty = tuple(i for cause in causes for i in cause)
     culprits = s.culprit(axis, guilty)
     if axis == "packages":
@@ -302,7 +302,7 @@ def inside(s: Sides, axis: str, others: tuple[str, ...]) -> Bisection:
     )  # fmt: skip
     return replace(
         result, reason=f"{listed_words(words)} {'makes' if len(words) == 1 else 'make'} the difference", notes=notes, proof=proof,
-        culprit=_culprit(axis, culprits), trials=tuple(s.lab.made), confidence=versions_of.confidence(result, notes),
+        culprit=_culprit(axis, culprits), trials=tuple(s.lab.made), confidence=min(result.confidence, sure),
     )  # fmt: skip
 
 

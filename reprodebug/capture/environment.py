@@ -31,7 +31,8 @@ _KEEP_ALL = 4 << 20
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 """the folder of this package"""
 _MAX_SEARCHED = 64 << 20
-"""characters of installed packages that are searched for names of variables"""
+"""bytes of installed packages that are searched for names of variables"""
+_QUOTED_NAME = re.compile("[\"'][^\"']+[\"']")
 _KNOWN_VARIABLES = ("torch/", "numpy/", "scipy/", "sympy/")
 """packages of which the variables are known by name, or that read none"""
 _MAX_EDITED = 5000
@@ -219,19 +220,31 @@ def _named_by_packages(modules: Mapping[str, str], names: Mapping[str, str], key
     left = _MAX_SEARCHED
     for path in sorted(set(modules.values())):
         inside = re.search(r"/(?:site|dist)-packages/(.+\.py)$", path)
-        if not names or inside is None or inside[1].startswith(_KNOWN_VARIABLES) or left <= 0:
+        if not names or inside is None or inside[1].startswith(_KNOWN_VARIABLES):
             continue
-        text = _read(path, min(_KEEP_FILE, left))
-        left -= len(text)
-        if "environ" not in text and "getenv" not in text:
+        try:
+            status = os.stat(path)
+        except OSError:
             continue
-        for number, line in enumerate(text.splitlines(), 1):
+        left -= min(status.st_size, _KEEP_FILE)
+        if left < 0:
+            break
+        for number, line in _lines_of_variables(path, status.st_mtime_ns, status.st_ino):
             for match in pattern.finditer(line):
                 name, reads = match[1], "environ" in line or "getenv" in line
                 if name not in found or (reads and name not in read):
                     found[name] = redact.redact_source(f"{inside[1]}:{number}: {line.strip()[:200]}", key)
                     read.update([name] if reads else [])
     return found
+
+
+@lru_cache(maxsize=2 * _MAX_EDITED)
+def _lines_of_variables(path: str, mtime_ns: int, inode: int) -> tuple[tuple[int, str], ...]:
+    """(number, text) of the lines that name something, of a source that asks for variables; remembered as ``_digest`` is."""
+    text = _read(path, _KEEP_FILE)
+    if "environ" not in text and "getenv" not in text:
+        return ()
+    return tuple((number, line) for number, line in enumerate(text.splitlines(), 1) if _QUOTED_NAME.search(line))
 
 
 def _libraries(mapped: Any) -> dict[str, object]:

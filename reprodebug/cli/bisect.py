@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from reprodebug._base.errors import UsageError
 from reprodebug._base.text import plural, visible
-from reprodebug.cli.arguments import Parser, in_terminal, write_result
+from reprodebug.cli.arguments import Parser, in_terminal, writable, write_result
 
 if TYPE_CHECKING:
     from reprodebug.bisect.drive import Question
@@ -85,6 +85,7 @@ def run(words: list[str]) -> int:
         stray = arguments.runs[0]
         hint = "give both runs: reprodebug bisect A B" if os.path.isdir(stray) else "the command must stand behind `--`"
         raise UsageError(f"{plural(len(arguments.runs), 'run')} given, two are needed", hint=hint)
+    writable(arguments.markdown, arguments.json, arguments.log)
     from reprodebug import api
     from reprodebug.bisect.drive import Question
     from reprodebug.cli import progress

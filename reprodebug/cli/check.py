@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from reprodebug._base.errors import UsageError
 from reprodebug._base.text import plural, visible
-from reprodebug.cli.arguments import Parser, add_color, color_wanted, write_result
+from reprodebug.cli.arguments import Parser, add_color, color_wanted, writable, write_result
 
 FAILED = 3
 
@@ -55,6 +55,7 @@ def run(words: list[str]) -> int:
     arguments, command = parser().parse_args(words[:at]), words[at + 1 :]
     if not command:
         raise UsageError("no command was given", hint="reprodebug check -- python train.py")
+    writable(arguments.markdown, arguments.json)
     folder = os.path.abspath(arguments.keep) if arguments.keep else tempfile.mkdtemp(prefix="reprodebug-check-")
     code = None
     try:

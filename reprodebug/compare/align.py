@@ -18,6 +18,8 @@ thread, and B's take the steps of A's.
 from __future__ import annotations
 
 import bisect
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
@@ -86,7 +88,7 @@ def align(a: Trace, b: Trace) -> Alignment:
     empty = np.empty(0, np.int64)
     trainers = _trainers(a), _trainers(b)
     if trainers[0] and trainers[1]:
-        ia, ib = _occurrences(*_owned((a, b), (place_a, place_b), trainers))
+        ia, ib = _columns(_occurrences(*(keys.tolist() for keys in _owned((a, b), (place_a, place_b), trainers))))
         free_a, free_b = _free(place_a, ia), _free(place_b, ib)
         step_b = step_b.copy()
         step_b[ib] = step_a[ia]
@@ -172,15 +174,18 @@ def _owned(traces: tuple[Trace, Trace], places: tuple[Any, Any], trainers: tuple
     return columns[0], columns[1]
 
 
-def _occurrences(a: Any, b: Any) -> tuple[Any, Any]:
+def _occurrences(a: Iterable[Any], b: Iterable[Any]) -> list[tuple[int, int]]:
     """Partners by the k-th occurrence of each key, in A's order."""
+    waiting: dict[Any, deque[int]] = {}
+    for j, key in enumerate(b):
+        waiting.setdefault(key, deque()).append(j)
+    return [(i, places.popleft()) for i, key in enumerate(a) if (places := waiting.get(key))]
+
+
+def _columns(pairs: list[tuple[int, int]]) -> tuple[Any, Any]:
+    """int64[n] twice."""
     import numpy as np
 
-    where: dict[int, list[int]] = {}
-    for j, key in enumerate(b.tolist()):
-        where.setdefault(key, []).append(j)
-    rest = {key: iter(found) for key, found in where.items()}
-    pairs = [(i, n) for i, key in enumerate(a.tolist()) if (n := next(rest.get(key, iter(())), None)) is not None]
     both = np.array(pairs, np.int64).reshape(-1, 2)
     return both[:, 0], both[:, 1]
 
@@ -194,23 +199,17 @@ def _free(places: Any, taken: Any) -> Any:
     return free
 
 
-def _updates(
-    a: Trace, b: Trace, place_a: Any, place_b: Any, step_a: Any, step_b: Any, free_a: Any, free_b: Any
-) -> tuple[list[int], list[int]]:
+def _updates(a: Trace, b: Trace, place_a: Any, place_b: Any, step_a: Any, step_b: Any, free_a: Any, free_b: Any) -> tuple[Any, Any]:
     """Partners among what is left of an optimizer's step, whatever their order: an optimizer with other groups of parameters
     updates the same ones in another order, and what it did to each is to be compared."""
     import numpy as np
 
-    waiting: dict[tuple[int, int], list[int]] = {}
-    for n in np.flatnonzero(free_b & (b.events["phase"] == Phase.OPTIMIZER)).tolist():
-        waiting.setdefault((int(step_b[n]), int(place_b[n])), []).append(n)
-    found_a, found_b = [], []
-    for n in np.flatnonzero(free_a & (a.events["phase"] == Phase.OPTIMIZER)).tolist():
-        places = waiting.get((int(step_a[n]), int(place_a[n])))
-        if places:
-            found_a.append(n)
-            found_b.append(places.pop(0))
-    return found_a, found_b
+    at_a, at_b = (np.flatnonzero(free & (t.events["phase"] == Phase.OPTIMIZER)) for free, t in ((free_a, a), (free_b, b)))
+    keys = [
+        zip(step[at].tolist(), place[at].tolist(), strict=True) for step, place, at in ((step_a, place_a, at_a), (step_b, place_b, at_b))
+    ]
+    found_a, found_b = _columns(_occurrences(*keys))
+    return at_a[found_a], at_b[found_b]
 
 
 def _blocks(step: Any) -> dict[int, tuple[int, int]]:
@@ -273,7 +272,6 @@ def _bits(trace: Trace, strict: Any, start: int) -> Any:
 
 def _sequence(*levels: tuple[Any, Any]) -> tuple[Any, Any]:
     """Partners inside one step: anchors by the first level's keys, then what is left between them by the next level's."""
-    import numpy as np
 
     pairs: list[tuple[int, int]] = []
 
@@ -290,25 +288,14 @@ def _sequence(*levels: tuple[Any, Any]) -> tuple[Any, Any]:
         walk(level + 1, last_a, to_a, last_b, to_b)
 
     walk(0, 0, len(levels[0][0]), 0, len(levels[0][1]))
-    both = np.array(pairs, np.int64).reshape(-1, 2)
-    return both[:, 0], both[:, 1]
+    return _columns(pairs)
 
 
 def _matching(a: list[Any], b: list[Any]) -> list[tuple[int, int, int]]:
     """Matching stretches ``(i, j, n)`` of two key sequences, increasing in both."""
     if len(a) + len(b) <= 2 * _LONG:
         return [(m.a, m.b, m.size) for m in SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks() if m.size]
-    where: dict[Any, list[int]] = {}
-    for j, key in enumerate(b):
-        where.setdefault(key, []).append(j)
-    taken: dict[Any, int] = {}
-    candidates: list[tuple[int, int]] = []
-    for i, key in enumerate(a):
-        k = taken.get(key, 0)
-        places = where.get(key)
-        if places is not None and k < len(places):
-            candidates.append((i, places[k]))
-            taken[key] = k + 1
+    candidates = _occurrences(a, b)
     tails: list[int] = []
     tail_at: list[int] = []
     previous = [-1] * len(candidates)

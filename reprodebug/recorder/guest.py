@@ -124,7 +124,7 @@ class Guest:
         from torch.nn.modules import module as m
         from torch.optim import optimizer as o
 
-        is_compiling, modes, dispatch_modes, unseen = self._compiling, self._function_modes, self._dispatch_modes, self.unseen
+        is_compiling, unseen = self._compiling, self.unseen
         before, after, frame_of = self.calls.before, self.calls.after, sys._getframe
         guest = self
 
@@ -132,10 +132,7 @@ class Guest:
             if is_compiling() or guest.off:
                 return
             try:
-                if modes() or dispatch_modes():
-                    unseen(before, module, args, frame_of(1))
-                else:
-                    before(module, args, frame_of(1))
+                unseen(before, module, args, frame_of(1))
             except Exception as error:
                 guest.fault("forward pre-hook", error)
 
@@ -143,10 +140,7 @@ class Guest:
             if is_compiling() or guest.off:
                 return
             try:
-                if modes() or dispatch_modes():
-                    unseen(after, module, kwargs, output)
-                else:
-                    after(module, kwargs, output)
+                unseen(after, module, kwargs, output)
             except Exception as error:
                 guest.fault("forward hook", error)
 

@@ -95,11 +95,9 @@ def recorded(side: RunSide) -> str:
     """How much a run holds."""
     if side.level == "foreign":
         named = [visible(system, 40) for system in side.systems]
-        return (
-            f"records of {listed_words(named if len(named) < 5 else [*named[:3], f'{len(named) - 3} more'])}"
-            if named
-            else "nothing that is read"
-        )
+        if len(named) > 4:
+            named[3:] = [f"{len(named) - 3} more"]
+        return f"records of {listed_words(named)}" if named else "nothing that is read"
     return f"{plural(side.events, 'record')}, {plural(side.steps, 'step')}, level {visible(side.level, 40)}"
 
 

@@ -24,7 +24,7 @@ from reprodebug.model.zoom import Size, Zoom
 from reprodebug.store.run import StoredRun, is_run, open_run
 from reprodebug.zoom import counterfactual, look
 from reprodebug.zoom import origin as origins
-from reprodebug.zoom.log import Log, Op, workers
+from reprodebug.zoom.log import Log, workers
 from reprodebug.zoom.rerun import NotRepeatable, Repeat, Runner, Unfollowed
 from reprodebug.zoom.sizes import size_of
 from reprodebug.zoom.window import Bounds, bounds, widest
@@ -287,7 +287,7 @@ class _Search:
         if not found.kind:
             return main, origin
         where = "in worker processes of a DataLoader" if "DataLoader" in origin.a.via else "in another process"
-        found.notes.append(f"{where}, which sent it to {visible(_line_of(origin.a), 120)}")
+        found.notes.append(f"{where}, which sent it to {visible(origin.a.place, 120)}")
         return (made[0], made[1]), found
 
     def _beside(self, *, followed: bool) -> list[str]:
@@ -395,10 +395,6 @@ def sentence(origin: origins.Origin, x: model.Operation | None, y: model.Operati
             " between the last equal record and the divergence" if origin.earlier else ""
         )
     return f"the difference enters from outside of torch operations: {receives}"
-
-
-def _line_of(op: Op) -> str:
-    return op.line.rpartition("/")[2]
 
 
 def _line(op: model.Operation) -> str:

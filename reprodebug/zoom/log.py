@@ -65,6 +65,11 @@ class Op:
     unprofiled: str = ""
 
     @property
+    def place(self) -> str:
+        """``line`` without the folders of the file."""
+        return self.line.rpartition("/")[2]
+
+    @property
     def reads(self) -> tuple[Value, ...]:
         return tuple(v for v in self.inputs if not v.overwritten)
 

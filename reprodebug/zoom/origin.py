@@ -56,7 +56,7 @@ class Side:
         self.key: list[tuple[str, str, int]] = []
         """operation, source line, how often before: by which an operation of one run is known in the other"""
         for op in log.ops:
-            place = (op.name, op.line.rpartition("/")[2])
+            place = (op.name, op.place)
             self.key.append((*place, seen[place]))
             seen[place] += 1
         self.at = dict(zip(self.key, log.ops, strict=True))
@@ -244,8 +244,12 @@ def _no_new_value(left: Side, right: Side, makers: tuple[Op, Op], slices: list[l
             return Origin(SEQUENCE, p, q, (a, b))
     if len(slices[0]) != len(slices[1]) or any(op.undefined for s in slices for op in s):
         return Origin(INPUT, *makers, (a, b), what=ITSELF)
-    note = f"{_BESIDE.format('its memory')} after {makers[0].name} at {makers[0].line.rpartition('/')[2]} had left it"
+    note = f"{_BESIDE.format('its memory')} after {_where(makers[0])} had left it"
     return Origin(OUTSIDE, None, None, (a, b), [note], what=ITSELF)
+
+
+def _where(op: Op | None) -> str:
+    return f"{op.name} at {op.place}" if op is not None else "nothing that was looked at"
 
 
 def _form(v: Value) -> tuple[str, list[int]]:
@@ -280,10 +284,9 @@ def _given(left: Side, right: Side, x: Op, y: Op, differing: list[tuple[Value | 
     if any(beside):
         which = " and ".join(n for n, b in zip("AB", beside, strict=True) if b)
         last = next(m for m, b in zip(makers, beside, strict=True) if b)
-        left_by = f"{last.name} at {last.line.rpartition('/')[2]}" if last is not None else ""
-        return Origin(OUTSIDE, x, y, value, [f"in {which} {_BESIDE.format('its memory')} after {left_by} had left it"], what=what)
+        return Origin(OUTSIDE, x, y, value, [f"in {which} {_BESIDE.format('its memory')} after {_where(last)} had left it"], what=what)
     if any(m is not None and not m.undefined for m in makers):
-        by = [f"{m.name} at {m.line.rpartition('/')[2]}" if m is not None else "nothing that was looked at" for m in makers]
+        by = [_where(m) for m in makers]
         what += f", made by {by[0]} in A, by {by[1]} in B" if by[0] != by[1] else ""
         return Origin(INPUT, x, y, value, what=what)
     return Origin(OUTSIDE if whole else INPUT, x, y, value, what=what, earlier=not whole)
@@ -400,7 +403,7 @@ def _drawn(left: Side, right: Side, x: Op, y: Op) -> tuple[list[str], bool]:
                 "no operation drew random numbers before it: the generator's state differed already, by its seed or for want of one"
             )
         elif first is not None:
-            notes.append(f"the generator's state differed already at {first[0].name} ({first[0].line.rpartition('/')[2]})")
+            notes.append(f"the generator's state differed already at {first[0].name} ({first[0].place})")
     return notes, not notes or "already" in notes[0]
 
 

@@ -110,13 +110,18 @@ class DrawnSets(Drawn):
         return words == ["B"] or any(cause.issubset(words) for cause in self._causes)
 
 
+def whole(n: int, causes: list[set[str]], rng: random.Random, **how: Any) -> tuple[choice.Decided, int]:
+    """(what was found among the items "i0" to "i<n-1>", trials)."""
+    lab: Any = DrawnSets(causes, rng, **how)
+    found = choice.decide(lab, choice.Choice("env", [f"i{i}" for i in range(n)], lambda chosen: None))  # type: ignore[arg-type,return-value]
+    return found, len(lab.made)
+
+
 def smallest(n: int, k: int, rng: random.Random, **how: float) -> tuple[choice.Decided, bool, int]:
     """(what was found of ``k`` among ``n`` items, whether that is right, trials)."""
-    items = [f"i{i}" for i in range(n)]
-    culprits = set(rng.sample(items, k))
-    lab: Any = DrawnSets([culprits], rng, **how)
-    found = choice.decide(lab, choice.Choice("env", items, lambda chosen: None))  # type: ignore[arg-type,return-value]
-    return found, set(found.items) == culprits, len(lab.made)
+    culprits = set(rng.sample([f"i{i}" for i in range(n)], k))
+    found, trials = whole(n, [culprits], rng, **how)
+    return found, set(found.items) == culprits, trials
 
 
 def search(n: int, rng: random.Random, **how: float) -> tuple[Bisection, bool]:

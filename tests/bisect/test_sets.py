@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 import random
 from itertools import combinations
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reprodebug.bisect import choice
 from reprodebug.bisect.search.belief import Sets
 from reprodebug.bisect.search.noise import decided, rate, runs_needed
 from reprodebug.bisect.search.sets import solve
@@ -135,10 +133,9 @@ def test_independent_causes_are_found_one_after_the_other(n: int, slots: int) ->
         items = [f"i{i}" for i in range(n)]
         some = rng.sample(items, min(n, 4))
         causes = [{some[0]}, {some[1]}] if n < 10 or rng.random() < 0.5 else [set(some[:2]), set(some[2:])]
-        lab: Any = simulated.DrawnSets(causes, rng, slots=slots)
-        found = choice.decide(lab, choice.Choice("env", items, lambda chosen: None))  # type: ignore[arg-type,return-value]
+        found, trials = simulated.whole(n, causes, rng, slots=slots)
         assert sorted(map(sorted, found.causes)) == sorted(map(sorted, causes))
-        assert found.necessary and found.sufficient and len(lab.made) <= 45
+        assert found.necessary and found.sufficient and trials <= 45
 
 
 @pytest.mark.parametrize("n", [3, 6, 10, 11])
@@ -147,10 +144,9 @@ def test_one_item_that_needs_either_of_two_others(n: int) -> None:
     for _ in range(6):
         items = [f"i{i}" for i in range(n)]
         one, *others = rng.sample(items, 3)
-        lab: Any = simulated.DrawnSets([{one, x} for x in others], rng)
-        found = choice.decide(lab, choice.Choice("env", items, lambda chosen: None))  # type: ignore[arg-type,return-value]
+        found, trials = simulated.whole(n, [{one, x} for x in others], rng)
         assert one in found.items and len(found.items) == 2 and set(found.items) <= {one, *others}
-        assert found.necessary and found.sufficient and len(lab.made) <= 35
+        assert found.necessary and found.sufficient and trials <= 35
 
 
 def test_what_is_found_was_tried_itself() -> None:
@@ -158,10 +154,9 @@ def test_what_is_found_was_tried_itself() -> None:
         items = [f"i{i}" for i in range(n)]
         for k in range(1, min(n, 3) + 1):
             for culprits in random.Random(n).sample(list(combinations(items, k)), min(4, math.comb(n, k))):
-                lab: Any = simulated.DrawnSets([set(culprits)], random.Random(0))
-                found = choice.decide(lab, choice.Choice("env", items, lambda chosen: None))  # type: ignore[arg-type,return-value]
+                found, trials = simulated.whole(n, [set(culprits)], random.Random(0))
                 assert set(found.items) == set(culprits) and found.sufficient and found.necessary
-                assert len(lab.made) <= 1.6 * math.log2(math.comb(n, k)) + (5 if k < 3 else 7)
+                assert trials <= 1.6 * math.log2(math.comb(n, k)) + (5 if k < 3 else 7)
 
 
 @pytest.mark.parametrize("n", [2, 6, 10, 14])
@@ -171,10 +166,9 @@ def test_two_items_that_cannot_be_tried_apart_are_all_that_is_named(n: int) -> N
         for _ in range(4):
             items = [f"i{i}" for i in range(n)]
             pair = set(rng.sample(items, 2))
-            lab: Any = simulated.DrawnSets([set(sorted(pair)[:guilty])], rng, runs=lambda chosen, p=pair: len(chosen & p) != 1)  # type: ignore[misc]
-            found = choice.decide(lab, choice.Choice("env", items, lambda chosen: None))  # type: ignore[arg-type,return-value]
+            found, trials = simulated.whole(n, [set(sorted(pair)[:guilty])], rng, runs=lambda chosen, p=pair: len(chosen & p) != 1)  # type: ignore[misc]
             assert set(found.items) == pair and list(map(set, found.together)) == [pair] and found.confidence == 0.75
-            assert found.necessary and found.sufficient and len(lab.made) <= 35
+            assert found.necessary and found.sufficient and trials <= 35
 
 
 @pytest.mark.parametrize("n", [2, 6, 10, 14])
@@ -183,7 +177,6 @@ def test_an_item_that_cannot_be_tried_alone_takes_what_it_needs_along(n: int) ->
     for _ in range(8):
         items = [f"i{i}" for i in range(n)]
         one, needed = rng.sample(items, 2)
-        lab: Any = simulated.DrawnSets([{one}], rng, runs=lambda chosen, x=one, y=needed: x not in chosen or y in chosen)  # type: ignore[misc]
-        found = choice.decide(lab, choice.Choice("env", items, lambda chosen: None))  # type: ignore[arg-type,return-value]
-        assert set(found.items) == {one, needed} and found.confidence == 0.75 and len(lab.made) <= 35
+        found, trials = simulated.whole(n, [{one}], rng, runs=lambda chosen, x=one, y=needed: x not in chosen or y in chosen)  # type: ignore[misc]
+        assert set(found.items) == {one, needed} and found.confidence == 0.75 and trials <= 35
         assert any(f"{one} could not be tried without {needed}" in n or "could not be told apart" in n for n in found.notes)

@@ -226,6 +226,14 @@ def test_results_that_cannot_be_written(tmp_path: Path, good: Path, option: str)
         complaint(reprodebug("compare", good, good, option, target), 2, "cannot be written" if target != "/dev/full" else "")
 
 
+@pytest.mark.parametrize("command", ["bisect", "check"])
+def test_results_that_cannot_be_written_are_refused_before_the_work(tmp_path: Path, good: Path, command: str) -> None:
+    ran = tmp_path / "ran"
+    words = [command, *([good, good] if command == "bisect" else []), "--json", tmp_path / "none" / "x", "--", "touch", ran]
+    complaint(reprodebug(*words), 2, "cannot be written")
+    assert not ran.exists()
+
+
 # the other end of stdout
 
 

@@ -1,9 +1,9 @@
 """The smallest set of items that makes a run bad, by asking about few sets.
 
-Items are put in order of suspicion. The shortest bad prefix is found by halving; its last item is necessary; with that item
-kept, the same is asked of what stands before it, until what was kept is bad alone. For k items out of n that takes about
-k (log2 n + 1) questions; where the suspicion is right the first question answers. Holds where adding an item to a bad set
-keeps it bad; the caller confirms the answer by trying it.
+Items are put in order of suspicion. The last item of the shortest bad prefix is necessary: it is found by halving the
+probability of where it stands, each item being a culprit with a chance of its own. With that item kept, the same is asked of what
+stands before it, where the empty prefix may be enough now. That takes little more questions than the choice has bits; where the
+suspicion is right the first one answers. Holds where adding an item to a bad set keeps it bad; the caller confirms the answer by trying it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ def smallest_set(
     together: list[tuple[str, ...]] = []
     tell = tell or (lambda kept, rest: None)
     while True:
-        tell(kept, rest)
         good, bad = -1 if kept else 0, len(rest)  # lengths of prefixes of ``rest``: with what was kept, none may be enough
         last = _last([chance[i] for i in rest])
         blocked: set[int] = set()

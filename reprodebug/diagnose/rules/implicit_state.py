@@ -185,7 +185,7 @@ def names(s: Scene) -> Iterator[Draft]:
     lines = s.hint("temporary")
     if len(moved) < 2 or not lines or s.stage not in ("data", "init", "loaded", "forward") or s.torch_parted or s.likeness < 0.5:
         return
-    listing = [h for h in s.hint("sorting", "listing", "hash", "digest") if h.file == lines[-1].file]
+    listing = [h for h in s.hint("listing", "hash", "digest") if h.file == lines[-1].file]
     yield Draft(
         "implicit-state",
         f"the same {len(moved)} files have other names in each run, made anew at each launch (temporary names, {lines[-1].file}:{lines[-1].line}:"
