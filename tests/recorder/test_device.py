@@ -174,7 +174,7 @@ def settled(far: FarFingerprinter, t: torch.Tensor) -> bytes:
     return found
 
 
-@pytest.mark.filterwarnings("ignore:ComplexHalf support")
+@pytest.mark.filterwarnings("ignore:B?Complex(Half|32) support")
 @pytest.mark.parametrize("dtype", BYTE_DTYPES, ids=str)
 def test_every_kind_of_change_is_seen(far: FarFingerprinter, dtype: torch.dtype) -> None:
     t = make(dtype)

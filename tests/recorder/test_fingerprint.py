@@ -88,7 +88,7 @@ def _signs(t: torch.Tensor, n: int) -> torch.Tensor:
     return t
 
 
-@pytest.mark.filterwarnings("ignore:ComplexHalf support")
+@pytest.mark.filterwarnings("ignore:B?Complex(Half|32) support")
 @pytest.mark.parametrize("dtype", BYTE_DTYPES, ids=str)
 def test_every_kind_of_change_is_seen(fingerprint: Fingerprinter, dtype: torch.dtype) -> None:
     t = make(dtype)
