@@ -429,6 +429,8 @@ def _metrics(a: Joined, b: Joined) -> tuple[list[Difference], int, tuple[str, fl
             reason = f"first differs at step {at}" if name not in a.summary | b.summary else "the last value differs"
             if name not in a.summary | b.summary and (first is None or at < first[1]):
                 first = (name, at)
+            if last[0] == last[1]:
+                reason += f": {x[at]!r} in A, {y[at]!r} in B; the last values are equal"
         found.append(Difference("metrics", name, last[0], last[1], severity, reason))
     return found, points, first
 

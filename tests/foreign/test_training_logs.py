@@ -117,3 +117,12 @@ def test_a_system_that_names_some_packages_is_no_list_of_them(tmp_path: Path) ->
     assert found == {"package/numpy": ("1.26.4", "(absent)"), "package/torch": ("(absent)", "2.1.0")}
     side = str(tmp_path / "2" / "a")
     assert api.compare(side, side).verdict == "identical"
+
+
+def test_a_series_that_differs_only_on_the_way(tmp_path: Path) -> None:
+    def run(middle: float) -> dict[str, str]:
+        return {"dvclive/plots/metrics/val/acc.tsv": f"step\tacc\n0\t0.5\n1\t{middle}\n2\t0.9375\n"}
+
+    comparison, found = compared(tmp_path, run(0.75), run(0.8))
+    assert found == {"val/acc": ("0.9375", "0.9375")}
+    assert [d.reason for d in comparison.differences] == ["first differs at step 1: 0.75 in A, 0.8 in B; the last values are equal"]
