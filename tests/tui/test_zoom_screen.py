@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,18 +44,39 @@ async def test_zoom_asks_runs_and_names_the_operation(pair: Path) -> None:
         assert isinstance(screen, ZoomScreen)
         assert "nothing has been run yet" in shown and "train.py --more" in shown and "reprodebug zoom" in shown
         await pilot.press("enter")
-        for _ in range(12):
-            try:
-                await until(pilot, lambda: screen.state == "ended")
-                break
-            except AssertionError:
-                continue
+        await ended(pilot, screen)
         shown = await look(pilot)
         assert "aten.bernoulli_" in shown and "0.9 in A, 0.5 in B" in shown, shown
         await look(pilot, "y")
         assert "aten.bernoulli_" in pilot.app.clipboard
         await look(pilot, "q")
         assert isinstance(pilot.app.screen, CompareScreen)
+
+
+async def test_an_answer_may_be_asked_whether_it_is_necessary_and_sufficient(pair: Path) -> None:
+    comparison, evidence = api.examine("a", "b")
+    async with opened(comparison, (100, 40), evidence) as (pilot, _):
+        assert "x starts it" in await look(pilot, "z")
+        screen = pilot.app.screen
+        assert isinstance(screen, ZoomScreen)
+        await pilot.press("x")
+        await ended(pilot, screen)
+        shown = await look(pilot, "G")
+        assert "Counterfactual" in screen.text and "necessary" in screen.text, shown
+        assert "x necessary" not in shown
+        await look(pilot, "x", "Y")
+        assert any("exchanged already" in m for m in told(pilot))
+        assert pilot.app.clipboard.endswith("--counterfactual")
+
+
+async def ended(pilot: Any, screen: ZoomScreen) -> None:
+    """Two programs have run again by then."""
+    for _ in range(12):
+        try:
+            await until(pilot, lambda: screen.state == "ended")
+            return
+        except AssertionError:
+            continue
 
 
 async def test_a_cancelled_zoom_leaves_no_process(pair: Path) -> None:

@@ -31,10 +31,10 @@ from reprodebug.tui.widgets.lines import Lines
 from reprodebug.tui.widgets.panes import Bar
 
 _NOW = {
-    "asking": {"start": "start", "copy_command": "copy command"},
+    "asking": {"start": "start", "exchange": "with exchange", "copy_command": "copy command"},
     "running": {"cancel": "cancel"},
-    "ended": {"copy_row": "copy", "copy_command": "copy command"},
-    "cancelled": {"start": "start again"},
+    "ended": {"exchange": "necessary, sufficient?", "copy_row": "copy", "copy_command": "copy command"},
+    "cancelled": {"start": "start again", "exchange": "with exchange"},
 }
 """what can be done in each state"""
 _ENDED = {0: ("the first differing operation", "bold"), 1: ("no operation was found; why stands below", "warn")}
@@ -64,7 +64,8 @@ class ZoomScreen(Keyed, Screen[None]):
     def __init__(self, comparison: Comparison) -> None:
         super().__init__()
         self.paths = tuple(os.path.abspath(side.path) for side in (comparison.a, comparison.b))
-        self.command = f"reprodebug zoom {words.paths(comparison)}"
+        self._command = self.command = f"reprodebug zoom {words.paths(comparison)}"
+        self._options: tuple[str, ...] = ()
         self.state = "asking"
         self.code = 0
         self._commands = [" ".join(side.command) for side in (comparison.a, comparison.b)]
@@ -93,7 +94,8 @@ class ZoomScreen(Keyed, Screen[None]):
         self.query_one("#state", Bar).say(Text(words_, style("bold", role)))
         rows = self._rows(max(20, self.size.width - 4))
         self.query_one(Lines).show(len(rows), lambda index, width, selected: rows[index].copy())
-        self.query_one("#keys", Bar).say(content.key_line(self.NAME, self.size.width - 2, _NOW[self.state]))
+        now = {k: v for k, v in _NOW[self.state].items() if k != "exchange" or self._may_exchange()}
+        self.query_one("#keys", Bar).say(content.key_line(self.NAME, self.size.width - 2, now))
 
     def _rows(self, width: int) -> list[Text]:
         if self.state == "asking":
@@ -103,7 +105,14 @@ class ZoomScreen(Keyed, Screen[None]):
             )
             rows = [Text(x) for x in wrap(about, width)]
             rows += [Text(), *(Text(f"{n}: {visible(c, 300)}", "dim") for n, c in zip("AB", self._commands, strict=True))]
-            return [*rows, Text(), Text("Enter starts it.", style("bold", "hint")), Text(f"without this screen: {self.command}", "dim")]
+            rows += [Text(), Text("Enter starts it.", style("bold", "hint"))]
+            rows += [
+                Text(x)
+                for x in wrap(
+                    "x starts it and then also puts what A had at that place into B, and the reverse: necessary, sufficient?", width
+                )
+            ]
+            return [*rows, Text(f"without this screen: {self.command}", "dim")]
         if self.text:
             return [
                 Text(piece)
@@ -126,11 +135,28 @@ class ZoomScreen(Keyed, Screen[None]):
         if self.state == "ended":
             self.tell("it has ended; q goes back")
             return
+        self._start()
+
+    def _may_exchange(self) -> bool:
+        """An answer without it may still be asked for it, where there is an operation."""
+        return self.state in ("asking", "cancelled") or (self.state == "ended" and self.code == 0 and not self._options)
+
+    def action_exchange(self) -> None:
+        if not self._may_exchange():
+            self.tell(
+                "it runs already; c cancels it" if self.state == "running"
+                else "it was exchanged already" if self.code == 0 else "no operation was found at which something could be exchanged"
+            )  # fmt: skip
+            return
+        self._start("--counterfactual")
+
+    def _start(self, *options: str) -> None:
         self.state, self._since, self.text, self._progress = "running", time.monotonic(), "", []
+        self._options, self.command = options, " ".join([self._command, *options])
         width = min(self.size.width - 4, 120)
         answer = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the thread; a pipe would fill up while stderr is read
         self._process = process = subprocess.Popen(
-            [sys.executable, "-m", "reprodebug", "zoom", *self.paths], stdin=subprocess.DEVNULL, stdout=answer,
+            [sys.executable, "-m", "reprodebug", "zoom", *self.paths, *options], stdin=subprocess.DEVNULL, stdout=answer,
             stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="backslashreplace", start_new_session=True,
             env={**os.environ, "COLUMNS": str(width), "TERM": "dumb"},
         )  # fmt: skip
