@@ -74,7 +74,7 @@ SHIM = r"""
 #define __device__
 #define __global__
 #define __forceinline__ inline
-#define __launch_bounds__(n)
+#define __launch_bounds__(...)
 #define __grid_constant__
 #define __align__(n) alignas(n)
 struct Dim { unsigned x, y; };
