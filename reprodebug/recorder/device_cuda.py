@@ -154,13 +154,18 @@ class CudaBackend:
         finally:
             self._torch._C._cuda_maybeExchangeDevice(before)  # makes no context where there was none
 
+    @contextlib.contextmanager
+    def _at(self, index: int) -> Iterator[None]:
+        """On a device and in its context: the default stream is that of whichever context is current."""
+        with self._on(index), self._inside(self._load(index).context):
+            yield
+
     # memory
 
     def blocks(self, lane: Lane, n: int, slots: int) -> list[Block]:
         """New blocks on the lane's device."""
         nbytes = 16 * slots
-        with self._on(lane.index), self.relaxed():
-            self._load(lane.index)
+        with self._at(lane.index), self.relaxed():
             memory, host = _L(0), _P()
             self._do(lane.index, self._driver.cuMemAlloc_v2, ctypes.byref(memory), n * nbytes)
             made = []
@@ -177,7 +182,7 @@ class CudaBackend:
 
     def clear(self, block: Block, lane: Lane) -> None:
         """Queue zeros for all of its slots."""
-        with self._on(lane.index):
+        with self._at(lane.index):
             self._do(lane.index, self._driver.cuMemsetD8Async, block.address, 0, 16 * SLOTS, lane.stream)
 
     # work
@@ -241,12 +246,12 @@ class CudaBackend:
 
     def copy(self, block: Block, slot: int, lane: Lane, t: Any, address: int, nbytes: int) -> None:
         """Queue a copy of up to 16 bytes into a slot."""
-        with self._on(lane.index):
+        with self._at(lane.index):
             self._do(lane.index, self._driver.cuMemcpyDtoDAsync_v2, block.address + 16 * slot, address, nbytes, lane.stream)
 
     def send(self, block: Block, lane: Lane) -> None:
         """Queue the copy to the host, and an event behind it."""
-        with self._on(lane.index):
+        with self._at(lane.index):
             self._do(lane.index, self._driver.cuMemcpyDtoHAsync_v2, block.host, block.address, 16 * block.used, lane.stream)
             self._do(lane.index, self._driver.cuEventRecord, block.event, lane.stream)
 
