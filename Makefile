@@ -14,10 +14,14 @@ WORKERS ?= 2
 PIP_INSTALL = PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# $(call on_gpu,what Python runs,packages that it takes,what to install where they or the GPU are not within reach of PYTHON)
 define on_gpu
-	@if $(PYTHON) -c 'import sys, numpy, pytest, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then \
-		set -x; $(PYTHON) $(1); else $(MAKE) $(VENV)/$(2).stamp && set -x && $(BIN)/python $(1); fi
+	@export PYTHONPATH="$(CURDIR)"; \
+	if $(PYTHON) -c 'import sys, $(subst $(space),$(comma),$(2)), torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then \
+		set -x; $(PYTHON) $(1); else $(MAKE) $(VENV)/$(3).stamp && set -x && $(BIN)/python $(1); fi
 endef
+comma := ,
+space := $(subst ,, )
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-gpu lint cases zoom-cases fuzz samples samples-gpu screenshots bench bench-gpu clean
@@ -55,7 +59,7 @@ test-all: $(VENV)/test.stamp lint ## the slow tests too: kills at random moments
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m 'not gpu'
 
 test-gpu: ## tests that need a CUDA device
-	$(call on_gpu,-m pytest -q -m gpu,test)
+	$(call on_gpu,-m pytest -q -m gpu,numpy pytest,test)
 
 lint: $(VENV)/test.stamp ## style, types, floors
 	$(BIN)/ruff check .
@@ -76,7 +80,7 @@ samples: $(VENV)/test.stamp ## record sample_runs/ again
 	$(BIN)/python sample_runs/make.py
 
 samples-gpu: ## record sample_runs/gpu on an NVIDIA GPU
-	$(call on_gpu,sample_runs/make.py --gpu,test)
+	$(call on_gpu,sample_runs/make.py --gpu,numpy h5py scipy git deepdiff,test)
 
 screenshots: $(VENV)/test.stamp ## the pictures in the README
 	$(BIN)/python sample_runs/screenshots.py
@@ -90,7 +94,7 @@ bench: $(VENV)/bench.stamp ## overhead of recording, and comparing a million eve
 	$(BIN)/python -m tests.benchmarks.foreign
 
 bench-gpu: ## overhead and throughput of recording on an NVIDIA GPU
-	$(call on_gpu,-W ignore -m tests.benchmarks.gpu,bench)
+	$(call on_gpu,-W ignore -m tests.benchmarks.gpu,numpy,bench)
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
