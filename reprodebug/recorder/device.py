@@ -323,6 +323,7 @@ class DeviceFingerprints:
         if not self._lock.acquire(blocking=False):
             return
         try:
+            self.forget()
             now = time.monotonic()
             lanes = [lane for lane in self._lanes.values() if lane.away or lane.due(now, step_done)]
             if not lanes or self._busy or self.backend.any_capture():
@@ -335,6 +336,11 @@ class DeviceFingerprints:
                     self._receive(lane)
         finally:
             self._lock.release()
+
+    def forget(self) -> None:
+        """Big tensors are read anew from here on: one that comes again much later may have been written in few places, and so may
+        one that a CUDA graph writes."""
+        self._lately.clear()
 
     def finish(self) -> None:
         """The recording ends: send everything, and wait for it, but not for ever."""

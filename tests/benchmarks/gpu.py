@@ -11,6 +11,7 @@ bytes that a copy from device to device reads and writes.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -48,7 +49,7 @@ def worker(workload: str, variant: str, steps: int) -> None:
     if variant == "debug":
         from torch.utils._debug_mode import DebugMode
     loss: Any = None
-    for line in sys.stdin:
+    for _ in sys.stdin:
         torch.cuda.synchronize()
         start = time.perf_counter()
         for _ in range(steps):
@@ -99,7 +100,8 @@ class Child:
 
     def end(self) -> None:
         assert self._process.stdin
-        self._process.stdin.close()
+        with contextlib.suppress(OSError):  # it has ended
+            self._process.stdin.close()
         self._process.wait()
 
 

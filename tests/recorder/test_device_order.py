@@ -286,6 +286,24 @@ def test_small_and_misplaced_tensors_in_one_launch(machine: Machine) -> None:
     assert [machine.result(row[0]) for row in rows] == [wanted(t) for t in parts]
 
 
+def test_what_is_remembered_ends_with_the_call_and_with_a_graph(machine: Machine) -> None:
+    """Between two looks at a few places a kernel may write others: nothing is taken as known for long."""
+    t = torch.randn(100_000)
+
+    def read() -> bool:
+        before = machine.driver.threads_that_read()
+        token = machine.device.hash_again(t, SEED)
+        machine.device.finish()
+        assert machine.result(token) == wanted(t)
+        return bool(machine.driver.threads_that_read() > before)
+
+    assert [read(), read()] == [True, False]
+    for ends in (machine.device.tick, machine.device.forget):
+        ends()
+        t.numpy()[1] += 1  # none of the places that are looked at, and no version counter moves
+        assert [read(), read()] == [True, False]
+
+
 # the way by torch operations
 
 
