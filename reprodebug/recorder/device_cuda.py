@@ -1,8 +1,8 @@
 """The way to an NVIDIA GPU: the kernel compiled by NVRTC, queued and read back through the driver's own interface.
 
 Calls the driver by ctypes and torch only for the current device and stream: no torch operation, nothing from its
-allocators, nothing that its profiler, its dispatch modes or its autograd could see. Needs no compiler and no package
-beyond what a CUDA build of torch brings.
+allocators, nothing that its dispatch modes or its autograd could see; a profile of the GPU shows the kernels. Needs no
+compiler and no package beyond what a CUDA build of torch brings.
 
 CUDA Driver API and NVRTC: NVIDIA, CUDA Toolkit Documentation.
 """
