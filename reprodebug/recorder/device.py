@@ -170,9 +170,9 @@ class DeviceFingerprints:
         """
         if not self.backend.notes or t.nbytes < WORTH_BYTES or type(t) is not self._torch.Tensor or t.is_inference():
             return self.hash(t, seed)
-        address, key = address_of(t), key_of(t)
+        address, key, lately = address_of(t), key_of(t), self._lately
         with self._lock:
-            row = self._lately.pop(key, None)
+            row = lately.pop(key, None)
             block, slot, lane = self._slots(t.get_device(), 2)
             token = _token(TOKEN, self._count())
             try:
@@ -191,9 +191,9 @@ class DeviceFingerprints:
             if lane.lent:
                 self._send(lane)
                 return token
-            if len(self._lately) >= _LATELY:
-                del self._lately[next(iter(self._lately))]
-            self._lately[key] = row
+            if len(lately) >= _LATELY:
+                del lately[next(iter(lately))]
+            lately[key] = row
         return token
 
     def check(self, t: Any) -> None:
@@ -340,7 +340,7 @@ class DeviceFingerprints:
     def forget(self) -> None:
         """Big tensors are read anew from here on: one that comes again much later may have been written in few places, and so may
         one that a CUDA graph writes."""
-        self._lately.clear()
+        self._lately = {}  # another thread may be at work on the old one
 
     def finish(self) -> None:
         """The recording ends: send everything, and wait for it, but not for ever."""
