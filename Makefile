@@ -1,6 +1,7 @@
 # reprodebug: `make help` lists the targets.
 #
-# PYTHON       interpreter for the virtual environment (3.11 or newer)
+# PYTHON       interpreter for the virtual environment (3.11 or newer); the targets for GPUs run in it directly where its torch
+#              reaches one: nothing is installed then, and what needs a package that is not there is left out
 # TORCH_INDEX  extra pip options for torch alone. On Linux a plain torch brings several gigabytes of CUDA libraries; a CPU
 #              build is enough: TORCH_INDEX="--index-url https://download.pytorch.org/whl/cpu"
 
@@ -12,6 +13,15 @@ WORKERS ?= 2
 # pinned all through, what builds the package included: the one name is for pip before 25.3, the other for later ones
 PIP_INSTALL = PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# $(call on_gpu,what Python runs,packages that it takes,what to install where they or the GPU are not within reach of PYTHON)
+define on_gpu
+	@export PYTHONPATH="$(CURDIR)"; \
+	if $(PYTHON) -c 'import sys, $(subst $(space),$(comma),$(2)), torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then \
+		set -x; $(PYTHON) $(1); else $(MAKE) $(VENV)/$(3).stamp && set -x && $(BIN)/python $(1); fi
+endef
+comma := ,
+space := $(subst ,, )
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-gpu lint cases zoom-cases fuzz samples samples-gpu screenshots bench bench-gpu clean
@@ -48,8 +58,8 @@ test: $(VENV)/test.stamp lint ## lint and the test suite
 test-all: $(VENV)/test.stamp lint ## the slow tests too: kills at random moments, every case
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m 'not gpu'
 
-test-gpu: $(VENV)/test.stamp ## tests that need a CUDA device
-	$(BIN)/python -m pytest -q -m gpu
+test-gpu: ## tests that need a CUDA device
+	$(call on_gpu,-m pytest -q -m gpu,numpy pytest,test)
 
 lint: $(VENV)/test.stamp ## style, types, floors
 	$(BIN)/ruff check .
@@ -69,8 +79,8 @@ fuzz: $(VENV)/test.stamp ## 10,000 mutated inputs for each reader of a binary fo
 samples: $(VENV)/test.stamp ## record sample_runs/ again
 	$(BIN)/python sample_runs/make.py
 
-samples-gpu: $(VENV)/test.stamp ## record sample_runs/gpu on an NVIDIA GPU
-	$(BIN)/python sample_runs/make.py --gpu
+samples-gpu: ## record sample_runs/gpu on an NVIDIA GPU
+	$(call on_gpu,sample_runs/make.py --gpu,numpy h5py scipy git deepdiff,test)
 
 screenshots: $(VENV)/test.stamp ## the pictures in the README
 	$(BIN)/python sample_runs/screenshots.py
@@ -83,8 +93,8 @@ bench: $(VENV)/bench.stamp ## overhead of recording, and comparing a million eve
 	$(BIN)/python -m tests.benchmarks.experiments
 	$(BIN)/python -m tests.benchmarks.foreign
 
-bench-gpu: $(VENV)/bench.stamp ## overhead and throughput of recording on an NVIDIA GPU
-	$(BIN)/python -W ignore -m tests.benchmarks.gpu
+bench-gpu: ## overhead and throughput of recording on an NVIDIA GPU
+	$(call on_gpu,-W ignore -m tests.benchmarks.gpu,numpy,bench)
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import shutil
 import subprocess
 import sys
@@ -93,6 +94,21 @@ def test_a_headless_comparison_needs_neither_torch_nor_textual() -> None:
     pair = ROOT / "sample_runs" / "missing-seed"
     code = f"import reprodebug.cli\nassert reprodebug.cli.main(['compare', {str(pair / 'a')!r}, {str(pair / 'b')!r}, '--headless']) == 1"
     assert loaded(code, "torch", "textual", "rich", "scipy", "git") == set()
+
+
+def test_the_tests_for_gpus_take_no_more_than_a_bare_machine_has() -> None:
+    """All of them are collected with nothing but pytest, NumPy and torch; those of whole pairs are skipped by name."""
+    absent = ("textual", "rich", "h5py", "scipy", "git", "deepdiff", "xxhash", "yaml", "pynvml", "transformers", "hypothesis", "psutil")
+    code = f"import sys, pytest; sys.modules.update(dict.fromkeys({absent})); sys.exit(pytest.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "-q", "-m", "gpu", "--collect-only", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    for file in sorted((ROOT / "tests" / "gpu").glob("test_*.py")):
+        assert (f"tests/gpu/{file.name}::" in done.stdout) is (file.name != "test_cases.py"), done.stdout[-2000:]
+    marked = [p for p in (ROOT / "tests").rglob("test_*.py") if "mark." + "gpu" in p.read_text() and p.parent.name != "gpu"]
+    assert not marked, "`-m gpu` looks into tests/gpu only"
 
 
 def test_a_program_without_torch_pays_nothing(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ WAIT_S = 30.0
 """the end of the recording waits this long for the device"""
 CAPTURED = "a CUDA graph was being captured on its stream: nothing may be added to it"
 LOST = "its fingerprint was asked for again too late"
+_LOW_ADDRESS = 1 << 36
 _KEEP_SPENT = 8192
 _LATELY = 16
 """big tensors that are remembered"""
@@ -79,11 +80,13 @@ class Block:
 class Lane:
     """One stream of one device."""
 
-    __slots__ = ("away", "block", "free", "index", "sent", "stream")
+    __slots__ = ("away", "block", "free", "index", "lent", "sent", "stream")
 
-    def __init__(self, index: int, stream: int) -> None:
+    def __init__(self, index: int, stream: int, lent: bool) -> None:
         self.index = index
         self.stream = stream
+        self.lent = lent
+        """made outside of torch: it may be gone as soon as it is not current, so nothing waits to be sent"""
         self.block: Block | None = None
         self.free: deque[Block] = deque()
         """the longest unused first: what was noted in one lasts as long as it can"""
@@ -144,9 +147,7 @@ class DeviceFingerprints:
 
     def hash(self, t: Any, seed: int) -> bytes:
         """Queue the fingerprint of a dense contiguous tensor with elements; its token. Raises Unreadable."""
-        address = t.data_ptr()
-        if address < 1 << 36 and address == t.storage_offset() * t.itemsize:
-            raise Unreadable("its storage has been freed")
+        address = address_of(t)
         with self._lock:
             block, slot, lane = self._slots(t.get_device(), 1)
             token = _token(TOKEN, self._count())
@@ -156,6 +157,8 @@ class DeviceFingerprints:
                 self._busy = False
             self._found[token] = None
             block.tokens.append((slot, token))
+            if lane.lent:
+                self._send(lane)
         return token
 
     def hash_again(self, t: Any, seed: int) -> bytes:
@@ -167,9 +170,9 @@ class DeviceFingerprints:
         """
         if not self.backend.notes or t.nbytes < WORTH_BYTES or type(t) is not self._torch.Tensor or t.is_inference():
             return self.hash(t, seed)
-        address, key = t.data_ptr(), key_of(t)
+        address, key, lately = address_of(t), key_of(t), self._lately
         with self._lock:
-            row = self._lately.pop(key, None)
+            row = lately.pop(key, None)
             block, slot, lane = self._slots(t.get_device(), 2)
             token = _token(TOKEN, self._count())
             try:
@@ -185,9 +188,12 @@ class DeviceFingerprints:
                 self._busy = False
             self._found[token] = None
             block.tokens.append((slot, token))
-            if len(self._lately) >= _LATELY:
-                del self._lately[next(iter(self._lately))]
-            self._lately[key] = row
+            if lane.lent:
+                self._send(lane)
+                return token
+            if len(lately) >= _LATELY:
+                del lately[next(iter(lately))]
+            lately[key] = row
         return token
 
     def check(self, t: Any) -> None:
@@ -198,13 +204,14 @@ class DeviceFingerprints:
 
     def rows(self, t: Any, n: int, then: Callable[[bytes | None], None]) -> None:
         """Queue a fingerprint of each of the ``n`` rows of a dense contiguous tensor; ``then`` is given 16 bytes for each."""
-        self._later(t, n, lambda block, slot, lane: self.backend.hash(block, slot, lane, t, t.data_ptr(), t.nbytes // n, 0, n), then)
+        address = address_of(t)
+        self._later(t, n, lambda block, slot, lane: self.backend.hash(block, slot, lane, t, address, t.nbytes // n, 0, n), then)
 
     def value(self, t: Any, then: Callable[[bytes | None], None]) -> None:
         """Queue a copy of the bytes of a tensor of one element."""
-        nbytes = t.itemsize
+        nbytes, address = t.itemsize, address_of(t)
         self._later(
-            t, 1, lambda block, slot, lane: self.backend.copy(block, slot, lane, t, t.data_ptr(), nbytes),
+            t, 1, lambda block, slot, lane: self.backend.copy(block, slot, lane, t, address, nbytes),
             lambda raw: then(None if raw is None else raw[:nbytes]),
         )  # fmt: skip
 
@@ -216,6 +223,8 @@ class DeviceFingerprints:
             finally:
                 self._busy = False
             block.late.append((slot, n, then))
+            if lane.lent:
+                self._send(lane)
 
     def together(self, plan: Plan | None, tensors: list[Any], look_up: Callable[[Any], Any]) -> tuple[Plan | None, list[Any]]:
         """Queue the fingerprints of many tensors at once: (plan for the next time, (token, meta, flags) of each, or None where
@@ -235,6 +244,8 @@ class DeviceFingerprints:
                     self._found[token] = None
                     block.tokens.append((slot + n, token))
                     found[at] = (token, plan.rows[at][3], 0)
+                if lane.lent:
+                    self._send(lane)
         return plan, found
 
     @staticmethod
@@ -287,7 +298,7 @@ class DeviceFingerprints:
                 raise Unreadable(CAPTURED)
             lane = self._lanes.get((index, stream))
             if lane is None:
-                lane = self._lanes[index, stream] = Lane(index, stream)
+                lane = self._lanes[index, stream] = Lane(index, stream, self.backend.lent(index, stream))
             block = lane.block
             if block is not None and block.used + n > SLOTS:
                 self._send(lane)
@@ -312,18 +323,24 @@ class DeviceFingerprints:
         if not self._lock.acquire(blocking=False):
             return
         try:
+            self.forget()
             now = time.monotonic()
             lanes = [lane for lane in self._lanes.values() if lane.away or lane.due(now, step_done)]
             if not lanes or self._busy or self.backend.any_capture():
                 return
             with self.backend.relaxed():
                 for lane in lanes:
-                    if lane.due(now, step_done):
+                    if lane.due(now, step_done) and not self.backend.held(lane):
                         lane.sent = now
                         self._send(lane)
                     self._receive(lane)
         finally:
             self._lock.release()
+
+    def forget(self) -> None:
+        """Big tensors are read anew from here on: one that comes again much later may have been written in few places, and so may
+        one that a CUDA graph writes."""
+        self._lately = {}  # another thread may be at work on the old one
 
     def finish(self) -> None:
         """The recording ends: send everything, and wait for it, but not for ever."""
@@ -331,8 +348,12 @@ class DeviceFingerprints:
             end = time.monotonic() + WAIT_S
             with self.backend.relaxed():
                 for lane in self._lanes.values():
-                    if lane.block is not None and lane.block.used:
-                        self._send(lane)
+                    block = lane.block
+                    if block is not None and block.used:
+                        if self.backend.held(lane):
+                            self._lose(block, CAPTURED)
+                        else:
+                            self._send(lane)
                 for lane in self._lanes.values():
                     self._receive(lane)
                     while lane.away and time.monotonic() < end:
@@ -355,7 +376,7 @@ class DeviceFingerprints:
         while lane.away:
             block = lane.away[0]
             try:
-                if not self.backend.done(block):
+                if not self.backend.done(block, lane):
                     return
                 raw = self.backend.bytes_of(block, block.used)
             except Exception as error:
@@ -463,6 +484,14 @@ class DeviceFingerprints:
             + row[_AT_KIND:_AT_DIGEST]
             + _NOTHING
         )
+
+
+def address_of(t: Any) -> int:
+    """Where a dense tensor lies. Raises Unreadable where its storage has been freed: then its offset is all that is left of it."""
+    address: int = t.data_ptr()
+    if address < _LOW_ADDRESS and address == t.storage_offset() * t.itemsize:
+        raise Unreadable("its storage has been freed")
+    return address
 
 
 def decoded(raw: bytes, dtype: str) -> float | None:

@@ -1,8 +1,8 @@
 """The way to an NVIDIA GPU: the kernel compiled by NVRTC, queued and read back through the driver's own interface.
 
 Calls the driver by ctypes and torch only for the current device and stream: no torch operation, nothing from its
-allocators, nothing that its profiler, its dispatch modes or its autograd could see. Needs no compiler and no package
-beyond what a CUDA build of torch brings.
+allocators, nothing that its dispatch modes or its autograd could see; a profile of the GPU shows the kernels. Needs no
+compiler and no package beyond what a CUDA build of torch brings.
 
 CUDA Driver API and NVRTC: NVIDIA, CUDA Toolkit Documentation.
 """
@@ -21,16 +21,18 @@ from reprodebug.recorder import device_kernel as kernel
 from reprodebug.recorder.device import SLOTS, Block, Lane
 
 DRIVER = "libcuda.so.1"
-_INVALID_CONTEXT = 201
+_OTHER_CONTEXT = (201, 400)
+"""none is current, or one of another device is: handles are then invalid"""
 _NOT_READY = 600
+_CAPTURE_ELSEWHERE = 906
 _NO_TIMING = 2
 _PORTABLE = 1
 _RELAXED = 2
-_BLOCKS_PER_PROCESSOR = 8
-_P, _N, _U, _L = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_uint64
+_P, _N, _U, _L, _I = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_uint64, ctypes.c_int
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuLaunchKernel": (_P, _U, _U, _U, _U, _U, _U, _U, _P, _P, _P),
     "cuMemAlloc_v2": (_P, _N),
+    "cuMemFree_v2": (_L,),
     "cuMemHostAlloc": (_P, _N, _U),
     "cuMemsetD8Async": (_L, ctypes.c_ubyte, _N, _P),
     "cuMemcpyDtoHAsync_v2": (_P, _L, _N, _P),
@@ -40,11 +42,13 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuEventQuery": (_P,),
     "cuModuleLoadData": (_P, _P),
     "cuModuleGetFunction": (_P, _P, ctypes.c_char_p),
+    "cuDeviceGet": (_P, _I),
+    "cuDevicePrimaryCtxRetain": (_P, _I),
     "cuCtxGetCurrent": (_P,),
     "cuCtxSetCurrent": (_P,),
     "cuStreamIsCapturing": (_P, _P),
     "cuThreadExchangeStreamCaptureMode": (_P,),
-    "cuGetErrorString": (ctypes.c_int, _P),
+    "cuGetErrorString": (_I, _P),
 }
 
 
@@ -69,7 +73,7 @@ class _Loaded:
 
     __slots__ = ("again", "context", "many", "most", "noted", "one")
 
-    def __init__(self, context: int, functions: list[Any], most: int) -> None:
+    def __init__(self, context: Any, functions: list[Any], most: int) -> None:
         self.context = context
         self.one, self.noted, self.again, self.many = functions
         self.most = most
@@ -83,8 +87,8 @@ class CudaBackend:
     kind = "cuda"
     many = notes = True
 
-    def __init__(self, torch: Any) -> None:
-        """Raises OSError where the driver or NVRTC is not there, DeviceError where it cannot compile."""
+    def __init__(self, torch: Any, index: int) -> None:
+        """``index``: a device that is in use. Raises OSError where the driver or NVRTC is not there, DeviceError where it cannot compile."""
         self._torch = torch
         self._driver = ctypes.CDLL(DRIVER)
         for name, signature in _SIGNATURES.items():
@@ -101,7 +105,7 @@ class CudaBackend:
         self._values = (_L * 5)()
         at = ctypes.addressof(self._values)
         self._arguments = (_P * 5)(*(at + 8 * n for n in range(5)))
-        self._load(self._current_device())
+        self._load(index)
 
     # where
 
@@ -111,19 +115,28 @@ class CudaBackend:
 
     def capturing(self, index: int, stream: int) -> bool:
         """Whether that stream is being captured into a graph."""
-        if index == self._current_device():
-            return bool(self._capturing())
-        state = ctypes.c_int(0)
-        self._check(self._driver.cuStreamIsCapturing(stream, ctypes.byref(state)))
-        return state.value != 0
+        return bool(self._capturing()) if index == self._current_device() else self._captured(stream)
+
+    def held(self, lane: Lane) -> bool:
+        """The same of a lane's stream, which need not be current in any thread."""
+        return self._captured(lane.stream)
+
+    def _captured(self, stream: int) -> bool:
+        state = _I(0)
+        code = self._driver.cuStreamIsCapturing(stream, ctypes.byref(state))
+        return state.value != 0 if code == 0 else code == _CAPTURE_ELSEWHERE
 
     def any_capture(self) -> bool:
         return bool(self._capturing())
 
+    def lent(self, index: int, stream: int) -> bool:
+        """Whether the current stream was made outside of torch, and may end any time: torch's number of such a one is its handle."""
+        return stream != 0 and self._torch._C._cuda_getCurrentStream(index)[0] == stream
+
     @contextlib.contextmanager
     def relaxed(self) -> Iterator[None]:
         """What is asked inside does not spoil a capture that another thread has under way."""
-        mode = ctypes.c_int(_RELAXED)
+        mode = _I(_RELAXED)
         self._driver.cuThreadExchangeStreamCaptureMode(ctypes.byref(mode))
         try:
             yield
@@ -132,36 +145,44 @@ class CudaBackend:
 
     @contextlib.contextmanager
     def _on(self, index: int) -> Iterator[None]:
-        before = self._current_device()
-        if before == index:
+        if self._current_device() == index:
             yield
             return
-        self._torch._C._cuda_setDevice(index)
+        before = self._torch._C._cuda_exchangeDevice(index)
         try:
             yield
         finally:
-            self._torch._C._cuda_setDevice(before)
+            self._torch._C._cuda_maybeExchangeDevice(before)  # makes no context where there was none
+
+    @contextlib.contextmanager
+    def _at(self, index: int) -> Iterator[None]:
+        """On a device and in its context: the default stream is that of whichever context is current."""
+        with self._on(index), self._inside(self._load(index).context):
+            yield
 
     # memory
 
     def blocks(self, lane: Lane, n: int, slots: int) -> list[Block]:
         """New blocks on the lane's device."""
         nbytes = 16 * slots
-        with self._on(lane.index), self.relaxed():
-            self._load(lane.index)
+        with self._at(lane.index), self.relaxed():
             memory, host = _L(0), _P()
             self._do(lane.index, self._driver.cuMemAlloc_v2, ctypes.byref(memory), n * nbytes)
-            self._do(lane.index, self._driver.cuMemHostAlloc, ctypes.byref(host), n * nbytes, _PORTABLE)
             made = []
-            for k in range(n):
-                event = _P()
-                self._do(lane.index, self._driver.cuEventCreate, ctypes.byref(event), _NO_TIMING)
-                made.append(Block(None, memory.value + k * nbytes, (host.value or 0) + k * nbytes, event))
+            try:
+                self._do(lane.index, self._driver.cuMemHostAlloc, ctypes.byref(host), n * nbytes, _PORTABLE)
+                for k in range(n):
+                    event = _P()
+                    self._do(lane.index, self._driver.cuEventCreate, ctypes.byref(event), _NO_TIMING)
+                    made.append(Block(None, memory.value + k * nbytes, (host.value or 0) + k * nbytes, event))
+            except DeviceError:  # it is asked for again with the next tensor
+                self._driver.cuMemFree_v2(memory)
+                raise
         return made
 
     def clear(self, block: Block, lane: Lane) -> None:
         """Queue zeros for all of its slots."""
-        with self._on(lane.index):
+        with self._at(lane.index):
             self._do(lane.index, self._driver.cuMemsetD8Async, block.address, 0, 16 * SLOTS, lane.stream)
 
     # work
@@ -225,18 +246,20 @@ class CudaBackend:
 
     def copy(self, block: Block, slot: int, lane: Lane, t: Any, address: int, nbytes: int) -> None:
         """Queue a copy of up to 16 bytes into a slot."""
-        with self._on(lane.index):
+        with self._at(lane.index):
             self._do(lane.index, self._driver.cuMemcpyDtoDAsync_v2, block.address + 16 * slot, address, nbytes, lane.stream)
 
     def send(self, block: Block, lane: Lane) -> None:
         """Queue the copy to the host, and an event behind it."""
-        with self._on(lane.index):
+        with self._at(lane.index):
             self._do(lane.index, self._driver.cuMemcpyDtoHAsync_v2, block.host, block.address, 16 * block.used, lane.stream)
             self._do(lane.index, self._driver.cuEventRecord, block.event, lane.stream)
 
-    def done(self, block: Block) -> bool:
+    def done(self, block: Block, lane: Lane) -> bool:
         """Whether it has arrived. Raises DeviceError when it never will."""
         code = self._driver.cuEventQuery(block.event)
+        if code and code != _NOT_READY:
+            code = self._once_more(code, lane.index, self._driver.cuEventQuery, block.event)
         if code == _NOT_READY:
             return False
         self._check(code)
@@ -258,13 +281,15 @@ class CudaBackend:
             image = self._images.get(capability)
             if image is None:
                 image = self._images[capability] = compiled(self._compiler, capability)
-            context, module, functions = _P(), _P(), [_P() for _ in _FUNCTIONS]
-            self._check(self._driver.cuCtxGetCurrent(ctypes.byref(context)))
-            self._check(self._driver.cuModuleLoadData(ctypes.byref(module), ctypes.c_char_p(image)))
-            for function, name in zip(functions, _FUNCTIONS):
-                self._check(self._driver.cuModuleGetFunction(ctypes.byref(function), module, name))
-            most = _BLOCKS_PER_PROCESSOR * int(properties.multi_processor_count)
-            loaded = self._loaded[index] = _Loaded(context.value or 0, functions, most)
+            number, context, module, functions = _I(), _P(), _P(), [_P() for _ in _FUNCTIONS]
+            self._check(self._driver.cuDeviceGet(ctypes.byref(number), index))
+            self._check(self._driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), number))  # the one that torch uses
+            with self._inside(context):
+                self._check(self._driver.cuModuleLoadData(ctypes.byref(module), ctypes.c_char_p(image)))
+                for function, name in zip(functions, _FUNCTIONS):
+                    self._check(self._driver.cuModuleGetFunction(ctypes.byref(function), module, name))
+            most = kernel.RESIDENT * int(properties.multi_processor_count)
+            loaded = self._loaded[index] = _Loaded(context, functions, most)
         return loaded
 
     def _do(self, index: int, function: Any, *arguments: Any) -> None:
@@ -273,10 +298,26 @@ class CudaBackend:
             self._again(code, index, function, *arguments)
 
     def _again(self, code: int, index: int, function: Any, *arguments: Any) -> None:
-        """A thread that has not used the device yet has no context: give it the one that torch would, once."""
-        if code == _INVALID_CONTEXT and self._driver.cuCtxSetCurrent(self._loaded[index].context) == 0:
-            code = function(*arguments)
-        self._check(code)
+        self._check(self._once_more(code, index, function, *arguments))
+
+    def _once_more(self, code: int, index: int, function: Any, *arguments: Any) -> int:
+        """A thread that has not used the device yet has no context, or another's: try again in the right one."""
+        if code in _OTHER_CONTEXT:
+            with self._inside(self._loaded[index].context):
+                code = function(*arguments)
+        return code
+
+    @contextlib.contextmanager
+    def _inside(self, context: Any) -> Iterator[None]:
+        """In this context. It stays the thread's where that had none, as after any call of torch's."""
+        before = _P()
+        self._check(self._driver.cuCtxGetCurrent(ctypes.byref(before)))
+        self._check(self._driver.cuCtxSetCurrent(context))
+        try:
+            yield
+        finally:
+            if before.value:
+                self._driver.cuCtxSetCurrent(before)
 
     def _check(self, code: int) -> None:
         if code:

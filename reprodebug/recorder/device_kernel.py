@@ -30,6 +30,8 @@ M3 = 0x9FB21C651E98DF25
 
 THREADS = 256
 """threads of a block"""
+RESIDENT = 4
+"""blocks that every processor holds at a time: enough registers for each of its threads to have four loads of 16 bytes on their way"""
 BLOCK_BYTES = THREADS * 64
 """a block has at least this much to read"""
 TABLE = 144
@@ -44,6 +46,7 @@ typedef unsigned int u32;
 #define M3 0x9FB21C651E98DF25ull
 #define THREADS 256
 #define TABLE 144
+#define RESIDENT 4
 #define PLACES 256 /* one for each thread of a block */
 
 struct __align__(16) Pair { u64 x, y; };
@@ -71,11 +74,17 @@ __device__ __forceinline__ u64 bytes(const unsigned char* p, u32 n) {
     return word;
 }
 
+/* Word `i` from `p` on, wherever that lies: out of the aligned words it is spread over, each of which holds a byte of it. */
+__device__ __forceinline__ u64 spread(const unsigned char* p, u64 i) {
+    const u32 over = (u32)((u64)p & 7);
+    const u64* q = (const u64*)(p - over) + i;
+    return over ? q[0] >> (8 * over) | q[1] << (64 - 8 * over) : q[0];
+}
+
 /* The sums over what thread `thread` of `threads` reads of one tensor. */
 __device__ __forceinline__ void sums(const unsigned char* p, u64 nbytes, u64 seed, u64 thread, u64 threads, u64& lo, u64& hi) {
     const u64 words = nbytes >> 3;
-    const u64 misplaced = (u64)p & 15;
-    if (misplaced == 0) {
+    if (((u64)p & 15) == 0) {
         const Pair* q = (const Pair*)p;
         const u64 pairs = words >> 1;
         u64 i = thread, key = seed + (2 * thread + 1) * STEP;
@@ -92,11 +101,14 @@ __device__ __forceinline__ void sums(const unsigned char* p, u64 nbytes, u64 see
             add(a.x, key, lo, hi); add(a.y, key + STEP, lo, hi); key += jump;
         }
         if (thread == 0 && (words & 1)) add(((const u64*)p)[words - 1], seed + words * STEP, lo, hi);
-    } else if (misplaced == 8) {
-        const u64* q = (const u64*)p;
-        for (u64 i = thread; i < words; i += threads) add(q[i], seed + (i + 1) * STEP, lo, hi);
     } else {
-        for (u64 i = thread; i < words; i += threads) add(bytes(p + 8 * i, 8), seed + (i + 1) * STEP, lo, hi);
+        u64 i = thread;
+        for (; i + 3 * threads < words; i += 4 * threads) {
+            const u64 a = spread(p, i), b = spread(p, i + threads), c = spread(p, i + 2 * threads), d = spread(p, i + 3 * threads);
+            const u64 key = seed + (i + 1) * STEP, jump = threads * STEP;
+            add(a, key, lo, hi); add(b, key + jump, lo, hi); add(c, key + 2 * jump, lo, hi); add(d, key + 3 * jump, lo, hi);
+        }
+        for (; i < words; i += threads) add(spread(p, i), seed + (i + 1) * STEP, lo, hi);
     }
     if (thread == 0) {
         add(nbytes, seed, lo, hi);
@@ -108,7 +120,7 @@ __device__ __forceinline__ void sums(const unsigned char* p, u64 nbytes, u64 see
 __device__ __forceinline__ void place(const unsigned char* p, u64 nbytes, u64 seed, u32 n, u64& lo, u64& hi) {
     const u64 words = nbytes >> 3, part = words / PLACES;
     const u64 i = n == PLACES - 1 ? words - 1 : n * part + (n * 40503u) % part;
-    add((u64)p & 7 ? bytes(p + 8 * i, 8) : ((const u64*)p)[i], seed + (i + 1) * STEP, lo, hi);
+    add(spread(p, i), seed + (i + 1) * STEP, lo, hi);
 }
 
 #ifdef ON_HOST
@@ -149,14 +161,14 @@ __device__ __forceinline__ void deliver(u64 lo, u64 hi, u64* out) {
 #endif
 
 /* `gridDim.y` tensors of `nbytes` each, one behind the other (rows of a batch), or a single one. */
-extern "C" __global__ void __launch_bounds__(THREADS) fingerprint(const unsigned char* p, u64 nbytes, u64 seed, u64* out) {
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) fingerprint(const unsigned char* p, u64 nbytes, u64 seed, u64* out) {
     u64 lo = 0, hi = 0;
     sums(p + blockIdx.y * nbytes, nbytes, seed, (u64)blockIdx.x * THREADS + threadIdx.x, (u64)gridDim.x * THREADS, lo, hi);
     deliver(lo, hi, out + 2 * (u64)blockIdx.y);
 }
 
 /* The same of one tensor, and in the next slot the sums over its places. */
-extern "C" __global__ void __launch_bounds__(THREADS) fingerprint_noted(const unsigned char* p, u64 nbytes, u64 seed, u64* out) {
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) fingerprint_noted(const unsigned char* p, u64 nbytes, u64 seed, u64* out) {
     u64 lo = 0, hi = 0;
     sums(p, nbytes, seed, (u64)blockIdx.x * THREADS + threadIdx.x, (u64)gridDim.x * THREADS, lo, hi);
     deliver(lo, hi, out);
@@ -168,7 +180,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) fingerprint_noted(const un
 }
 
 /* The same tensor once more: read only where its places say that something was written since `noted`. */
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 fingerprint_again(const unsigned char* p, u64 nbytes, u64 seed, u64* out, const u64* noted) {
     u64 lo = 0, hi = 0;
     sample(p, nbytes, seed, lo, hi);
@@ -182,7 +194,7 @@ fingerprint_again(const unsigned char* p, u64 nbytes, u64 seed, u64* out, const 
 }
 
 /* Many tensors; `first` says with which block each begins. */
-extern "C" __global__ void __launch_bounds__(THREADS) fingerprints(const __grid_constant__ Table table) {
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) fingerprints(const __grid_constant__ Table table) {
     u32 low = 0, high = (u32)table.n;
     while (high - low > 1) {
         const u32 middle = (low + high) >> 1;

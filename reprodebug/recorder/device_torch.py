@@ -24,20 +24,31 @@ class TorchBackend:
         """``kind``: type of the device, as ``torch.device.type`` says it."""
         self._torch = torch
         self.kind = kind
-        self._streams = getattr(torch, "accelerator", None)
+        self._streams: Any = getattr(torch, "accelerator", None)
         self._cuda = torch.cuda if kind == "cuda" else None
+        self._seen: dict[tuple[int, int], Any] = {}
+        """(device, number) -> the stream"""
 
     def stream(self, index: int) -> int:
         """A number of the stream that is current for a device; 0 where there are no streams."""
         if self._streams is None:
             return 0
         try:
-            return int(self._streams.current_stream(index if index >= 0 else None).stream_id)
+            found = self._streams.current_stream(index if index >= 0 else None)
+            number = int(found.stream_id)
         except (RuntimeError, AttributeError, NotImplementedError):
             return 0
+        self._seen[index, number] = found
+        return number
 
     def capturing(self, index: int, stream: int) -> bool:
         return self.any_capture()
+
+    def held(self, lane: Lane) -> bool:
+        return self.any_capture()
+
+    def lent(self, index: int, stream: int) -> bool:
+        return False
 
     def any_capture(self) -> bool:
         return self._cuda is not None and bool(self._cuda.is_current_stream_capturing())
@@ -92,12 +103,30 @@ class TorchBackend:
 
     def send(self, block: Block, lane: Lane) -> None:
         torch = self._torch
-        with self.unseen():
+        with self.unseen(), self._on(lane):
             block.host[: block.used].copy_(block.memory[: block.used], non_blocking=True)
             block.event = torch.Event(self.kind)
             block.event.record()
 
-    def done(self, block: Block) -> bool:
+    @contextlib.contextmanager
+    def _on(self, lane: Lane) -> Iterator[None]:
+        """On the stream of a lane, whichever is current: behind what filled its block."""
+        streams, stream = self._streams, self._seen.get((lane.index, lane.stream))
+        if stream is None:
+            yield
+            return
+        device, before = streams.current_device_index(), streams.current_stream(lane.index)
+        if device == lane.index and before == stream:
+            yield
+            return
+        streams.set_stream(stream)
+        try:
+            yield
+        finally:
+            streams.set_stream(before)
+            streams.set_device_index(device)
+
+    def done(self, block: Block, lane: Lane) -> bool:
         return bool(block.event.query())
 
     def bytes_of(self, block: Block, slots: int) -> bytes:
@@ -105,8 +134,8 @@ class TorchBackend:
             return bytes(block.host[:slots].contiguous().view(self._torch.uint8).numpy().tobytes())
 
 
-def reach(torch: Any, kind: str) -> Any:
-    """The best way to devices of this type. Raises RuntimeError where the process cannot use them, e.g. after a fork."""
+def reach(torch: Any, kind: str, index: int) -> Any:
+    """The best way to devices of this type, of which ``index`` is in use. Raises RuntimeError where the process cannot use them, e.g. after a fork."""
     if kind == "cuda":
         if getattr(torch.cuda, "_is_in_bad_fork", lambda: False)():
             raise RuntimeError("a forked process cannot use CUDA")
@@ -114,7 +143,7 @@ def reach(torch: Any, kind: str) -> Any:
             from reprodebug.recorder.device_cuda import CudaBackend, DeviceError
 
             try:
-                return CudaBackend(torch)
+                return CudaBackend(torch, index)
             except (OSError, AttributeError, DeviceError):  # no NVRTC, or one that cannot compile for this GPU
                 pass
     return TorchBackend(torch, kind)

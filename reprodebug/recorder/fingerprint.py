@@ -20,7 +20,7 @@ from typing import Any
 
 from reprodebug.model.events import Flag
 from reprodebug.recorder import device_kernel
-from reprodebug.recorder.device import DeviceFingerprints, Plan, Unreadable
+from reprodebug.recorder.device import DeviceFingerprints, Plan, Unreadable, address_of
 from reprodebug.recorder.handlers import pass_on
 from reprodebug.recorder.writer import Writer
 
@@ -222,7 +222,7 @@ class Fingerprinter:
 
     # tensors on an accelerator
 
-    def _reach(self, kind: str) -> str:
+    def _reach(self, kind: str, index: int) -> str:
         """Find a way to devices of this type; the reason why there is none."""
         if self.device is not None and self.device.backend.kind != kind:
             self._unreachable[kind] = f"values on {kind} are not fingerprinted beside those on {self.device.backend.kind}"
@@ -230,7 +230,7 @@ class Fingerprinter:
             from reprodebug.recorder.device_torch import reach
 
             try:
-                self.device = DeviceFingerprints(self._torch, self._writer, reach(self._torch, kind), self._digest, self._described)
+                self.device = DeviceFingerprints(self._torch, self._writer, reach(self._torch, kind, index), self._digest, self._described)
             except Exception as error:
                 self._unreachable[kind] = f"values on {kind} are not fingerprinted: {error}"[:200]
         return self._unreachable.get(kind, "")
@@ -266,7 +266,11 @@ class Fingerprinter:
         """(meta, seed) of a tensor on an accelerator whose memory can be hashed as it lies; None for any other."""
         if type(t) not in self.plain or t.is_cpu or t.layout is not self._strided or t.is_complex() or t.is_quantized:
             return None
-        if not t.is_contiguous() or t.is_neg() or not t.nbytes or not t.data_ptr() or t.device.type in self._unreachable:
+        if not t.is_contiguous() or t.is_neg() or not t.nbytes or t.device.type in self._unreachable:
+            return None
+        try:
+            address_of(t)
+        except Unreadable:
             return None
         key = (t.shape, t.dtype, t.device)
         meta, seed, _ = self._metas.get(key) or self._intern(t, key)
@@ -314,7 +318,7 @@ class Fingerprinter:
         if device.type == "meta":
             reason, simple = "a meta tensor has no values", False
         elif device.type != "cpu":
-            reason, simple = self._reach(device.type), False
+            reason, simple = self._reach(device.type, device.index or 0), False
         elif t.is_complex() or t.is_quantized:
             simple = False
         shape = [int(n) for n in t.shape]

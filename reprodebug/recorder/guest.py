@@ -312,6 +312,8 @@ class Guest:
     def _on_replay(self, args: Any, kwargs: Any) -> None:
         """A CUDA graph is about to be replayed: none of its modules is called."""
         self._replays += 1
+        if self.fingerprint.device is not None:
+            self.fingerprint.device.forget()
 
     def _on_default_rng(self, args: Any, result: Any) -> None:
         self.randomness.numpy_generator(result)

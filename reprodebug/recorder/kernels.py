@@ -29,11 +29,13 @@ def around(watch: Watch, row: dict[str, Any], func: Any, args: Any, kwargs: Any)
         activities = [torch.profiler.ProfilerActivity.CPU]
         cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
         if cuda:
+            if torch.cuda.is_current_stream_capturing():
+                raise RuntimeError("a CUDA graph was being captured")  # nothing may be waited for then
             activities.append(torch.profiler.ProfilerActivity.CUDA)
             torch.cuda.synchronize()  # what was queued before is not this operation's
+        said = _Verbose(torch)
         profile = torch.profiler.profile(activities=activities)
         profile.__enter__()
-        said = _Verbose(torch)
     except Exception as error:
         row["unprofiled"] = f"{type(error).__name__}: {error}"[:200]
         profile = None

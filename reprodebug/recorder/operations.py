@@ -533,10 +533,10 @@ class Watch:
         ]  # fmt: skip
 
     def _host(self, t: Any) -> Any:
-        """The tensor where it can be read: itself on the CPU, a copy of one on a GPU; None while a CUDA graph is captured."""
-        if t.device.type == "cuda":
+        """The tensor where it can be read: itself on the CPU, a copy of one on an accelerator; None while a CUDA graph is captured."""
+        if t.device.type not in ("cpu", "meta"):
             torch = self.guest.torch
-            if torch.cuda.is_current_stream_capturing():
+            if t.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
                 return None
             with torch.no_grad():
                 return t.detach().to("cpu")

@@ -141,11 +141,10 @@ class Randomness:
                 self._seen("numpy.random", "mt19937", int.from_bytes(body[-4:], "little"), body + gauss)
         alive = []
         for entry in self._numpy_made:
-            number, generator = entry
-            if sys.getrefcount(generator) <= 3:  # the entry, this variable and the argument: the program has let it go
+            if _references(entry) <= _ALONE:  # the program has let it go
                 continue
             alive.append(entry)
-            bits = generator.bit_generator
+            number, bits = entry[0], entry[1].bit_generator
             body = json.dumps(bits.state, default=repr, sort_keys=True).encode()
             self._seen(f"numpy.default_rng#{number}", type(bits).__name__.lower(), UNKNOWN, body)
         self._numpy_made = alive
@@ -188,6 +187,15 @@ class Randomness:
         state = body()
         self._kept += len(state)
         self._writer.state(number, digest, state)
+
+
+def _references(entry: tuple[int, Any]) -> int:
+    """References to what an entry holds. Whether Python counts that of an argument among them differs between its releases."""
+    return sys.getrefcount(entry[1])
+
+
+_ALONE = _references((0, object()))
+"""of what nothing but its entry holds"""
 
 
 def _torch_position(body: bytes) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 import reprodebug.diagnose.rules  # registers the rules  # noqa: F401
 from reprodebug import api
 from reprodebug.diagnose.rule import CATEGORIES, RULES
+from reprodebug.store.trace import read_trace, write_trace
 from tests.diagnose.winners import CASES, SAMPLES, SILENT, UNTRIED
 
 SAMPLE_RUNS = Path(__file__).resolve().parents[2] / "sample_runs"
@@ -22,6 +25,37 @@ def test_the_rule_of_a_sample_pair_wins(pair: str) -> None:
     assert causes[0].category in CATEGORIES
     assert causes[0].confidence >= 0.5
     assert not [c for c in causes if c.rule in silent and c.confidence >= SILENT]
+
+
+@pytest.mark.parametrize(
+    ("facts", "wins"),
+    [
+        (({"name": "NVIDIA A100"}, {"name": "NVIDIA H100"}), True),
+        (({"name": "NVIDIA H100", "multi_processors": 132}, {"name": "NVIDIA H100", "multi_processors": 114}), True),
+        (({"name": "NVIDIA H100", "sm_clock_now": 345, "id": "a"}, {"name": "NVIDIA H100", "sm_clock_now": 1980, "id": "b"}), False),
+    ],
+)  # fmt: skip
+def test_another_gpu(tmp_path: Path, facts: tuple[dict[str, object], dict[str, object]], wins: bool) -> None:
+    """Two runs that differ in the bits of a kernel, made those of two GPUs: no two kinds of it are at hand. Cards of one kind, with other
+    clocks and neighbours, are no cause."""
+    notes = None
+    for side, gpu in zip("ab", facts, strict=True):
+        pair = SAMPLE_RUNS / "cpu-capability"
+        shutil.copytree(pair / side, tmp_path / side)
+        manifest = json.loads((pair / "a" / "run.json").read_text())  # all else is alike
+        manifest["environment"]["hardware"]["gpus"] = [gpu]
+        (tmp_path / side / "run.json").write_text(json.dumps(manifest))
+        (file,) = (tmp_path / side).glob("*.h5")
+        trace = read_trace(str(file))
+        notes = notes or [*trace.notes_meta, {"type": "device-fingerprint", "algorithm": "mix64-sum-128", "seq": 0}]
+        trace.notes_meta = notes
+        trace.metas = [(shape, dtype, device.replace("cpu", "cuda:0"), *rest) for shape, dtype, device, *rest in trace.metas]
+        write_trace(trace, str(file))
+    found = api.compare(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert found.verdict == "divergent"
+    best = found.causes[0]
+    assert (best.rule == "graphics processor" and best.confidence >= 0.5) is wins, found.causes
+    assert wins or not [c for c in found.causes if c.rule == "graphics processor"]
 
 
 def test_every_rule_has_a_pair_that_it_wins_or_a_reason() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 import torch
 
+from reprodebug.diagnose.draws import apart, seed_of
 from reprodebug.model.events import Flag, Kind
 from reprodebug.recorder import device, device_kernel
 from reprodebug.recorder.fingerprint import Fingerprinter
+from reprodebug.recorder.randomness import Randomness
 from reprodebug.recorder.writer import Writer
 from reprodebug.store.trace import Trace, read_journal
 from tests.recorder.test_device import SIZES, data_of, reference
@@ -186,6 +189,84 @@ def test_streams(fingerprint: Fingerprinter) -> None:
         assert back(fingerprint, row) == expected(fingerprint, t)
 
 
+def test_a_thread_without_a_context_may_be_the_first(tmp_path: Path) -> None:
+    """Its first fingerprint compiles and loads the kernel, and its question is the last."""
+    t, made = torch.randn(1000, device="cuda"), Fingerprinter(torch, Writer(str(tmp_path)))
+    found: list[Any] = []
+    for work in (lambda: found.append(made(t)), lambda: made.device.tick(step_done=True), lambda: made.device.finish()):  # type: ignore[union-attr]
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert made.device is not None and made.device.backend.name == "cuda"
+    assert back(made, found[0]) == expected(made, t)
+
+
+def test_freed_storage_is_not_read(fingerprint: Fingerprinter) -> None:
+    """A view with an offset into it has a small address that is not null: to read there would end the program."""
+    whole = torch.randn(1 << 20, device="cuda")
+    views = [whole[10:], whole[: 1 << 19]]
+    assert all(agrees(fingerprint, t) for t in views)
+    whole.untyped_storage().resize_(0)
+    for t in views:
+        assert fingerprint.at(t, 1)[2] & fingerprint.again(t, 2)[2] & Flag.UNOBSERVED
+    assert fingerprint.together(None, views)[1] == [None, None]
+    torch.cuda.synchronize()
+
+
+def test_a_stream_made_outside_of_torch(fingerprint: Fingerprinter) -> None:
+    """It is destroyed right after its use: what was queued on it has been sent behind it."""
+    assert fingerprint.device is not None
+    driver = fingerprint.device.backend._driver
+    found, wanted = [], []
+    for n in range(5):
+        handle = ctypes.c_void_p()
+        assert driver.cuStreamCreate(ctypes.byref(handle), 1) == 0
+        with torch.cuda.stream(torch.cuda.ExternalStream(handle.value)):
+            t = torch.full((1 << 20,), float(n), device="cuda")
+            found.append(fingerprint(t))
+            wanted.append(expected(fingerprint, t))
+        assert driver.cuStreamDestroy_v2(handle) == 0
+    fingerprint.device.tick(step_done=True)
+    assert [back(fingerprint, row) for row in found] == wanted
+
+
+def test_a_capture_in_another_thread(fingerprint: Fingerprinter) -> None:
+    """While it lasts this thread hashes, asks and sends, on the default stream and with a block of the captured one waiting."""
+    x, side = torch.randn(100, device="cuda"), torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        found = [fingerprint(x)]
+        (x * 2).sum()
+    torch.cuda.synchronize()
+    graph, begun, asked = torch.cuda.CUDAGraph(), threading.Event(), threading.Event()
+    failed: list[BaseException] = []
+
+    def capture() -> None:
+        try:
+            with torch.cuda.graph(graph, stream=side):
+                x.mul_(2)
+                begun.set()
+                asked.wait(60)
+        except BaseException as error:
+            failed.append(error)
+            begun.set()
+
+    thread = threading.Thread(target=capture)
+    before = expected(fingerprint, x)
+    thread.start()
+    assert begun.wait(60)
+    assert fingerprint.device is not None
+    for _ in range(3):
+        found.append(fingerprint(x))
+        fingerprint.device.tick(step_done=True)
+    asked.set()
+    thread.join()
+    assert not failed, failed
+    assert [back(fingerprint, row) for row in found] == [before] * 4
+    graph.replay()
+    assert agrees(fingerprint, x)
+
+
 def test_a_thread_that_never_used_the_device(fingerprint: Fingerprinter) -> None:
     t, found = torch.randn(100, device="cuda"), []
     thread = threading.Thread(target=lambda: found.append(fingerprint(t)))
@@ -232,6 +313,24 @@ def test_generators_are_asked_without_waiting() -> None:
         torch.cuda.set_sync_debug_mode("default")
     assert state.device.type == "cpu"
     assert state.numel() == 16
+
+
+def test_draws_between_two_states_of_a_generator(tmp_path: Path) -> None:
+    def state() -> bytes:
+        writer = Writer(str(tmp_path))
+        kept: list[bytes] = []
+        writer.state = lambda number, digest, body: kept.append(body)  # type: ignore[method-assign]
+        numbers: list[str] = []
+        writer.generator = lambda number, name, algorithm: numbers.append(name)  # type: ignore[method-assign]
+        Randomness(torch, writer, bytes).observe()
+        return kept[numbers.index("torch.cuda:0")]
+
+    torch.cuda.manual_seed_all(4)
+    a = state()
+    torch.rand(1000, device="cuda")
+    n, how = apart("torch.cuda:0", "philox", a, state())
+    assert n and n % 4 == 0 and how.same_stream
+    assert seed_of("torch.cuda:0", "philox", a) == 4
 
 
 # programs

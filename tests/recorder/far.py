@@ -5,6 +5,7 @@ Only the hardware is faked. Tokens, blocks, read-back, resolution and order are 
 
 from __future__ import annotations
 
+import ctypes
 import os
 from types import SimpleNamespace
 from typing import Any
@@ -43,7 +44,7 @@ class FarBackend(TorchBackend):
     def send(self, block: Block, lane: Lane) -> None:
         block.host[: block.used].copy_(block.memory[: block.used])
 
-    def done(self, block: Block) -> bool:
+    def done(self, block: Block, lane: Lane) -> bool:
         if self.broken:
             raise RuntimeError(self.broken)
         return self.arrived
@@ -75,18 +76,75 @@ class FarFingerprinter(Fingerprinter):
         return self(t)
 
 
-def cuda_over_memory(library: str) -> device_cuda.CudaBackend:
-    """The way to an NVIDIA GPU, with the driver in ``library`` (made of ``driver.cpp``) and a torch that says device -1, stream 0."""
-    c = SimpleNamespace(
-        _cuda_getCurrentRawStream=lambda index: 0, _cuda_getDevice=lambda: -1, _cuda_isCurrentStreamCapturing=lambda: False,
-        _cuda_setDevice=lambda index: None,
-    )  # fmt: skip
-    properties = SimpleNamespace(major=9, minor=0, multi_processor_count=2)
-    like = SimpleNamespace(_C=c, cuda=SimpleNamespace(get_device_properties=lambda index: properties), version=torch.version)
+class Cards:
+    """What a CUDA build of torch says about devices and streams, over the driver in ``driver.cpp``. Tensors in main memory are on
+    device -1; one on another device is made by ``on``."""
+
+    def __init__(self, library: str) -> None:
+        self.driver = ctypes.CDLL(library)
+        self.driver.set_device(-1)
+        self.device = -1
+        self.contexts = {-1}
+        """devices in use"""
+        self.streams: dict[int, int] = {}
+        """device -> the current stream: 0, or one that ``stream`` named"""
+        self.lent: set[int] = set()
+        """streams made outside of torch"""
+        self._C = SimpleNamespace(
+            _cuda_getCurrentRawStream=lambda index: self.streams.get(index, 0), _cuda_getDevice=lambda: self.device,
+            _cuda_isCurrentStreamCapturing=lambda: self.streams.get(self.device, 0) in self.captured,
+            _cuda_getCurrentStream=self._numbered, _cuda_exchangeDevice=self._exchange, _cuda_maybeExchangeDevice=self._maybe,
+        )  # fmt: skip
+        properties = SimpleNamespace(major=9, minor=0, multi_processor_count=2)
+        self.cuda = SimpleNamespace(get_device_properties=lambda index: properties)
+        self.version = torch.version
+        self.captured: set[int] = set()
+
+    @staticmethod
+    def stream(index: int, n: int) -> int:
+        """The handle of the n-th stream of a device."""
+        return 1000 * (index + 1) + n
+
+    def capture(self, stream: int, on: bool) -> None:
+        self.driver.capture(ctypes.c_void_p(stream), int(on))
+        (self.captured.add if on else self.captured.discard)(stream)
+
+    def _numbered(self, index: int) -> tuple[int, int, int]:
+        stream = self.streams.get(index, 0)
+        return stream if stream in self.lent else 8 * stream + 3, index, 1
+
+    def _exchange(self, index: int) -> int:
+        before, self.device = self.device, index
+        self.contexts.add(index)
+        self.driver.set_device(index)
+        return before
+
+    def _maybe(self, index: int) -> int:
+        before, self.device = self.device, index
+        if index in self.contexts:
+            self.driver.set_device(index)
+        return before
+
+
+class on:
+    """A tensor that says that it is on another device."""
+
+    def __init__(self, t: torch.Tensor, index: int) -> None:
+        self._t, self._index = t, index
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._t, name)
+
+    def get_device(self) -> int:
+        return self._index
+
+
+def cuda_over_memory(library: str, cards: Cards | None = None) -> device_cuda.CudaBackend:
+    """The way to an NVIDIA GPU, with the driver in ``library`` (made of ``driver.cpp``)."""
     device_cuda.DRIVER = library
     device_cuda.find_nvrtc = lambda torch: None
     device_cuda.compiled = lambda nvrtc, capability: b"image" if capability == (9, 0) else b""
-    return device_cuda.CudaBackend(like)
+    return device_cuda.CudaBackend(cards or Cards(library), -1)
 
 
 class DriverFingerprinter(FarFingerprinter):

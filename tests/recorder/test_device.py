@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -74,7 +76,7 @@ SHIM = r"""
 #define __device__
 #define __global__
 #define __forceinline__ inline
-#define __launch_bounds__(n)
+#define __launch_bounds__(...)
 #define __grid_constant__
 #define __align__(n) alignas(n)
 struct Dim { unsigned x, y; };
@@ -93,6 +95,9 @@ extern "C" void run_many(const Table* table, unsigned blocks) {
     for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++)
         for (threadIdx.x = 0; threadIdx.x < THREADS; threadIdx.x++) fingerprints(*table);
 }
+extern "C" void run_thread(const unsigned char* p, u64 nbytes, u64 seed, u64 thread, u64 threads, u64* out) {
+    sums(p, nbytes, seed, thread, threads, out[0], out[1]);
+}
 extern "C" unsigned long long table_bytes() { return sizeof(Table); }
 """
 
@@ -108,20 +113,45 @@ def on_host(tmp_path_factory: pytest.TempPathFactory) -> Any:
     library = ctypes.CDLL(str(folder / "kernel.so"))
     library.run_one.argtypes = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p)
     library.run_many.argtypes = (ctypes.c_void_p, ctypes.c_uint)
+    library.run_thread.argtypes = (ctypes.c_void_p, *[ctypes.c_uint64] * 4, ctypes.c_void_p)
     library.table_bytes.restype = ctypes.c_uint64
     return library
 
 
-@pytest.mark.parametrize("shift", [0, 8, 4, 1])
+@pytest.mark.parametrize("shift", [0, 8, 4, 1, 3, 7, 12, 15])
 def test_the_kernel_agrees_with_the_reference(on_host: Any, shift: int) -> None:
     for n in SIZES:
-        room = ctypes.create_string_buffer(n + 64)
-        base = -(-ctypes.addressof(room) // 16) * 16 + shift
+        room = ctypes.create_string_buffer(b"\xa5" * (n + 64))  # what lies around it is no part of it
+        base = -(-ctypes.addressof(room) // 16) * 16 + 16 + shift
         ctypes.memmove(base, data_of(n), n)
         for blocks in (1, 3):
             out = np.zeros(2, np.uint64)
             on_host.run_one(base, n, SEED, blocks, 1, out.ctypes.data)
             assert out.tobytes() == reference(data_of(n), SEED), (n, blocks)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="takes memory that is not there")
+@pytest.mark.parametrize("shift", [0, 8, 5])
+def test_a_thread_of_a_tensor_of_five_gigabytes(on_host: Any, shift: int) -> None:
+    """What one of many threads reads of it; positions and sizes do not fit into 32 bits."""
+    nbytes, threads, thread = 5 * (1 << 30) + 11, 1 << 26, (1 << 26) - 3
+    size = nbytes + 64
+    unbacked = 0x4000  # MAP_NORESERVE of Linux, which Python names from 3.13 on
+    with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | unbacked) as room:
+        view = (ctypes.c_char * size).from_buffer(room)
+        words, wide = nbytes // 8, 2 if shift == 0 else 1
+        mine = [wide * i + n for i in range(thread, words // wide, threads) for n in range(wide)]
+        assert len(mine) > 3 and max(mine) * 8 > 1 << 32
+        lo = hi = 0
+        for number, word in enumerate(mine):
+            value = data_of(number + 1000)[:8]
+            room[shift + 8 * word : shift + 8 * word + 8] = value
+            more = device_kernel.add_word(int.from_bytes(value, "little"), (SEED + (word + 1) * device_kernel.STEP) & device_kernel.MASK)
+            lo, hi = (lo + more[0]) & device_kernel.MASK, (hi + more[1]) & device_kernel.MASK
+        out = np.zeros(2, np.uint64)
+        on_host.run_thread(ctypes.addressof(view) + shift, nbytes, SEED, thread, threads, out.ctypes.data)
+        del view
+    assert out.tolist() == [lo, hi]
 
 
 def test_the_kernel_hashes_rows_and_tables(on_host: Any) -> None:
@@ -153,6 +183,8 @@ def test_the_kernel_compiles_for_gpus(tmp_path: Path, architecture: str) -> None
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads") == 4, done.stderr
+    used = [int(n) for n in re.findall(r"Used (\d+) registers", done.stderr)]
+    assert len(used) == 4 and max(used) * device_kernel.THREADS * device_kernel.RESIDENT <= 65536  # all of a launch fits at once
 
 
 # which changes are seen

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from reprodebug.compare.coverage import coverage
 from reprodebug.model.events import Flag
+from reprodebug.recorder.randomness import Randomness
+from reprodebug.recorder.writer import Writer
 from tests.recorder.recorded import capture, notes, rows
 
 TRAIN = """
@@ -109,6 +113,17 @@ def test_random_states_have_positions(trained) -> None:
     assert len(trace.state(names.index("torch.cpu"), int(row["lo"]), int(row["hi"]))) == 24 + 624 * 4 + 40
     own = trace.rng[trace.rng["generator"] == names.index("numpy.default_rng#0")]
     assert len(own) >= 3
+
+
+def test_a_numpy_generator_is_followed_while_the_program_holds_it(tmp_path) -> None:
+    """However Python counts references: from 3.14 on it leaves out that of an argument."""
+    watch = Randomness(torch, Writer(str(tmp_path)), lambda body: hashlib.blake2b(body, digest_size=16).digest())
+    held = np.random.default_rng(1)
+    for generator in (held, np.random.default_rng(2)):
+        watch.numpy_generator(generator)
+    del generator
+    watch.observe()
+    assert [entry[1] is held for entry in watch._numpy_made] == [True]
 
 
 def test_environment_and_settings(trained) -> None:

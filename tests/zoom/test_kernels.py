@@ -89,14 +89,3 @@ def test_an_operation_that_is_profiled_gives_what_it_gives_unwatched(tmp_path: P
     if "aten::mkldnn_convolution" in found.inner:
         assert any(p.startswith("convolution, ") for p in found.primitives)
     assert not any(op.inner for op in log.ops if op.n != at)
-
-
-@pytest.mark.gpu
-@pytest.mark.filterwarnings("ignore")
-def test_kernels_of_a_gpu_have_names() -> None:
-    x = torch.randn(256, 256, device="cuda")
-    x @ x
-    inner, kernels = named(
-        profiled(lambda: (x @ x, torch.cuda.synchronize()), torch.profiler.ProfilerActivity.CUDA), torch.autograd.DeviceType.CPU
-    )
-    assert kernels and any("aten::" in n for n in inner)
