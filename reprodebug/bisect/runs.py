@@ -285,7 +285,7 @@ def inside(s: Sides, axis: str, others: tuple[str, ...]) -> Bisection:
             rest = [x for x in s.axes() if x != axis]
             notes = (*notes, f"the two runs also differ in {listed_words(rest)}, which were left at A's value")
         return replace(result, notes=notes)
-    guilty, sure = found.items, 1.0
+    guilty, causes, sure = found.items, list(found.causes), 1.0
     if axis == "packages":
         p = s._packages()
         store = s._store = s._store or releases.Store(p, s.lab.session.path, s.lab.control)
@@ -301,38 +301,41 @@ def inside(s: Sides, axis: str, others: tuple[str, ...]) -> Bisection:
                     s.lab, p, store, item, cause, culprits, more, lambda versions, text: mixture(s, fixed, text, versions=versions)
                 )  # fmt: skip
         notes = (*notes, *more)
-    words = [f"{n} ({_short(c['a'])} in A, {_short(c['b'])} in B)" for n, c in culprits.items()]
-    proof = _proof(s, axis, fixed, question.beside, culprits, words)
+    each = [[n for i in cause for n in grouped[i]] if axis == "packages" else list(cause) for cause in causes]
+    said = [f"{listed_words([_values(n, culprits[n]) for n in c])} {'makes' if len(c) == 1 else 'make'} the difference" for c in each]
+    proof = _proof(s, axis, fixed, question.beside, culprits, each)
     return replace(
-        result, reason=f"{listed_words(words)} {'makes' if len(words) == 1 else 'make'} the difference", notes=notes, proof=proof,
+        result, reason="; ".join(said), notes=notes, proof=proof,
         culprit=_culprit(axis, culprits), trials=tuple(s.lab.made), confidence=min(result.confidence, sure),
     )  # fmt: skip
 
 
 def _proof(
-    s: Sides, axis: str, fixed: frozenset[str], beside: str, culprits: Mapping[str, Mapping[str, Any]], words: list[str]
-) -> tuple[str, str]:  # fmt: skip
-    """Two commands that differ in the guilty items alone: what was run, as far as a command line can say it."""
+    s: Sides, axis: str, fixed: frozenset[str], beside: str, culprits: Mapping[str, Mapping[str, Any]], causes: list[list[str]]
+) -> tuple[str, ...]:  # fmt: skip
+    """A's command, and for each cause the one that differs in it alone: what was run, as far as a command line can say it."""
     given = set(s.items("config")) if "config" in fixed else set()
-    plain = s.configuration.command(given) or list(s.a.manifest.command)
-    changed = s.configuration.command(given | set(culprits)) if axis == "config" else plain
-    if axis == "env":
-        plain, changed = ([*_assigned(culprits, side), *plain] for side in "ab")
-    equal = f"A{beside}: {shlex.join(plain)}   # equal to A"
-    if changed == plain:
-        return equal, f"the same with {listed_words(words)} as in B   # differs from A"
-    rest = [w for n, w in zip(culprits, words, strict=True) if axis == "config" and not _option(s, n)]
-    with_files = f", with {listed_words(rest)} as in B" if rest else ""
-    return equal, f"A{beside}{with_files}: {shlex.join(changed)}   # differs from A"
+
+    def command(cause: list[str]) -> list[str]:
+        words = s.configuration.command(given | set(cause) if axis == "config" else given) or list(s.a.manifest.command)
+        return words if axis != "env" else [*_assigned({n: v["b" if n in cause else "a"] for n, v in culprits.items()}), *words]
+
+    options = {x.name for x in s.configuration.leaves if x.option} if axis == "config" else culprits.keys() if axis == "env" else set()
+    lines = [f"A{beside}: {shlex.join(command([]))}   # equal to A"]
+    for cause in causes:
+        rest = [_values(n, culprits[n]) for n in cause if n not in options]
+        words = f"A{beside}: {shlex.join(command(cause))}" if len(rest) < len(cause) else "the same"
+        lines.append(words + (f" with {listed_words(rest)} as in B" if rest else "") + "   # differs from A")
+    return tuple(lines)
 
 
-def _assigned(variables: Mapping[str, Mapping[str, Any]], side: str) -> list[str]:
-    gone = [n for n, v in variables.items() if v[side] == _ABSENT]
-    return ["env", *(w for n in gone for w in ("-u", n)), *(f"{n}={v[side]}" for n, v in variables.items() if v[side] != _ABSENT)]
+def _values(name: str, c: Mapping[str, Any]) -> str:
+    return f"{name} ({_short(c['a'])} in A, {_short(c['b'])} in B)"
 
 
-def _option(s: Sides, name: str) -> bool:
-    return any(leaf.name == name and leaf.option for leaf in s.configuration.leaves)
+def _assigned(variables: Mapping[str, str]) -> list[str]:
+    gone = [n for n, value in variables.items() if value == _ABSENT]
+    return ["env", *(w for n in gone for w in ("-u", n)), *(f"{n}={value}" for n, value in variables.items() if n not in gone)]
 
 
 def _culprit(axis: str, found: dict[str, dict[str, Any]]) -> Culprit:
