@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from reprodebug._base.errors import UsageError
 from reprodebug._base.text import listed_words, plural, visible
+from reprodebug.bisect.changes import sections
 from reprodebug.bisect.lab import End, EndsDoNotReproduce, Lab, Wanted
 from reprodebug.bisect.opened import unaffected
 from reprodebug.bisect.search.graph import GraphSearch
@@ -38,6 +39,8 @@ from reprodebug.store.run import StoredRun
 
 DIRTY = "+changes"
 """behind a commit's hash: with the uncommitted changes of the recorded run"""
+OF_A = DIRTY + "-of-a"
+"""the same, of run A: both may have their own changes of one commit"""
 _CHANGED = " with uncommitted changes"
 _WHERE_GIT_IS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
                  "GIT_NAMESPACE", "GIT_PREFIX")  # fmt: skip
@@ -69,7 +72,7 @@ class Commits:
     first_parent: bool = False
     paths: tuple[str, ...] = ()
     patches: dict[str, str] = field(default_factory=dict)
-    """commit + DIRTY -> patch"""
+    """commit + DIRTY or OF_A -> patch"""
     patch: str = ""
     """uncommitted changes that both recorded runs had: applied to every commit"""
     make: Callable[[str], Candidate] | None = None
@@ -82,9 +85,9 @@ def search(lab: Lab, s: Commits) -> Bisection:
     notes: list[str] = []
     asked = s.good
     s.good = good = _ancestor(tree, s, notes)
-    plain_bad = s.bad.removesuffix(DIRTY)
-    tree.bound(good.removesuffix(DIRTY), plain_bad)
-    commits = [] if good.removesuffix(DIRTY) == plain_bad else tree.between(good, plain_bad, first_parent=s.first_parent, paths=s.paths)
+    plain_bad = plain(s.bad)
+    tree.bound(plain(good), plain_bad)
+    commits = [] if plain(good) == plain_bad else tree.between(good, plain_bad, first_parent=s.first_parent, paths=s.paths)
     parents = tree.edges(commits, first_parent=s.first_parent)
     if s.bad != plain_bad:
         parents[s.bad] = [plain_bad] if commits else []
@@ -131,24 +134,34 @@ def search(lab: Lab, s: Commits) -> Bisection:
     if hidden:
         reason = f"one of {len(hidden)} commits brought the difference, and none before the last touches {listed_words(s.paths)}"
         return _done(lab, FOUND, reason, [*notes, *tree.notes, "a search without --path singles it out"], first=first, bound=bound,
-                     culprit=Culprit(range=tuple(hidden)), confidence=min(0.99, sum(map(graph.belief, graph.result()[0]))))  # fmt: skip
+                     culprit=_range(s, hidden), confidence=min(0.99, sum(map(graph.belief, graph.result()[0]))))  # fmt: skip
     return _answer(lab, s, graph, first, notes, bound, good)
+
+
+def plain(commit: str) -> str:
+    """The hash alone."""
+    return commit.partition("+")[0]
+
+
+def dirty(commit: str) -> bool:
+    """Whether uncommitted changes belong to it."""
+    return DIRTY in commit
 
 
 def name(tree: Worktree, commit: str) -> str:
     """A commit in words."""
-    plain = commit.removesuffix(DIRTY)
-    return f"commit {plain[:10]} ({visible(tree.subject(plain), 60)}){_CHANGED if commit != plain else ''}"
+    bare, whose = plain(commit), " of A" if commit.endswith(OF_A) else ""
+    return f"commit {bare[:10]} ({visible(tree.subject(bare), 60)}){_CHANGED + whose if dirty(commit) else ''}"
 
 
 def enter(s: Commits, commit: str, environment: Mapping[str, str] | None = None) -> Candidate:
     """The command at a commit. Raises Untestable."""
     tree = s.tree
-    plain = commit.removesuffix(DIRTY)
-    path = tree.enter(plain, s.patches.get(commit, s.patch))
+    bare = plain(commit)
+    path = tree.enter(bare, s.patches.get(commit, s.patch))
     cwd = os.path.normpath(os.path.join(path, s.where))
     if not os.path.isdir(cwd):
-        raise Untestable(f"the directory {s.where} is not there at {plain[:10]}")
+        raise Untestable(f"the directory {s.where} is not there at {bare[:10]}")
     variables = moved_environment(dict(s.environment if environment is None else environment), tree.root, path, cwd)
     return Candidate(commit, name(tree, commit), tuple(moved(w, tree.root, path) for w in s.command), cwd, variables,
                      check=lambda run: strayed(run, tree.root, path), tree=path)  # fmt: skip
@@ -211,7 +224,7 @@ def _places(run: StoredRun) -> list[list[str]]:
 
 def _ancestor(tree: Worktree, s: Commits, notes: list[str]) -> str:
     """The good end, or where the two histories part if the bad one does not descend from it. Raises UsageError."""
-    good, bad = s.good.removesuffix(DIRTY), s.bad.removesuffix(DIRTY)
+    good, bad = plain(s.good), plain(s.bad)
     if good == bad:
         return s.good
     if tree.is_ancestor(good, bad):
@@ -307,18 +320,18 @@ def _doubt(lab: Lab, s: Commits, graph: GraphSearch, request: Request) -> None:
 
 
 def _remain(lab: Lab, graph: GraphSearch) -> None:
-    left = [c.removesuffix(DIRTY) for c in graph.remaining()]
+    left = [plain(c) for c in graph.remaining()]
     lab.remain("range", left, len(graph.order), math.ceil(math.log2(max(1, len(left)))) + 2)
 
 
 def _unaffected(lab: Lab, s: Commits, graph: GraphSearch, commit: str) -> tuple[str, bool] | None:
     """(a tried commit from which this one differs in nothing that the run opened, its answer); None where there is none."""
-    if lab.probe or commit.endswith(DIRTY):
+    if lab.probe or dirty(commit):
         return None
     tried = [(c, said[0], _run_of(lab, s, c)) for c, said in graph.answers.items() if len(set(said)) == 1 and c != s.bad]
     tried += [(s.good, False, lab.reference), (s.bad, True, lab.other)]
     for other, bad, run in tried:
-        if run and not other.endswith(DIRTY) and (other in graph.parents or other == s.good):
+        if run and not dirty(other) and (other in graph.parents or other == s.good):
             changes, folders = s.tree.changed(other, commit)
             if len(changes) <= 500 and unaffected(os.path.join(os.path.dirname(run), OPENED), changes, folders):
                 return other, bad
@@ -364,7 +377,7 @@ def _hidden(lab: Lab, s: Commits, graph: GraphSearch, request: Request, good: st
     """Commits that were left out as they touch none of the paths asked for, and the one that was found: where its own parent, left
     out as well, differs already. None where it does not."""
     found, _ = graph.result()
-    if not s.paths or graph.noisy or len(found) != 1 or found[0].endswith(DIRTY):
+    if not s.paths or graph.noisy or len(found) != 1 or dirty(found[0]):
         return []
     parents = s.tree.parents(found[0])[: 1 if s.first_parent else None]
     for parent in parents:
@@ -390,25 +403,35 @@ def _answer(lab: Lab, s: Commits, graph: GraphSearch, first: object, notes: list
     if len(found) > 1 and len(testable) == len(found):
         return _done(lab, NOT_FOUND, "no commit could be singled out", notes, bound=bound)
     if len(found) > 1:
-        culprit = Culprit(range=tuple(c.removesuffix(DIRTY) for c in found))
+        culprit = _range(s, found)
+        last_good = next((p for c in found for p in graph.parents.get(c, ()) if p not in found), good)
+        proof = _checkouts(last_good, found[-1])
         reason = f"one of {len(found)} commits, of which all but the last cannot be tested, brought the difference"
-        return _done(lab, FOUND, reason, notes, culprit=culprit, first=first, confidence=confidence, bound=bound)
+        return _done(lab, FOUND, reason, notes, culprit=culprit, first=first, confidence=confidence, bound=bound, proof=proof)
     commit = found[0]
+    files = tuple(sections(s.patches.get(commit, ""))) if dirty(commit) else ()
     counted = tuple((c, commit in graph.ancestors(c)) for c in graph.answers) if graph.noisy else ()
-    plain = commit.removesuffix(DIRTY)
-    subject = s.tree.subject(plain)
-    changes = " and the uncommitted changes" if commit != plain else ""
+    bare = plain(commit)
+    subject = s.tree.subject(bare)
     bads = [t for t in lab.made if t.candidate == name(s.tree, commit) and t.first is not None]
-    reason = f"{name(s.tree, commit)}{changes and ''} is the first that differs from {name(s.tree, good)}"
+    reason = f"{name(s.tree, commit)} is the first that differs from {name(s.tree, good)}"
     parent = next(iter(graph.parents.get(commit, ())), good)
-    proof = (
-        f"git checkout {parent.removesuffix(DIRTY)}   # equal to A",
-        f"git checkout {plain}   # differs from A" + (": with its uncommitted changes" if commit != plain else ""),
-    )
+    proof = _checkouts(parent, commit)
     return _done(
-        lab, FOUND, reason, notes, culprit=Culprit(commit=plain, subject=subject), first=bads[-1].first if bads else first,
+        lab, FOUND, reason, notes, culprit=Culprit(commit=bare, subject=subject, files=files), first=bads[-1].first if bads else first,
         confidence=confidence, bound=bound, proof=proof, counted=counted,
     )  # fmt: skip
+
+
+def _range(s: Commits, found: list[str]) -> Culprit:
+    commits = tuple(map(plain, found))
+    return Culprit(range=commits, subjects=tuple(map(s.tree.subject, commits)))
+
+
+def _checkouts(good: str, bad: str) -> tuple[str, str]:
+    """The two commits on either side of the boundary, as commands."""
+    changed = ": with its uncommitted changes" if dirty(bad) else ""
+    return f"git checkout {plain(good)}   # equal to A", f"git checkout {plain(bad)}   # differs from A{changed}"
 
 
 def _shown(graph: GraphSearch, found: list[str]) -> str:
@@ -444,7 +467,7 @@ def git_log(result: Bisection, good: str, bad: str, *, first_parent: bool = Fals
     names: dict[str, str] = {}
     for t in result.trials:
         commit = re.match(r"commit ([0-9a-f]{10,})", t.candidate)
-        if commit and not t.candidate.endswith(_CHANGED):
+        if commit and _CHANGED not in t.candidate:
             names[commit[1]] = t.candidate
             said.setdefault(commit[1], []).append(t.bad)
     for full, was in result.inferred:

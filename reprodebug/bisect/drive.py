@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from reprodebug._base.errors import UsageError
-from reprodebug.bisect import commits, packages, recorded, repeat, runs
+from reprodebug.bisect import commits, packages, recorded, releases, repeat, runs
 from reprodebug.bisect.control import Control, Listener
 from reprodebug.bisect.executors import Executor, Local, Slurm
 from reprodebug.bisect.lab import Lab
@@ -126,8 +126,9 @@ def _answer(q: Question, lab: Lab, cwd: str, environment: dict[str, str], leave:
     axis = q.axes[0] if q.axes else ("packages" if all("==" in w for w in (*q.good, *q.bad)) else "commits")
     if axis == "packages":
         place = Snapshot(cwd, lab.session.path)
-        p = packages.Packages(packages.pins(q.good), packages.pins(q.bad), list(q.command), cwd, environment, q.find_links)
+        p = releases.Packages(packages.pins(q.good), packages.pins(q.bad), list(q.command), cwd, environment, q.find_links)
         p.enter_place = place.enter
+        p.extras = {n: packages.extras(q.good).get(n, frozenset()) | packages.extras(q.bad).get(n, frozenset()) for n in {**p.a, **p.b}}
         result = packages.search(lab, p)
         return replace(result, notes=(*result.notes, *place.notes))
     if axis == "commits":

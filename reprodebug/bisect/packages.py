@@ -1,311 +1,56 @@
 """Which package, and which of its releases: candidates are environments that differ in versions.
 
-Each release is unpacked once, by uv where it is there and by pip otherwise. A candidate is a thin virtual environment: its
-own copies of what differs, in front of everything that the command's interpreter has. torch and what is built for one
-version of it go together. A mixture whose requirements contradict each other is told from the metadata, without a trial.
+torch and what is built for one version of it go together. What the pins need beside them is installed with them and searched
+too. A mixture whose requirements contradict each other is told from the metadata, without a trial.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import math
 import os
 import re
-import shutil
-import subprocess
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from reprodebug._base.errors import UsageError
 from reprodebug._base.text import listed_words, visible
 from reprodebug.bisect import choice as choices
-from reprodebug.bisect import process
-from reprodebug.bisect.control import Control
 from reprodebug.bisect.lab import Lab
+from reprodebug.bisect.releases import COMPANIONS, Packages, Store, normal
 from reprodebug.bisect.search.graph import GraphSearch
-from reprodebug.bisect.session import MARK
-from reprodebug.bisect.trial import IMPOSSIBLE, Candidate, Untestable
+from reprodebug.bisect.trial import Candidate, Untestable
 from reprodebug.model.experiment import FOUND, UNTESTABLE, Bisection, Culprit
 from reprodebug.model.progress import SEARCHING
 from reprodebug.store.run import StoredRun
 
-COMPANIONS = re.compile(r"^(torch|torchvision|torchaudio|torchtext|triton|pytorch-triton.*|nvidia-.*|functorch)$")
-"""packages that are built for one version of torch, and torch"""
-_INSTALL_S = 1800.0
 _NOT_APART = 0.75
 """how sure an answer is that names packages of which one may be innocent"""
 _RELEASES_OF = 3
 """guilty packages of which the first bad release is searched"""
-_PIN = re.compile(r"^\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*==\s*([A-Za-z0-9.+!_-]+)\s*$")
-_BASE = """
-import json, site, sys, sysconfig
-found = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()]
-if site.ENABLE_USER_SITE: found.append(site.getusersitepackages())
-print(json.dumps({"sites": list(dict.fromkeys(found)), "tag": sys.version_info[:2]}))
-"""
-_HIDE = """
-import sys
-class _Hidden:
-    names = frozenset({names!r})
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in self.names:
-            raise ModuleNotFoundError("No module named %r" % name, name=name)
-        return None
-sys.meta_path.insert(0, _Hidden())
-"""
+_PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[([A-Za-z0-9._,\s-]*)\])?==([A-Za-z0-9.+!_-]+)$")
 
 
-def normal(name: str) -> str:
-    """A package's name as PEP 503 compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def pins(words: Iterable[str]) -> dict[str, str | None]:
-    """``numpy==1.26.4 pillow==10.0`` -> name -> version. Raises UsageError."""
-    found: dict[str, str | None] = {}
-    for word in (w for text in words for w in re.split(r"[\s,;]+", text) if w):
+def _pinned(words: Iterable[str]) -> list[re.Match[str]]:
+    found = []
+    for word in (w for text in words for w in re.findall(r"(?:\[[^\]]*\]|[^\s,;])+", text)):
         pin = _PIN.match(word)
         if pin is None:
             raise UsageError(f"{visible(word)} is no pin", hint='write NAME==VERSION, e.g. --good "numpy==1.26.4 pillow==10.0"')
-        found[normal(pin[1])] = pin[2]
+        found.append(pin)
     return found
 
 
-@dataclass(slots=True)
-class Packages:
-    """What is searched: versions on both sides; None where a package is absent."""
-
-    a: dict[str, str | None]
-    b: dict[str, str | None]
-    command: list[str]
-    cwd: str
-    environment: Mapping[str, str]
-    find_links: tuple[str, ...] = ()
-    weights: Mapping[str, float] = field(default_factory=dict)
-    enter_place: Callable[[], tuple[str, str]] | None = None
-    """gives a fresh copy of the project: (its root, the directory to run in)"""
+def pins(words: Iterable[str]) -> dict[str, str | None]:
+    """``numpy==1.26.4 ray[tune]==2.9`` -> name -> version. Raises UsageError."""
+    return {normal(pin[1]): pin[3] for pin in _pinned(words)}
 
 
-@dataclass(frozen=True, slots=True)
-class _Need:
-    """A requirement that is not met."""
-
-    text: str
-    on: str
-    """the package that is needed"""
-    specifier: Any
-
-
-class Store:
-    """Unpacked releases and thin environments of one session."""
-
-    def __init__(self, p: Packages, session: str, control: Control | None = None) -> None:
-        self._p, self._session, self._control = p, session, control
-        self._folder = os.path.join(session, "packages")
-        self._venvs = os.path.join(session, "environments")
-        self.python = _python(p.command, p.environment, p.cwd)
-        self._sites: list[str] | None = None
-        self._uv = shutil.which("uv", path=p.environment.get("PATH"))
-        self.forced: set[str] = set()
-        """packages that are tried at versions which others do not allow"""
-
-    def site_of(self, name: str, version: str) -> str:
-        """The folder with one release, unpacked on first use. Raises Untestable."""
-        folder = os.path.join(self._folder, f"{name}-{version}")
-        if os.path.isdir(folder):
-            return folder
-        partial = folder + ".partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        os.makedirs(partial)
-        links = [w for place in self._p.find_links for w in ("--find-links", place)]
-        if self._uv:
-            env = self._p.environment
-            links += ["--find-links", env["PIP_FIND_LINKS"]] if env.get("PIP_FIND_LINKS") and not env.get("UV_FIND_LINKS") else []
-            links += ["--no-index"] if env.get("PIP_NO_INDEX") and not env.get("UV_NO_INDEX") else []
-            words = [self._uv, "pip", "install", "--quiet", "--no-deps", "--python", self.python, "--target", partial, *links]
-        else:
-            words = [*self._pip(), "install", "--quiet", "--no-deps", "--disable-pip-version-check", "--no-warn-script-location",
-                     "--target", partial, *links]  # fmt: skip
-        done = self._call([*words, f"{name}=={version}"])
-        if done.returncode:
-            lines = [line for line in done.stderr.splitlines() if line.strip() and "notice" not in line]
-            shutil.rmtree(partial, ignore_errors=True)
-            raise Untestable(f"{name} {version} could not be installed: {visible(lines[-1] if lines else 'no reason given', 200)}")
-        os.rename(partial, folder)
-        return folder
-
-    def releases(self, name: str, low: str, high: str) -> list[str]:
-        """Every release from ``low`` to ``high`` that an index or a folder offers, both included, in order."""
-        from packaging.version import InvalidVersion, Version
-
-        found = {low, high}
-        links = [w for place in self._p.find_links for w in ("--find-links", place)]
-        done = self._call([*self._pip(), "index", "versions", "--disable-pip-version-check", *links, name])
-        line = next((x for x in done.stdout.splitlines() if x.startswith("Available versions:")), "")
-        found.update(v.strip() for v in line.partition(":")[2].split(",") if v.strip())
-        ordered = []
-        for text in found:
-            try:
-                ordered.append((Version(text), text))
-            except InvalidVersion:
-                continue
-        a, b = Version(low), Version(high)
-        inside = sorted((v, t) for v, t in ordered if min(a, b) <= v <= max(a, b) and (not v.is_prerelease or t in (low, high)))
-        names = [t for _, t in inside]
-        return names if a <= b else names[::-1]
-
-    def environment(self, versions: Mapping[str, str | None]) -> tuple[str, dict[str, str]]:
-        """A thin environment with these versions: (its interpreter, variables). Raises Untestable."""
-        import hashlib
-
-        name = hashlib.blake2b(json.dumps(sorted(versions.items())).encode(), digest_size=8).hexdigest()
-        venv = os.path.join(self._venvs, name)
-        sites = [self.site_of(n, v) for n, v in sorted(versions.items()) if v is not None]
-        if not os.path.isdir(venv):
-            partial = venv + ".partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            done = self._call([self.python, "-m", "venv", "--without-pip", partial])
-            if done.returncode:
-                raise Untestable(f"no virtual environment could be made with {self.python}: {visible(done.stderr.strip()[-200:])}")
-            own = self._own_site(partial)
-            for site in sites:
-                shutil.copytree(site, own, dirs_exist_ok=True, symlinks=True)
-            base = "".join(f"import site; site.addsitedir({s!r})\n" for s in self._base())
-            with open(os.path.join(own, "zz_base.pth"), "w") as f:
-                f.write(base)
-            hidden = [m for n, v in versions.items() if v is None for m in self._modules(n)]
-            if hidden:
-                with open(os.path.join(own, "_reprodebug_hidden.py"), "w") as f:
-                    f.write(_HIDE.format(names=hidden))
-                with open(os.path.join(own, "aa_hidden.pth"), "w") as f:
-                    f.write("import _reprodebug_hidden\n")
-            os.rename(partial, venv)
-        variables = dict(self._p.environment)
-        variables["PATH"] = os.path.join(venv, "bin") + os.pathsep + variables.get("PATH", os.defpath)
-        variables["VIRTUAL_ENV"] = venv
-        own = self._own_site(venv)
-        variables["PYTHONPATH"] = own + (os.pathsep + variables["PYTHONPATH"] if variables.get("PYTHONPATH") else "")
-        return os.path.join(venv, "bin", "python"), variables
-
-    def contradictions(self, versions: Mapping[str, str | None]) -> list[str]:
-        """Requirements among these releases that are not met."""
-        return [n.text for n in self._unmet(versions)]
-
-    def complete(
-        self, versions: Mapping[str, str | None], p: Packages, allowed: frozenset[str], held: frozenset[str]
-    ) -> dict[str, str | None]:
-        """The versions with what the chosen ones need: a package that is still at A's version goes along where a chosen one asks
-        for it, at B's version if that serves, else at the highest release between that does.
-
-        ``allowed``: contradictions that the ends have as well; ``held``: packages that have to stay. Raises Untestable.
-        """
-        found = dict(versions)
-        chosen = {n for n, v in versions.items() if v != p.a.get(n)} | held
-        while unmet := [n for n in self._unmet(found) if n.text not in allowed and n.on not in self.forced]:
-            need = unmet[0]
-            if need.on in chosen:
-                raise Untestable(f"{IMPOSSIBLE}: {need.text}")
-            found[need.on] = self._serving(need, p)
-            chosen.add(need.on)
-        return found
-
-    def _serving(self, need: _Need, p: Packages) -> str:
-        low, high = p.a.get(need.on), p.b.get(need.on)
-        between = self.releases(need.on, low, high)[::-1] if low and high and high != low else []
-        for version in (high, *between):
-            if version and need.specifier.contains(version, prereleases=True):
-                return version
-        raise Untestable(f"{IMPOSSIBLE}: {need.text}")
-
-    def _unmet(self, versions: Mapping[str, str | None]) -> list[_Need]:
-        from packaging.requirements import InvalidRequirement, Requirement
-
-        found = []
-        for name, version in versions.items():
-            if version is None:
-                continue
-            for line in self._requires(self.site_of(name, version), name):
-                try:
-                    need = Requirement(line)
-                except InvalidRequirement:
-                    continue
-                if need.marker is not None and not need.marker.evaluate({"extra": ""}):
-                    continue
-                on = normal(need.name)
-                other = versions.get(on, "")
-                if other is None:
-                    found.append(_Need(f"{name} {version} needs {need.name}, which is absent", on, need.specifier))
-                elif other and not need.specifier.contains(other, prereleases=True):
-                    found.append(_Need(f"{name} {version} needs {need.name}{need.specifier}, not {other}", on, need.specifier))
-        return found
-
-    def _requires(self, site: str, name: str) -> list[str]:
-        for entry in sorted(os.listdir(site)):
-            if entry.endswith(".dist-info") and normal(entry.removesuffix(".dist-info").rpartition("-")[0]) == name:
-                try:
-                    with open(os.path.join(site, entry, "METADATA"), encoding="utf-8", errors="replace") as f:
-                        head = f.read(1 << 20).partition("\n\n")[0]
-                except OSError:
-                    return []
-                return [line.partition(":")[2].strip() for line in head.splitlines() if line.startswith("Requires-Dist:")]
-        return []
-
-    def _modules(self, name: str) -> list[str]:
-        found: set[str] = set()
-        for site in self._base():
-            try:
-                entries = os.listdir(site)
-            except OSError:
-                continue
-            for entry in entries:
-                if entry.endswith(".dist-info") and normal(entry.removesuffix(".dist-info").rpartition("-")[0]) == name:
-                    try:
-                        with open(os.path.join(site, entry, "RECORD"), encoding="utf-8", errors="replace") as f:
-                            tops = {line.partition(",")[0].partition("/")[0] for line in f}
-                    except OSError:
-                        continue
-                    found.update(t.removesuffix(".py") for t in tops if not t.endswith(".dist-info") and t.split(".")[0].isidentifier())
-        return sorted(found)
-
-    def _base(self) -> list[str]:
-        if self._sites is None:
-            done = self._call([self.python, "-c", _BASE])
-            if done.returncode:
-                raise Untestable(f"{self.python} could not be asked for its packages: {visible(done.stderr.strip()[-200:])}")
-            self._sites = [s for s in json.loads(done.stdout)["sites"] if os.path.isdir(s)]
-        return self._sites
-
-    def _own_site(self, venv: str) -> str:
-        lib = os.path.join(venv, "lib")
-        folder = next((d for d in sorted(os.listdir(lib)) if d.startswith("python")), "python3")
-        return os.path.join(lib, folder, "site-packages")
-
-    def _pip(self) -> list[str]:
-        import importlib.util
-        import sys
-
-        if self._call([self.python, "-c", "import pip"]).returncode == 0:
-            return [self.python, "-m", "pip"]
-        if importlib.util.find_spec("pip") is None:
-            raise Untestable("neither uv nor pip is there to install releases with")
-        return [sys.executable, "-m", "pip", "--python", self.python]
-
-    def _call(self, words: list[str]) -> subprocess.CompletedProcess[str]:
-        environment = {k: v for k, v in self._p.environment.items() if not k.startswith("REPRODEBUG_")}
-        environment[MARK] = self._session
-        return process.call(words, environment, limit=_INSTALL_S, control=self._control)
-
-
-def _python(command: list[str], environment: Mapping[str, str], cwd: str) -> str:
-    """The interpreter that the command uses, as far as it can be told."""
-    word = command[0] if command else "python"  # a probe may need none
-    if re.match(r"python[\d.]*$", os.path.basename(word)):
-        path = os.path.join(cwd, word) if os.sep in word else shutil.which(word, path=environment.get("PATH"))
-        if path:
-            return path
-    return shutil.which("python", path=environment.get("PATH")) or shutil.which("python3", path=environment.get("PATH")) or word
+def extras(words: Iterable[str]) -> dict[str, frozenset[str]]:
+    """``numpy==1.26.4 ray[tune]==2.9`` -> name -> its extras, where it has some. Raises UsageError."""
+    return {normal(p[1]): frozenset(normal(e.strip()) for e in p[2].split(",") if e.strip()) for p in _pinned(words) if p[2]}
 
 
 def differing(a: StoredRun, b: StoredRun) -> tuple[dict[str, str | None], dict[str, str | None]]:
@@ -373,17 +118,18 @@ def not_taken(run: StoredRun, versions: Mapping[str, str | None]) -> str:
 
 def search(lab: Lab, p: Packages) -> Bisection:
     """The smallest guilty set of packages, then the first bad release of each. Raises UsageError."""
+    store = Store(p, lab.session.path, lab.control)
+    notes = _with_needs(p, store)
     grouped = items(p)
     if not grouped:
         raise UsageError("both sides have the same versions", hint="give pins that differ, or two runs whose packages differ")
-    store = Store(p, lab.session.path, lab.control)
     question = choice_of(p, store)
     found = choices.decide(lab, question)
     result = found.bisection(lab, "packages")
+    notes = [*found.notes, *notes]
     if found.outcome != FOUND:
-        return result
+        return replace(result, notes=tuple(notes))
     culprits: dict[str, dict[str, Any]] = {}
-    notes = list(found.notes)
     causes, sure = told_apart(lab, p, store, question, found.causes, notes)
     for item in (i for cause in causes for i in cause):
         for name in grouped[item]:
@@ -397,8 +143,26 @@ def search(lab: Lab, p: Packages) -> Bisection:
     words = [f"{n} {c['a'] or '(absent)'} to {c['b'] or '(absent)'}" for n, c in culprits.items()]
     return replace(
         result, reason=f"{listed_words(words)} {'makes' if len(words) == 1 else 'make'} the difference", culprit=Culprit(packages=culprits),
-        notes=tuple(notes), trials=tuple(lab.made), proof=_proof(p, culprits), confidence=min(result.confidence, sure),
+        notes=tuple(notes), proof=_proof(lab, p, store, causes, culprits, grouped), trials=tuple(lab.made), confidence=min(result.confidence, sure),
     )  # fmt: skip
+
+
+def _with_needs(p: Packages, store: Store) -> list[str]:
+    """Add to both sides what their pins need beside them, so that it is installed and can be searched; notes on it."""
+    try:
+        found = [store.along(side) for side in (p.a, p.b)]
+    except Untestable as error:
+        return [error.message]
+    names = sorted({*found[0], *found[1]} - p.a.keys() - p.b.keys())
+    present = store.present()
+    store.installed = {n: present[n] for n in names if n in present}
+    for side, more in zip((p.a, p.b), found, strict=True):
+        side |= {n: more.get(n, present.get(n)) for n in names}
+    said = [
+        f"{n} {p.a[n]}" if p.a[n] == p.b[n] else f"{n} ({p.a[n] or 'absent'} beside A's pins, {p.b[n] or 'absent'} beside B's)"
+        for n in names
+    ]
+    return [f"nobody pinned {listed_words(said)}, which the pinned releases need"] if names else []
 
 
 def told_apart(
@@ -496,7 +260,32 @@ def first_bad(
         culprits[name]["range"] = found
 
 
-def _proof(p: Packages, culprits: Mapping[str, Mapping[str, object]]) -> tuple[str, ...]:
-    a = " ".join(f"{n}=={c['a']}" for n, c in culprits.items() if c["a"])
-    b = " ".join(f"{n}=={c.get('first_bad') or c['b']}" for n, c in culprits.items() if c["b"])
-    return (f"pip install {a}   # equal to A", f"pip install {b}   # differs from A")
+def _proof(
+    lab: Lab, p: Packages, store: Store, causes: list[tuple[str, ...]], culprits: Mapping[str, Mapping[str, Any]],
+    grouped: Mapping[str, list[str]],
+) -> tuple[str, ...]:  # fmt: skip
+    """A's versions, and for each cause those with its first bad releases in them: what was run, all of it."""
+    lines = [f"{_install(p, store, p.a)}   # equal to A"]
+    for cause in causes:
+        names = [n for item in cause for n in grouped[item]]
+        last = {n: p.b.get(n) for n in names}
+        first = {n: culprits[n].get("first_bad") or v for n, v in last.items()}
+        if len(cause) > 1 and first != last:  # each was found with the others at B's version
+            text = f"A with {listed_words([f'{n} {v}' for n, v in first.items()])}"
+            if not lab.try_(f"packages:{sorted(first.items())}", text, lambda v=first, t=text: enter(p, store, {**p.a, **v}, t)).bad:  # type: ignore[misc]
+                first = last
+        versions = {**p.a, **first}
+        with contextlib.suppress(Untestable):
+            versions = store.complete(versions, p, frozenset(store.contradictions(p.a) + store.contradictions(p.b)), frozenset())
+        lines.append(f"{_install(p, store, versions)}   # differs from A")
+    return tuple(lines)
+
+
+def _install(p: Packages, store: Store, versions: Mapping[str, str | None]) -> str:
+    """The command that installs versions: of those that differ, with what is absent taken away."""
+    names = [n for n in sorted({*p.a, *p.b}) if p.a.get(n) != p.b.get(n)]
+    alone = " --no-deps" if store.contradictions(versions) else ""
+    there = " ".join(p.pin(n, version) for n in names if (version := versions.get(n)))
+    gone = " ".join(n for n in names if not versions.get(n))
+    words = [*([f"pip uninstall --yes {gone}"] if gone else []), *([f"pip install{alone} {there}"] if there else [])]
+    return " && ".join(words)

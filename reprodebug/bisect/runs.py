@@ -7,16 +7,17 @@ at B's value. What was recorded masked, cut, or not at all cannot be imposed, an
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reprodebug._base.errors import UsageError
 from reprodebug._base.text import listed_words
+from reprodebug.bisect import changes, recorded, releases
 from reprodebug.bisect import choice as choices
 from reprodebug.bisect import commits as history
 from reprodebug.bisect import packages as versions_of
-from reprodebug.bisect import recorded
 from reprodebug.bisect import settings as catalogue
 from reprodebug.bisect.configuration import Configurations, of_runs
 from reprodebug.bisect.lab import Lab
@@ -53,7 +54,7 @@ class Sides:
     where: str = ""
     _tree: Worktree | None = None
     _snapshot: Snapshot | None = None
-    _store: versions_of.Store | None = None
+    _store: releases.Store | None = None
 
     def __post_init__(self) -> None:
         self.variables, hidden = _variables(self.a, self.b)
@@ -94,24 +95,27 @@ class Sides:
             return
         revisions = []
         for side, code in zip("AB", codes, strict=True):
-            commit, patch = str(code["commit"]), str(code.get("patch") or "")
+            commit, recorded_patch = str(code["commit"]), str(code.get("patch") or "")
+            patch = "".join(changes.sections(recorded_patch).values())
+            self.notes += [
+                f"{name}, a binary file, had uncommitted changes in {side}: they were not recorded"
+                for name in changes.binary(recorded_patch)
+            ]
             if patch and not code.get("patch_cut"):
-                self.patches[commit + history.DIRTY] = patch
-                commit += history.DIRTY
+                commit += history.OF_A if side == "A" else history.DIRTY
+                self.patches[commit] = patch
             elif patch:
                 self.notes.append(f"the uncommitted changes of {side} were too many to be recorded whole: they are left out")
             revisions.append(commit)
         self._tree = Worktree(root, self.lab.session.path)
         for commit in revisions:
-            self._tree.resolve(commit.removesuffix(history.DIRTY))
+            self._tree.resolve(history.plain(commit))
         self.where = os.path.relpath(os.path.realpath(self.a.manifest.cwd), os.path.realpath(str(codes[0].get("root") or root)))
         if self.where.startswith(os.pardir):
             self.where = "."
         if self.patches and len(set(self.patches.values())) == 1 and len(self.patches) == 2 and revisions[0] != revisions[1]:
-            self.patches = dict.fromkeys(
-                [*self.patches, *(r.removesuffix(history.DIRTY) for r in revisions)], next(iter(self.patches.values()))
-            )
-            revisions = [r.removesuffix(history.DIRTY) for r in revisions]
+            revisions = [history.plain(r) for r in revisions]
+            self.patches = dict.fromkeys([*self.patches, *revisions], next(iter(self.patches.values())))
         self.revisions = (revisions[0], revisions[1])
 
     # any mixture
@@ -156,7 +160,7 @@ class Sides:
             for item in packages:
                 for name in grouped[item]:
                     wanted[name] = self.versions[1].get(name)
-            store = self._store = self._store or versions_of.Store(p, self.lab.session.path, self.lab.control)
+            store = self._store = self._store or releases.Store(p, self.lab.session.path, self.lab.control)
             store._p = p
             stay = frozenset(name for item in held for name in grouped[item])
             entered = versions_of.enter(p, store, wanted, text, frozenset(self._allowed(store)), stay)
@@ -172,14 +176,14 @@ class Sides:
 
     _ends: list[str] | None = None
 
-    def _allowed(self, store: versions_of.Store) -> list[str]:
+    def _allowed(self, store: releases.Store) -> list[str]:
         if self._ends is None:
             self._ends = [c for side in self.versions for c in store.contradictions(side)]
         return self._ends
 
-    def _packages(self) -> versions_of.Packages:
+    def _packages(self) -> releases.Packages:
         a, b = self.versions
-        return versions_of.Packages(a, b, list(self.a.manifest.command), self.a.manifest.cwd, recorded.environment(self.a), self.find_links)
+        return releases.Packages(a, b, list(self.a.manifest.command), self.a.manifest.cwd, recorded.environment(self.a), self.find_links)
 
     def culprit(self, axis: str, items: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         """Items of an axis with their two values."""
@@ -230,12 +234,13 @@ def search(s: Sides, axes: list[str]) -> Bisection:
             if axis != "commits":
                 culprit = _joined(culprit, _culprit(axis, s.culprit(axis, tuple(s.items(axis)))))
             else:
-                culprit = replace(culprit, range=tuple(r.removesuffix(history.DIRTY) for r in s.revisions))
+                culprit = replace(culprit, range=tuple(dict.fromkeys(map(history.plain, s.revisions))), subjects=())
             continue
         confidence = min(confidence, part.confidence)
         reasons.append(part.reason)
         proofs += part.proof
         culprit = _joined(culprit, part.culprit)
+    reasons += [f"it takes the {listed_words(cause)} of B together" for cause in found.causes if len(cause) > 1]
     return replace(
         found.bisection(s.lab, "joint"), reason="; ".join(reasons), culprit=culprit, confidence=round(confidence, 4), first=first,
         proof=tuple(proofs), notes=tuple(dict.fromkeys([*notes, *s.notes, *s.place_notes])),
@@ -244,8 +249,8 @@ def search(s: Sides, axes: list[str]) -> Bisection:
 
 def _joined(x: Culprit, y: Culprit) -> Culprit:
     return Culprit(
-        y.commit or x.commit, y.subject or x.subject, y.range or x.range, x.settings | y.settings, x.packages | y.packages, x.env | y.env,
-        x.config | y.config,
+        y.commit or x.commit, y.subject or x.subject, y.range or x.range, y.subjects or x.subjects, y.files or x.files,
+        x.settings | y.settings, x.packages | y.packages, x.env | y.env, x.config | y.config,
     )  # fmt: skip
 
 
@@ -280,10 +285,10 @@ def inside(s: Sides, axis: str, others: tuple[str, ...]) -> Bisection:
             rest = [x for x in s.axes() if x != axis]
             notes = (*notes, f"the two runs also differ in {listed_words(rest)}, which were left at A's value")
         return replace(result, notes=notes)
-    guilty, sure = found.items, 1.0
+    guilty, causes, sure = found.items, list(found.causes), 1.0
     if axis == "packages":
         p = s._packages()
-        store = s._store = s._store or versions_of.Store(p, s.lab.session.path, s.lab.control)
+        store = s._store = s._store or releases.Store(p, s.lab.session.path, s.lab.control)
         more: list[str] = []
         causes, sure = versions_of.told_apart(s.lab, p, store, question, found.causes, more)
         guilty = tuple(i for cause in causes for i in cause)
@@ -296,14 +301,41 @@ def inside(s: Sides, axis: str, others: tuple[str, ...]) -> Bisection:
                     s.lab, p, store, item, cause, culprits, more, lambda versions, text: mixture(s, fixed, text, versions=versions)
                 )  # fmt: skip
         notes = (*notes, *more)
-    words = [f"{n} ({_short(c['a'])} in A, {_short(c['b'])} in B)" for n, c in culprits.items()]
-    proof = (
-        f"A{question.beside}: {' '.join(s.a.manifest.command)}   # equal to A", f"the same with {listed_words(words)} as in B   # differs from A",
-    )  # fmt: skip
+    each = [[n for i in cause for n in grouped[i]] if axis == "packages" else list(cause) for cause in causes]
+    said = [f"{listed_words([_values(n, culprits[n]) for n in c])} {'makes' if len(c) == 1 else 'make'} the difference" for c in each]
+    proof = _proof(s, axis, fixed, question.beside, culprits, each)
     return replace(
-        result, reason=f"{listed_words(words)} {'makes' if len(words) == 1 else 'make'} the difference", notes=notes, proof=proof,
+        result, reason="; ".join(said), notes=notes, proof=proof,
         culprit=_culprit(axis, culprits), trials=tuple(s.lab.made), confidence=min(result.confidence, sure),
     )  # fmt: skip
+
+
+def _proof(
+    s: Sides, axis: str, fixed: frozenset[str], beside: str, culprits: Mapping[str, Mapping[str, Any]], causes: list[list[str]]
+) -> tuple[str, ...]:  # fmt: skip
+    """A's command, and for each cause the one that differs in it alone: what was run, as far as a command line can say it."""
+    given = set(s.items("config")) if "config" in fixed else set()
+
+    def command(cause: list[str]) -> list[str]:
+        words = s.configuration.command(given | set(cause) if axis == "config" else given) or list(s.a.manifest.command)
+        return words if axis != "env" else [*_assigned({n: v["b" if n in cause else "a"] for n, v in culprits.items()}), *words]
+
+    options = {x.name for x in s.configuration.leaves if x.option} if axis == "config" else culprits.keys() if axis == "env" else set()
+    lines = [f"A{beside}: {shlex.join(command([]))}   # equal to A"]
+    for cause in causes:
+        rest = [_values(n, culprits[n]) for n in cause if n not in options]
+        words = f"A{beside}: {shlex.join(command(cause))}" if len(rest) < len(cause) else "the same"
+        lines.append(words + (f" with {listed_words(rest)} as in B" if rest else "") + "   # differs from A")
+    return tuple(lines)
+
+
+def _values(name: str, c: Mapping[str, Any]) -> str:
+    return f"{name} ({_short(c['a'])} in A, {_short(c['b'])} in B)"
+
+
+def _assigned(variables: Mapping[str, str]) -> list[str]:
+    gone = [n for n, value in variables.items() if value == _ABSENT]
+    return ["env", *(w for n in gone for w in ("-u", n)), *(f"{n}={value}" for n, value in variables.items() if n not in gone)]
 
 
 def _culprit(axis: str, found: dict[str, dict[str, Any]]) -> Culprit:
@@ -319,13 +351,49 @@ def _end(s: Sides, axes: frozenset[str]) -> str:
 
 def _commits(s: Sides, fixed: frozenset[str]) -> Bisection:
     assert s._tree is not None
+    good, bad = s.revisions
+    if history.plain(good) == history.plain(bad):
+        return _changes(s, fixed, good, bad)
     _fresh(s.lab)
     question = history.Commits(
-        s._tree, list(s.a.manifest.command), s.revisions[0], s.revisions[1], recorded.environment(s.a), s.where, patches=s.patches,
+        s._tree, list(s.a.manifest.command), good, bad, recorded.environment(s.a), s.where, patches=s.patches,
         make=lambda commit: mixture(s, fixed, history.name(s._tree, commit), commit=commit),  # type: ignore[arg-type]
     )  # fmt: skip
     result = history.search(s.lab, question)
+    if result.outcome == FOUND and len(result.culprit.files) > 1:
+        inner = _changes(s, fixed, history.plain(bad), bad)
+        result = inner if inner.outcome == FOUND else replace(result, trials=inner.trials)
     return replace(result, notes=tuple(dict.fromkeys([*result.notes, *s.notes])))
+
+
+def _changes(s: Sides, fixed: frozenset[str], before: str, after: str) -> Bisection:
+    """Which files, where two states of one commit differ in uncommitted changes."""
+    assert s._tree is not None
+    a, b = s.patches.get(before, ""), s.patches.get(after, "")
+    bare = history.plain(after)
+
+    def make(chosen: frozenset[str]) -> Candidate:
+        state = f"{bare}{history.DIRTY}: {len(s.patches)}"
+        s.patches[state] = changes.mixed(a, b, chosen)
+        return mixture(s, fixed, choices.text(question, chosen), commit=state)
+
+    question = choices.Choice(f"commits changed {'+'.join(sorted(fixed))}".strip(), changes.differing(a, b), make)
+    question.beside = f", with the {listed_words(sorted(fixed))} of B" if fixed else ""
+    if before == s.revisions[0]:
+        question.ends = (_end(s, fixed), _end(s, fixed | {"commits"}))
+    else:
+        question.beside += f", at commit {bare[:10]}"
+    _fresh(s.lab)
+    found = choices.decide(s.lab, question)
+    result = found.bisection(s.lab, "commits")
+    if found.outcome != FOUND:
+        return result
+    files = listed_words(found.items)
+    words = f"{files}, changed and not committed, {'makes' if len(found.items) == 1 else 'make'} the difference"
+    return replace(
+        result, reason=words, culprit=Culprit(commit=bare, subject=s._tree.subject(bare), files=found.items),
+        proof=(f"A{question.beside}: {' '.join(s.a.manifest.command)}   # equal to A", f"the same with {files} as in B   # differs from A"),
+    )  # fmt: skip
 
 
 def _fresh(lab: Lab) -> None:
@@ -342,7 +410,7 @@ def _weights(s: Sides, axis: str) -> Mapping[str, float]:
         return {n: {"critical": 5.0, "notable": 2.0}.get(importance.variable(n)[0], 0.5) for n in s.variables}
     if axis == "packages":
         imported = s.a.manifest.environment.get("imported")
-        names = {versions_of.normal(str(x)) for x in imported} if isinstance(imported, list) else set()
+        names = {releases.normal(str(x)) for x in imported} if isinstance(imported, list) else set()
         return {n: 3.0 if n in names else 0.2 for n in s.items("packages")}
     return {}
 

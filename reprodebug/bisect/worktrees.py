@@ -162,8 +162,12 @@ class Worktree:
         self._submodules(commit)
         self._bring()
         if patch:
+            given = patch if patch.endswith("\n") else patch + "\n"
             try:
-                self._git(self.path)("apply", "--3way", "-", given=patch if patch.endswith("\n") else patch + "\n")
+                try:
+                    self._git(self.path)("apply", "-", given=given)
+                except subprocess.CalledProcessError:  # of another commit; the files of the user's objects get a new time by it
+                    self._git(self.path)("apply", "--3way", "-", given=given)
             except subprocess.CalledProcessError as error:
                 raise Untestable(f"the uncommitted changes of the recorded run do not apply to {commit[:10]}: {_last(error)}") from error
         return self.path
@@ -171,6 +175,9 @@ class Worktree:
     def _check_out(self, commit: str) -> None:
         self._make(commit)
         git = self._git(self.path)
+        if git("diff", "--name-only", "HEAD", commit, "--", ":(glob)**/.gitattributes"):
+            git("read-tree", "--empty")  # they say how every file is written, also those that are the same in both commits,
+            git("clean", "-ffdxq")  # and those that lie in the working tree count
         git("checkout", "--quiet", "--force", "--detach", commit)
         git("clean", "-ffdxq")
 

@@ -49,6 +49,10 @@ class Culprit:
     subject: str = ""
     range: tuple[str, ...] = ()
     """commits of which one is the culprit, where untestable ones hide which"""
+    subjects: tuple[str, ...] = ()
+    """the first lines of their messages"""
+    files: tuple[str, ...] = ()
+    """of uncommitted changes: the files in which it lies"""
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     packages: dict[str, dict[str, Any]] = field(default_factory=dict)
     env: dict[str, dict[str, Any]] = field(default_factory=dict)

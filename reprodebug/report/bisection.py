@@ -30,8 +30,8 @@ def to_json(result: Bisection) -> str:
         "axis": result.axis,
         "reason": result.reason,
         "culprit": {
-            "commit": c.commit or None, "subject": c.subject or None, "range": list(c.range), "settings": c.settings, "packages": c.packages,
-            "env": c.env, "config": c.config,
+            "commit": c.commit or None, "subject": c.subject or None, "range": list(c.range), "files": list(c.files),
+            "settings": c.settings, "packages": c.packages, "env": c.env, "config": c.config,
         },
         "first_divergence": first,
         "confidence": result.confidence,
@@ -67,8 +67,10 @@ def to_text(result: Bisection, width: int = 100) -> str:
         out += wrap(f"{name}: {a} in A, {b} in B")
     if result.culprit.commit:
         out += wrap(f"commit {result.culprit.commit}  {visible(result.culprit.subject, 200)}")
+    for one in result.culprit.files[:_SHOWN]:
+        out += wrap(f"changed and not committed: {visible(one, 200)}")
     for one in result.culprit.range if len(result.culprit.range) <= 20 else [*result.culprit.range[:19], "..."]:
-        out += wrap(f"candidate {one}")
+        out += wrap(f"candidate {one}{_subject(result, one)}")
     if result.first is not None:
         d = result.first
         out += wrap(f"first divergence: {d.kind}, {words.tensor(d)} of {words.place(d)}, step {d.step}, phase {d.phase}")
@@ -96,8 +98,10 @@ def to_markdown(result: Bisection) -> str:
     out = [f"# {result.outcome}: {markdown(result.reason, 600)}", ""]
     if result.culprit.commit:
         out += [f"Commit {code(result.culprit.commit)}: {markdown(result.culprit.subject, 200)}", ""]
+    if result.culprit.files:
+        out += ["Changed and not committed:", "", *(f"- {code(f)}" for f in result.culprit.files[:_SHOWN]), ""]
     if result.culprit.range:
-        out += ["One of:", "", *(f"- {code(c)}" for c in result.culprit.range[:_SHOWN]), ""]
+        out += ["One of:", "", *(f"- {code(c)}{markdown(_subject(result, c), 200)}" for c in result.culprit.range[:_SHOWN]), ""]
     rows = _rows(result)
     if rows:
         out += ["| what | A | B |", "|---|---|---|", *(f"| {code(n)} | {code(a)} | {code(b)} |" for n, a, b in rows), ""]
@@ -114,6 +118,12 @@ def to_markdown(result: Bisection) -> str:
     if result.notes:
         out += ["", "## Notes", "", *(f"- {markdown(n, 600)}" for n in result.notes)]
     return "\n".join([*out, ""])
+
+
+def _subject(result: Bisection, commit: str) -> str:
+    """The first line of the message of one commit of a range, to be put behind its hash."""
+    said = dict(zip(result.culprit.range, result.culprit.subjects, strict=False)).get(commit)
+    return f"  {visible(said, 200)}" if said else ""
 
 
 def _rows(result: Bisection) -> list[tuple[str, str, str]]:

@@ -12,18 +12,22 @@ from typing import Any
 
 import pytest
 
-from reprodebug.bisect.packages import Packages, Store
+from reprodebug._base.errors import UsageError
+from reprodebug.bisect.packages import extras, pins
+from reprodebug.bisect.releases import Packages, Store
 from reprodebug.bisect.search.sets import solve
 from reprodebug.bisect.trial import Untestable
 
 
-def wheel(folder: Path, name: str, version: str, body: str = "", needs: str = "") -> None:
+def wheel(folder: Path, name: str, version: str, body: str = "", needs: str = "", extra: str = "") -> None:
     info = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as z:
         z.writestr(f"{name}/__init__.py", body)
         z.writestr(
             f"{info}/METADATA",
-            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n" + (f"Requires-Dist: {needs}\n" if needs else ""),
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+            + (f"Provides-Extra: {extra}\n" if extra else "")
+            + (f"Requires-Dist: {needs}\n" if needs else ""),
         )
         z.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         z.writestr(f"{info}/RECORD", f"{name}/__init__.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
@@ -130,3 +134,52 @@ def test_each_of_two_causes_has_its_own_first_bad_release(wheels: Path) -> None:
         wheel(wheels, "rdtwo", f"1.{n}", f"SCALE = {0.5 if n < 4 else 0.625}\n")
     found = bisected(wheels, TRAIN, "rdone==1.1 rdtwo==1.1", "rdone==1.4 rdtwo==1.4")
     assert {n: c["first_bad"] for n, c in found["culprit"]["packages"].items()} == {"rdone": "1.3", "rdtwo": "1.4"}
+
+
+def test_pins_may_ask_for_optional_parts() -> None:
+    said = ["Ray_Tune[gpu, cpu]==2.9 numpy==1.26.4", "a[]==1"]
+    assert pins(said) == {"ray-tune": "2.9", "numpy": "1.26.4", "a": "1"}
+    assert extras(said) == {"ray-tune": frozenset({"cpu", "gpu"})}
+    for wrong in ("a[b==1", "a[b]>=1", "[b]==1"):
+        with pytest.raises(UsageError, match="is no pin"):
+            pins([wrong])
+
+
+@pytest.mark.parametrize("extra", [pytest.param("", marks=pytest.mark.slow), "fast"], ids=["needed", "needed by an optional part"])
+def test_what_the_pins_need_beside_them_is_installed_and_searched(wheels: Path, extra: str) -> None:
+    part, asked = (f"; extra == '{extra}'", f"rdframe[{extra}]") if extra else ("", "rdframe")
+    for n in (0, 1, 2, 3):
+        wheel(wheels, "rdframe", f"1.{n}", "import rdcore\n", needs=f"rdcore{'<' if n < 2 else '>='}2{part}", extra=extra)
+    for version, k in (("1.8", 1), ("1.9", 1), ("2.0", 3), ("2.1", 3)):
+        wheel(wheels, "rdcore", version, f"K = {k}\n")
+    body = "import rdframe, rdcore\nraise SystemExit(rdcore.K != 1)\n"
+    found = bisected(wheels, body, f"{asked}==1.0", f"{asked}==1.3", "--probe", "python train.py")
+    assert found["culprit"]["packages"] == {"rdcore": {"a": "1.9", "b": "2.1", "first_bad": "2.0"}}
+    assert "nobody pinned rdcore (1.9 beside A's pins, 2.1 beside B's)" in " ".join(found["notes"])
+    assert found["proof"] == [
+        f"pip install rdcore==1.9 {asked}==1.0   # equal to A", f"pip install --no-deps rdcore==2.0 {asked}==1.0   # differs from A",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_packages_that_act_together_are_tried_at_their_first_bad_releases(wheels: Path) -> None:
+    for n in (1, 2, 3, 4):
+        wheel(wheels, "rdone", f"1.{n}", f"N = {n}\n")
+        wheel(wheels, "rdtwo", f"1.{n}", f"N = {n}\n")
+    body = "import rdone, rdtwo\nraise SystemExit(rdone.N > 1 and rdtwo.N > 1 and rdone.N + rdtwo.N > 5)\n"
+    found = bisected(wheels, body, "rdone==1.1 rdtwo==1.1", "rdone==1.4 rdtwo==1.4", "--probe", "python train.py")
+    assert {n: c["first_bad"] for n, c in found["culprit"]["packages"].items()} == {"rdone": "1.2", "rdtwo": "1.2"}
+    assert found["proof"][1] == "pip install rdone==1.4 rdtwo==1.4   # differs from A", "1.2 of both makes no difference: it was tried"
+    found = [t["candidate"] for t in found["trials"] if t["verdict"] == "same-as-a"]
+    assert found[-1] == "A with rdone 1.2 and rdtwo 1.2"
+
+
+def test_a_package_that_is_absent_from_one_side_is_taken_away(wheels: Path) -> None:
+    wheel(wheels, "rdplug", "1.0")
+    wheel(wheels, "rdhost", "1.0")
+    wheel(wheels, "rdhost", "1.1")
+    body = "import importlib.util\nraise SystemExit(importlib.util.find_spec('rdplug') is not None)\n"
+    found = bisected(wheels, body, "rdhost==1.0", "rdhost==1.1 rdplug==1.0", "--probe", "python train.py")
+    assert found["proof"] == [
+        "pip uninstall --yes rdplug && pip install rdhost==1.0   # equal to A", "pip install rdhost==1.0 rdplug==1.0   # differs from A",
+    ]  # fmt: skip

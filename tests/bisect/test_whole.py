@@ -261,6 +261,10 @@ def test_two_runs_are_searched_along_every_axis(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["axis"] == "joint"
+    assert [p for p in found["proof"] if "SCALE" in p] == [
+        "A: env -u SCALE python train.py --lr 0.1 --config a.json --name a   # equal to A",
+        "A: env SCALE=2 python train.py --lr 0.1 --config a.json --name a   # differs from A",
+    ]
     assert found["culprit"]["env"] == {"SCALE": {"a": "(unset)", "b": "2"}}
     assert found["culprit"]["config"] == {"a.json:opt.momentum": {"a": 0.9, "b": 0.8}}
     assert found["culprit"]["settings"] == {} and found["culprit"]["packages"] == {}

@@ -201,3 +201,11 @@ def test_a_commit_that_a_shallow_clone_has_not_is_refused_with_the_remedy(repo: 
     with pytest.raises(UsageError) as error:
         tree(tmp_path / "shallow", tmp_path).resolve(git(repo, "rev-parse", "main~1"))
     assert "--unshallow" in error.value.hint
+
+
+def test_how_files_are_written_follows_the_commit_though_they_are_the_same(repo: Path, tmp_path: Path) -> None:
+    before = commit(repo, "text", **{"words.txt": "a\nb\n"})
+    after = commit(repo, "for Windows", **{".gitattributes": "*.txt text eol=crlf\n"})
+    made = tree(repo, tmp_path)
+    for at, content in ((before, b"a\nb\n"), (after, b"a\r\nb\r\n"), (before, b"a\nb\n")):
+        assert (Path(made.enter(at)) / "words.txt").read_bytes() == content

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from itertools import zip_longest
 from typing import ClassVar
 
 from rich.text import Text
@@ -296,8 +297,10 @@ class BisectScreen(Keyed, Screen[None]):
         c = r.culprit
         if c.commit:
             out.field("commit", f"{c.commit[:12]}  {visible(c.subject, 200)}", "bold")
-        for one in c.range[:8]:
-            out.field("one of", one[:12])
+        for one, subject in zip_longest(c.range[:8], c.subjects[:8], fillvalue=""):
+            out.field("one of", f"{one[:12]}  {visible(subject, 200)}".strip())
+        for file in c.files[:8]:
+            out.field("file", f"{visible(file, 200)}, changed and not committed", "bold")
         for axis in (c.settings, c.packages, c.env, c.config):
             for name, values in axis.items():
                 extra = f" (first bad release {visible(str(values['first_bad']), 40)})" if values.get("first_bad") else ""
