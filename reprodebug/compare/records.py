@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from reprodebug._base import redact
 from reprodebug._base.text import listed_words, plural, visible
 from reprodebug.compare import importance
 from reprodebug.compare.joined import PRESENT, Joined, call_alike, call_by_one_name, call_image_by_its_id
@@ -346,6 +347,8 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
             return "harmless", f"an installer, no input of the computation ({sources})"
         rated = importance.package(key.partition("/")[2].split(" ")[0], None)
         return (rated[0] if rated[0] != "harmless" else "notable"), f"{rated[1]} ({sources})"
+    if any(redact.is_mask(side[0].value) for side in (left, right) if side is not None):
+        return "notable", f"a credential, as far as its name tells ({sources})"
     if section == "environment" and key.startswith("env/"):
         rated = importance.variable(key[4:])
         return rated[0], f"{rated[1]} ({sources})"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from reprodebug._base import redact
 from reprodebug._base.text import visible
 from reprodebug.diagnose.rule import named
 from reprodebug.model.comparison import Cause, Comparison, Difference
@@ -72,6 +73,8 @@ def _weight(d: Difference) -> float:
         return 0.0
     if d.section == "code" and d.key.rpartition("/")[2] in ("args", "overrides", "commands"):
         return 0.05  # says in other words what the configuration says
+    if redact.is_mask(d.a) or redact.is_mask(d.b):
+        return 0.05  # a credential: seldom more than whose it is
     base = {"config": 0.7, "data": 0.9, "code": 0.8, "environment": 0.4, "container": 0.4, "hardware": 0.2, "random-state": 0.9}[d.section]
     if d.section == "config" and _HYPER.search(d.key):
         base = 1.0

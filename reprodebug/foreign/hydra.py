@@ -73,7 +73,24 @@ def read(tree: Tree, place: str) -> Record:
         for group, choice in mapping(runtime.get("choices")).items():
             if not str(group).startswith("hydra/"):
                 record.add("config", f"{job}choices/{group}", choice, f"{prefix}hydra.yaml")
+                _chosen(record, job, str(group))
     return record
+
+
+def _chosen(record: Record, job: str, group: str) -> None:
+    """Mark what a choice brought in as following from it, but for what the command line says itself."""
+    said = record.facts.get(("code", f"{job}overrides"))
+    if said is None:
+        return
+    plain, _, package = group.partition("@")
+    path = package or plain.replace("/", ".")
+    overridden = {word.lstrip("+~").partition("=")[0] for word in str(said.value).split()} - {group, plain, path}
+    start = f"{job.rstrip('/')}.{path}." if job else f"{path}."
+    for place, fact in list(record.facts.items()):
+        inner = fact.key[len(start) - len(path) - 1 :]
+        if fact.section == "config" and fact.key.startswith(start) and not fact.derived:
+            if not any(inner == o or inner.startswith(f"{o}.") for o in overridden):
+                record.facts[place] = dataclasses.replace(fact, derived=f"{job}choices/{group}")
 
 
 def configuration(record: Record, config: Any, source: str, prefix: str = "") -> None:
