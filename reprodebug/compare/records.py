@@ -298,6 +298,8 @@ def _known_to_be_absent(section: str, key: str, left: Any, right: Any, a: Joined
     if group not in other.ranks:
         return section == "code" and key in ("git_diff", "untracked") and ("code", "git_commit") in other.facts and here[2] in other.systems
     if key.startswith("package/"):
+        if any(p == "package/" for p, _ in other.unknown):
+            return False  # a list that was cut
         if here[0].note in (NOT_SELECTED, CONDA_ALONE) and here[2] not in other.systems:
             return False
         if here[0].note in (NOT_SELECTED, POSSIBLE) and here[1] < other.ranks[group]:
@@ -376,6 +378,9 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
         return "critical", f"{how} ({sources})"
     if section in ("data", "random-state"):
         return "critical", f"an input of the computation ({sources})"
+    if section == "container" and (variable := re.search(r"(^|/)env/([^/]+)$", key)):
+        rated = importance.variable(variable[2])
+        return ("critical" if rated[0] == "critical" else "notable"), f"{rated[1]} ({sources})"
     if section == "container" and re.search(r"(^|/)mount/", key) and left is not None and right is not None:
         return "harmless", f"where the host keeps it ({sources})"
     if section == "code":

@@ -50,6 +50,8 @@ def causes_of_records(c: Comparison) -> tuple[Cause, ...]:
 
 
 def _remedy(d: Difference, category: str) -> str:
+    if d.section == "container" and not re.search(r"(^|/)(from|base|image)(/|$)", d.key, re.I):
+        return "Build both images from one definition with the same arguments, start them alike, and compare again."
     if d.section == "environment" and category != "random-state":
         if re.search(r"(^|/)env/", d.key):
             return "Set the variable to one value on both sides, or let `reprodebug bisect --axis env` decide over recorded runs."

@@ -82,10 +82,13 @@ def _load(tree: Tree, record: Record, name: str) -> Any:
     if not tree.exists(name):
         return None
     try:
-        return _yaml.load(tree.text(name))
+        found, reason = _yaml.load(tree.text(name)), "is empty"
     except (_yaml.BadYaml, OSError) as error:
-        record.notes.append(f"{name} cannot be read: {error}")
-        return None
+        found, reason = None, f"cannot be read: {error}"
+    if found is None:
+        record.cut(f"{name} {reason}")
+        record.unknown |= {"data", "code", "config"}
+    return found
 
 
 def _rows(rows: Any) -> list[str]:

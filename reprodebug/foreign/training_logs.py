@@ -82,7 +82,7 @@ def read(tree: Tree, place: str) -> Record:
     if name == "training_args.bin":
         return _arguments(tree, place)
     record = Record(NAME, place)
-    if any(_is_live(tree, f) for f in tree.below(posixpath.join(place, "plots/metrics"))[:1]):
+    if any(_is_live(tree, f) for f in tree.below(posixpath.join(place, "plots/metrics"))):
         _live_metrics(tree, place, record)
     elif name.endswith(".csv"):
         _table(tree, place, record)
@@ -133,6 +133,8 @@ def _live_metrics(tree: Tree, place: str, record: Record) -> None:
     start = posixpath.join(place, "plots/metrics/")
     for path in tree.below(start):
         if path.endswith(".tsv"):
+            if not tree.size(path):
+                record.cut(f"{path} is empty")
             for row in csv.DictReader(tree.text(path, _MOST_BYTES).splitlines(), delimiter="\t"):
                 values = [v for k, v in row.items() if k not in ("step", "timestamp") and isinstance(v, str)]
                 if values:

@@ -98,7 +98,8 @@ def read(tree: Tree, place: str) -> Record:
     requirements = f"{prefix}files/requirements.txt"
     if tree.exists(requirements):
         record.rank = 3
-        for line in tree.lines(requirements):
+        text = tree.text(requirements)
+        for line in text[: text.rfind("\n") + 1].splitlines():  # of a list that was cut the last name may be the half of one
             if line.strip():
                 requirement(record, line, requirements)
     else:
