@@ -349,6 +349,9 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
             return "harmless", f"an installer, no input of the computation ({sources})"
         rated = importance.package(key.partition("/")[2].split(" ")[0], None)
         return (rated[0] if rated[0] != "harmless" else "notable"), f"{rated[1]} ({sources})"
+    if section == "environment" and (staged := re.match(r"stage/.*/package/([^/]+)$", key)):
+        rated = importance.package(staged[1], None)  # of a stage whose files an image may copy
+        return ("critical" if rated[0] == "critical" else "notable"), f"{rated[1]} ({sources})"
     if any(redact.is_mask(side[0].value) for side in (left, right) if side is not None):
         return "notable", f"a credential, as far as its name tells ({sources})"
     if section == "environment" and key.startswith("env/"):
