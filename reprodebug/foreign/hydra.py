@@ -54,6 +54,9 @@ def read(tree: Tree, place: str) -> Record:
         config = _yaml.load(tree.text(f"{prefix}config.yaml"))
     except (OSError, _yaml.BadYaml) as error:
         raise Unreadable(f"{prefix}config.yaml cannot be read: {error}") from error
+    if config is None:
+        record.cut(f"{prefix}config.yaml is empty")
+        record.unknown.add("config")
     configuration(record, config, f"{prefix}config.yaml", job)
     hydra: Any = None
     for name in ("overrides", "hydra"):

@@ -133,9 +133,10 @@ def _live_metrics(tree: Tree, place: str, record: Record) -> None:
     start = posixpath.join(place, "plots/metrics/")
     for path in tree.below(start):
         if path.endswith(".tsv"):
-            if not tree.size(path):
-                record.cut(f"{path} is empty")
-            for row in csv.DictReader(tree.text(path, _MOST_BYTES).splitlines(), delimiter="\t"):
+            whole, end, rest = tree.text(path, _MOST_BYTES).rpartition("\n")
+            if rest or not end:  # of a cut line the number may be the half of one
+                record.cut(f"{path} {'was cut: what stands before the cut was read' if end else 'holds no whole line'}")
+            for row in csv.DictReader(whole.splitlines(), delimiter="\t"):
                 values = [v for k, v in row.items() if k not in ("step", "timestamp") and isinstance(v, str)]
                 if values:
                     _row(record, "step", {"step": row.get("step"), path[len(start) : -4]: values[-1]}, float)

@@ -450,6 +450,18 @@ def test_requirement_lines_are_chosen_by_the_projects_python(tmp_path: Path) -> 
 # cut and empty
 
 
+def test_half_a_number_and_an_empty_configuration_are_no_differences(tmp_path: Path) -> None:
+    files = {
+        "live/plots/metrics/loss.tsv": "step\tloss\n0\t1.0\n1\t0.1234\n",
+        ".hydra/config.yaml": "lr: 1\n",
+        ".hydra/overrides.yaml": "[]\n",
+    }
+    cut = {"live/plots/metrics/loss.tsv": "step\tloss\n0\t1.0\n1\t0.12", ".hydra/config.yaml": ""}
+    comparison, found = compared(tmp_path, files, files | cut)
+    assert not found and not comparison.b.complete
+    assert "loss.tsv was cut" in (said := " ".join(comparison.not_recorded)) and "config.yaml is empty" in said
+
+
 def test_a_list_that_ends_within_a_line_was_cut(tmp_path: Path) -> None:
     run = "wandb/offline-run-20250101_000000-abc"
     log = with_records(wandb_log({"lr": 1}, []), field(18, field(1, 0)))
