@@ -63,12 +63,19 @@ _ASSIGNED = re.compile(
 _SHELL_ASSIGNED = re.compile(r"""(?<![\w?&.-])(?P<head>(?P<name>[A-Za-z_][\w.-]{0,80})=["']?)(?P<value>[^\s"';]+)""")
 _SHELL_FLAG = re.compile(r"""(?<!\S)(?P<head>(?P<name>--?[\w.-]+)(?:=|\s+)["']?)(?P<value>[^\s"';-][^\s"';]*)""")
 _CURL_USER = re.compile(r"""(?<!\S)(?P<head>(?:-u|--user)[ =]?["']?[^\s:"']{1,100}:)(?P<password>[^\s"'<]+)""")
+_MASK = re.compile(r"<redacted [0-9a-f]{8}>")
+"""what ``mask`` gives: not masked again"""
 _BLOCK = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S)
 
 
 def mask(value: str, key: bytes) -> str:
     """The replacement for a secret: ``<redacted 1f3a9c04>``; equal secrets give equal words under one ``key``."""
     return f"<redacted {hashlib.blake2b(value.encode('utf-8', 'surrogateescape'), key=key[:64], digest_size=4).hexdigest()}>"
+
+
+def is_mask(value: object) -> bool:
+    """Whether a value is nothing but what ``mask`` gives."""
+    return isinstance(value, str) and _MASK.fullmatch(value) is not None
 
 
 def mask_device(identifier: str, key: bytes) -> str:
@@ -136,7 +143,7 @@ def redact_argv(argv: list[str], key: bytes) -> list[str]:
     hide_next = False
     for word in argv:
         if hide_next and not word.startswith("-"):
-            out.append(mask(word, key))
+            out.append(word if _MASK.fullmatch(word) else mask(word, key))
             hide_next = False
             continue
         hide_next = False
@@ -157,12 +164,16 @@ def _is_secret_flag(word: str) -> bool:
 
 
 def _redact_shell(script: str, key: bytes) -> str:
+    def hidden(m: re.Match[str]) -> str:
+        # a mask has a blank in it: of one that stands here already only the first word was matched
+        return m.group(0) if _MASK.match(m.string, m.start("value")) else m["head"] + mask(m["value"], key)
+
     def assigned(m: re.Match[str]) -> str:
-        return m["head"] + mask(m["value"], key) if is_secret_name(m["name"].rsplit(".", 1)[-1]) else m.group(0)
+        return hidden(m) if is_secret_name(m["name"].rsplit(".", 1)[-1]) else m.group(0)
 
     def flag(m: re.Match[str]) -> str:
         named = "=" in m["head"] and is_secret_name(m["name"].lstrip("-").rsplit(".", 1)[-1])
-        return m["head"] + mask(m["value"], key) if named or _is_secret_flag(m["name"]) else m.group(0)
+        return hidden(m) if named or _is_secret_flag(m["name"]) else m.group(0)
 
     if "curl" in script:
         script = _CURL_USER.sub(lambda m: m["head"] + mask(m["password"], key), script)

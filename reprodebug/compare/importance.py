@@ -136,6 +136,11 @@ NUMERIC = frozenset(
 )  # fmt: skip
 """packages whose code computes, draws, decodes or orders what a model sees"""
 _NUMERIC_FAMILY = re.compile(r"^(nvidia-|torch-|lightning-|mkl-|cuda-|cupy-|jax-|onnx)")
+_OF_CONDA = re.compile(
+    r"(lib)?(pytorch|torch|c?blas|lapacke?|openblas|cu(da|dnn|blas|fft|rand|solver|sparse|tensor)\w*|nccl|magma|opencv|jpeg-turbo|faiss|gomp)(-|$)"
+    r"|(tensorflow-base|py-opencv|llvm-openmp|cudatoolkit|numpy-base)$"
+)
+"""what conda calls packages that compute, and libraries that pip has inside its wheels"""
 _TOOLS = frozenset(
     """pip setuptools wheel uv tqdm rich click typer colorama tensorboard tensorboardx wandb mlflow comet-ml neptune aim
     clearml pytest coverage black ruff mypy isort ipython jupyter ipykernel matplotlib seaborn plotly requests urllib3
@@ -149,7 +154,7 @@ def package(name: str, used: set[str] | None) -> Rated:
     """An installed package; ``used`` are those that either run imported, None where that is not known."""
     if used is not None and name not in used and not name.startswith("nvidia-"):
         return HARMLESS, "imported by neither run"
-    if name in NUMERIC or _NUMERIC_FAMILY.match(name):
+    if name in NUMERIC or _NUMERIC_FAMILY.match(name) or _OF_CONDA.match(name):
         return CRITICAL, "computes, draws or decodes what the model sees"
     if name in _TOOLS:
         return HARMLESS, "a tool for output, tests or transport"

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from reprodebug._base import redact
 from reprodebug._base.text import listed_words, plural, visible
 from reprodebug.compare import importance
 from reprodebug.compare.joined import PRESENT, Joined, call_alike, call_by_one_name, call_image_by_its_id
@@ -297,6 +298,8 @@ def _known_to_be_absent(section: str, key: str, left: Any, right: Any, a: Joined
     if group not in other.ranks:
         return section == "code" and key in ("git_diff", "untracked") and ("code", "git_commit") in other.facts and here[2] in other.systems
     if key.startswith("package/"):
+        if any(p == "package/" for p, _ in other.unknown):
+            return False  # a list that was cut
         if here[0].note in (NOT_SELECTED, CONDA_ALONE) and here[2] not in other.systems:
             return False
         if here[0].note in (NOT_SELECTED, POSSIBLE) and here[1] < other.ranks[group]:
@@ -346,6 +349,11 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
             return "harmless", f"an installer, no input of the computation ({sources})"
         rated = importance.package(key.partition("/")[2].split(" ")[0], None)
         return (rated[0] if rated[0] != "harmless" else "notable"), f"{rated[1]} ({sources})"
+    if section == "environment" and (staged := re.match(r"stage/.*/package/([^/]+)$", key)):
+        rated = importance.package(staged[1], None)  # of a stage whose files an image may copy
+        return ("critical" if rated[0] == "critical" else "notable"), f"{rated[1]} ({sources})"
+    if any(redact.is_mask(side[0].value) for side in (left, right) if side is not None):
+        return "notable", f"a credential, as far as its name tells ({sources})"
     if section == "environment" and key.startswith("env/"):
         rated = importance.variable(key[4:])
         return rated[0], f"{rated[1]} ({sources})"
@@ -373,6 +381,9 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
         return "critical", f"{how} ({sources})"
     if section in ("data", "random-state"):
         return "critical", f"an input of the computation ({sources})"
+    if section == "container" and (variable := re.search(r"(^|/)env/([^/]+)$", key)):
+        rated = importance.variable(variable[2])
+        return ("critical" if rated[0] == "critical" else "notable"), f"{rated[1]} ({sources})"
     if section == "container" and re.search(r"(^|/)mount/", key) and left is not None and right is not None:
         return "harmless", f"where the host keeps it ({sources})"
     if section == "code":

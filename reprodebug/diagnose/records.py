@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from reprodebug._base import redact
 from reprodebug._base.text import visible
 from reprodebug.diagnose.rule import named
 from reprodebug.model.comparison import Cause, Comparison, Difference
@@ -49,6 +50,8 @@ def causes_of_records(c: Comparison) -> tuple[Cause, ...]:
 
 
 def _remedy(d: Difference, category: str) -> str:
+    if d.section == "container" and not re.search(r"(^|/)(from|base|image)(/|$)", d.key, re.I):
+        return "Build both images from one definition with the same arguments, start them alike, and compare again."
     if d.section == "environment" and category != "random-state":
         if re.search(r"(^|/)env/", d.key):
             return "Set the variable to one value on both sides, or let `reprodebug bisect --axis env` decide over recorded runs."
@@ -72,6 +75,8 @@ def _weight(d: Difference) -> float:
         return 0.0
     if d.section == "code" and d.key.rpartition("/")[2] in ("args", "overrides", "commands"):
         return 0.05  # says in other words what the configuration says
+    if redact.is_mask(d.a) or redact.is_mask(d.b):
+        return 0.05  # a credential: seldom more than whose it is
     base = {"config": 0.7, "data": 0.9, "code": 0.8, "environment": 0.4, "container": 0.4, "hardware": 0.2, "random-state": 0.9}[d.section]
     if d.section == "config" and _HYPER.search(d.key):
         base = 1.0

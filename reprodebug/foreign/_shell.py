@@ -34,6 +34,10 @@ _VALUED = {
             "--extra-index-url",
             "-f",
             "--find-links",
+            "-w",
+            "--wheel-dir",
+            "-d",
+            "--dest",
             "-t",
             "--target",
             "--prefix",
@@ -389,7 +393,13 @@ def _installer(words: list[str]) -> tuple[str, int]:
     table = {"conda": "conda", "mamba": "conda", "micromamba": "conda", "apt-get": "apt", "apt": "apt", "aptitude": "apt", "apk": "apk"}
     table |= {"yum": "yum", "dnf": "yum", "microdnf": "yum"}
     kind = "pip" if re.fullmatch(r"pip[\d.]*", first) else table.get(first, "")
-    verbs = {"pip": ("install",), "conda": ("install", "create"), "apt": ("install",), "apk": ("add",), "yum": ("install",)}.get(kind, ())
+    verbs = {
+        "pip": ("install", "wheel", "download"),
+        "conda": ("install", "create"),
+        "apt": ("install",),
+        "apk": ("add",),
+        "yum": ("install",),
+    }.get(kind, ())
     while kind and at < len(words):
         if words[at] in verbs:
             return kind, at + 1

@@ -82,14 +82,15 @@ def read(tree: Tree, place: str) -> Record:
             record.add("environment", f"env/{name}", value, place)
         return record
     found = _load(tree, place)
-    if isinstance(found, dict):
+    if isinstance(found, dict) and (found or tree.text(place, 1 << 12).strip()):
         found = _with_base(tree, place, found, 0)
         if isinstance(found.get("properties"), dict) and ("$defs" in found or "$schema" in found or found.get("type") == "object"):
             found = {"schema": found}
         record.prefix = posixpath.splitext(place)[0]  # used only where a key stands in several files of a side
         configuration(record, _lists(found), place)
-    elif found is not None:
-        raise Unreadable(f"{place} holds no mapping")
+        record.facts.pop(("config", "(root)"), None)
+    else:
+        raise Unreadable(f"{place} {'holds no mapping' if found else 'is empty'}")
     return record
 
 

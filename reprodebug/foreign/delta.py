@@ -72,6 +72,9 @@ def read(tree: Tree, place: str) -> Record:
 
 
 def _commit(tree: Tree, record: Record, path: str, number: int, name: str, files: dict[str, _File]) -> bool:
+    if not tree.text(path).strip():
+        record.notes.append(f"{path} is empty: version {number} does not count")
+        return False
     for line in tree.lines(path):
         if not line.strip():
             continue

@@ -40,17 +40,22 @@ def read(tree: Tree, place: str) -> Record:
         if name.endswith(".dvc") and f"/{prefix}.dvc/" not in f"/{name}" and "/.dvc/" not in f"/{name}":
             _tracked(tree, record, name, prefix)
     pipeline = _load(tree, record, f"{prefix}dvc.yaml")
-    for stage in mapping(mapping(pipeline).get("stages")).values():
+    commands: dict[str, str] = {}
+    for name, stage in mapping(mapping(pipeline).get("stages")).items():
         if isinstance(stage, dict):
+            each = stage.get("do") if isinstance(stage.get("do"), dict) else stage  # of a stage for each of several
+            commands[str(name)] = str(mapping(each).get("cmd") or "")
             for row in _rows(stage.get("metrics")):
                 metric_files.add(prefix + row)
     lock = _load(tree, record, f"{prefix}dvc.lock")
     made: dict[str, str] = {}
     if isinstance(lock, dict):
-        stages = lock.get("stages", lock)
-        for name, stage in stages.items() if isinstance(stages, dict) else ():
+        stages = mapping(lock.get("stages", lock))
+        files = _parameter_files(stages)
+        for name, stage in stages.items():
             if isinstance(stage, dict):
-                _stage(tree, record, str(name), stage, f"{prefix}dvc.lock", made, metric_files, prefix)
+                written = commands.get(str(name).partition("@")[0], "")
+                _stage(tree, record, str(name), stage, f"{prefix}dvc.lock", made, metric_files, prefix, files, written)
     params = _load(tree, record, f"{prefix}params.yaml")
     if isinstance(params, dict):
         record.leaves("config", "", params, f"{prefix}params.yaml")
@@ -61,7 +66,10 @@ def read(tree: Tree, place: str) -> Record:
         metric_files.add(f"{prefix}metrics.json")
     values = {name: found for name in sorted(metric_files) if (found := _metrics(tree, record, name))}
     for name, found in values.items():
+        plots = posixpath.join(posixpath.dirname(name), "plots/metrics")
         for key, value in found.items():
+            if tree.exists(f"{plots}/{key.replace('.', '/')}.tsv"):
+                continue  # DVCLive's series ends with it
             # files of several stages may hold the same keys
             several = sum(key in other for other in values.values()) > 1
             own = f"{name}:{key}" if several else key
@@ -74,10 +82,13 @@ def _load(tree: Tree, record: Record, name: str) -> Any:
     if not tree.exists(name):
         return None
     try:
-        return _yaml.load(tree.text(name))
+        found, reason = _yaml.load(tree.text(name)), "is empty"
     except (_yaml.BadYaml, OSError) as error:
-        record.notes.append(f"{name} cannot be read: {error}")
-        return None
+        found, reason = None, f"cannot be read: {error}"
+    if found is None:
+        record.cut(f"{name} {reason}")
+        record.unknown |= {"data", "code", "config"}
+    return found
 
 
 def _rows(rows: Any) -> list[str]:
@@ -138,13 +149,21 @@ def _data(tree: Tree, record: Record, path: str, row: dict[str, Any], source: st
                 return
 
 
+def _parameter_files(stages: dict[Any, Any]) -> dict[str, set[str]]:
+    """Parameter -> the files that stages take one of this name from."""
+    found: dict[str, set[str]] = {}
+    for stage in stages.values():
+        for file, values in mapping(mapping(stage).get("params")).items():
+            for key in mapping(values):
+                found.setdefault(str(key), set()).add(str(file))
+    return found
+
+
 def _stage(
-    tree: Tree, record: Record, name: str, stage: dict[str, Any], source: str, made: dict[str, str], metric_files: set[str], prefix: str
+    tree: Tree, record: Record, name: str, stage: dict[str, Any], source: str, made: dict[str, str], metric_files: set[str], prefix: str,
+    files: dict[str, set[str]], written: str,
 ) -> None:  # fmt: skip
-    inputs = []
-    if stage.get("cmd"):
-        record.add("code", f"stage {name}/cmd", stage["cmd"], source)
-        inputs.append(f"stage {name}/cmd")
+    inputs: list[str] = []
     for row in rows(stage.get("deps")):
         if isinstance(row, dict):
             path = posixpath.normpath(posixpath.join(prefix, str(row.get("path"))))
@@ -153,12 +172,16 @@ def _stage(
                 record.add("code", path, _digest(row), source)
             elif path not in made and ("data", path) not in record.facts:
                 _data(tree, record, path, row, source, "")
-    for file, values in (stage.get("params") or {}).items() if isinstance(stage.get("params"), dict) else ():
-        where = "" if file == "params.yaml" else f"{file}:"
-        for key, value in values.items() if isinstance(values, dict) else ():
-            own = f"{where}{key}"
+    for file, values in mapping(stage.get("params")).items():
+        for key, value in mapping(values).items():
+            # the file says which one is meant only where two have the same: elsewhere it would be told apart from what the file itself says
+            own = f"{file}:{key}" if len(files[str(key)]) > 1 and file != "params.yaml" else str(key)
             record.leaves("config", own, value, source)
             inputs += [k for section, k in record.facts if section == "config" and (k == own or k.startswith(f"{own}."))]
+    if stage.get("cmd"):
+        taken = tuple(re.findall(r"\$\{([^{}]+)\}", written))  # a command with parameters in it follows from them
+        record.add("code", f"stage {name}/cmd", stage["cmd"], source, derived=taken, note=f"written {written}" if taken else "")
+        inputs.append(f"stage {name}/cmd")
     for row in rows(stage.get("outs")):
         if isinstance(row, dict):
             path = posixpath.normpath(posixpath.join(prefix, str(row.get("path"))))

@@ -54,6 +54,9 @@ def read(tree: Tree, place: str) -> Record:
         config = _yaml.load(tree.text(f"{prefix}config.yaml"))
     except (OSError, _yaml.BadYaml) as error:
         raise Unreadable(f"{prefix}config.yaml cannot be read: {error}") from error
+    if config is None:
+        record.cut(f"{prefix}config.yaml is empty")
+        record.unknown.add("config")
     configuration(record, config, f"{prefix}config.yaml", job)
     hydra: Any = None
     for name in ("overrides", "hydra"):
@@ -70,10 +73,34 @@ def read(tree: Tree, place: str) -> Record:
     if isinstance(runtime, dict):
         if runtime.get("version"):
             record.package("hydra-core", str(runtime["version"]), f"{prefix}hydra.yaml")
-        for group, choice in mapping(runtime.get("choices")).items():
-            if not str(group).startswith("hydra/"):
-                record.add("config", f"{job}choices/{group}", choice, f"{prefix}hydra.yaml")
+        choices = {str(g): c for g, c in mapping(runtime.get("choices")).items() if not str(g).startswith("hydra/")}
+        for group, choice in choices.items():
+            record.add("config", f"{job}choices/{group}", choice, f"{prefix}hydra.yaml")
+        _chosen(record, job, choices)
     return record
+
+
+def _chosen(record: Record, job: str, choices: dict[str, Any]) -> None:
+    """Mark what a choice brought in as following from it, but for what the command line says itself."""
+    said = record.facts.get(("code", f"{job}overrides"))
+    if said is None:
+        return
+    keys = {fact.key[len(job) :] for fact in record.facts.values() if fact.section == "config" and fact.key.startswith(job[:-1])}
+    paths = {group: group.partition("@")[2] or group.replace("/", ".") for group in choices}
+    # a group without keys of its own, such as an experiment, may have set any key: it is not known then what follows from what
+    anywhere = [group for group, path in paths.items() if not any(k.startswith(f"{path}.") for k in keys)]
+    if any(choices[group] is not None for group in anywhere):
+        return
+    note = f"written without {', '.join(anywhere)}" if anywhere else ""
+    overridden = {word.lstrip("+~").partition("=")[0] for word in str(said.value).split()}
+    for place, fact in list(record.facts.items()):
+        inner = fact.key[len(job) :]
+        group = next((g for g, path in paths.items() if inner.startswith(f"{path}.")), None)
+        if fact.section != "config" or fact.derived or group is None or not fact.key.startswith(job[:-1]):
+            continue
+        own = overridden - {group, group.partition("@")[0], paths[group]}
+        if not any(inner == o or inner.startswith(f"{o}.") for o in own):
+            record.facts[place] = dataclasses.replace(fact, derived=f"{job}choices/{group}", note=note)
 
 
 def configuration(record: Record, config: Any, source: str, prefix: str = "") -> None:

@@ -99,17 +99,19 @@ def read(tree: Tree, place: str) -> Record:
     record = Record(NAME, place, few=True)
     name, _, wanted = place.partition("#")
     if re.search(r"\.(db|sqlite3?)$", name):
-        run = _database(tree, name, wanted, record)
+        logged = _database(tree, name, wanted, record)
     else:
         run = _files(tree, place, record)
-        _nested_files(tree, place, run, record)
-    _models(tree, run, record)
+        logged = [run, *_nested_files(tree, place, run, record)]
+    for run in reversed(logged):  # one program made them all; what the outer run logged counts
+        _models(tree, run, record)
     if not any(key.startswith("package/") for _, key in record.facts):
         record.notes.append("MLflow recorded no package list: that needs a logged model")
     return record
 
 
-def _database(tree: Tree, name: str, wanted: str, record: Record) -> str:
+def _database(tree: Tree, name: str, wanted: str, record: Record) -> list[str]:
+    """Read a run and those that are nested in it; their ids."""
     with _sqlite.opened(tree, name) as db:
         rows = db.execute(
             "select r.run_uuid, r.status, p.value, n.value from runs r"
@@ -133,7 +135,7 @@ def _database(tree: Tree, name: str, wanted: str, record: Record) -> str:
             inner = Record(NAME, child)
             _database_run(db, child, name, inner)
             _nest(record, inner, label)
-    return run
+    return [run, *(child for child, _ in nested)]
 
 
 def _database_run(db: Any, run: str, name: str, record: Record) -> None:
@@ -262,8 +264,8 @@ def _files(tree: Tree, run: str, record: Record, *, nested: bool = False) -> str
     return posixpath.basename(run) or str(meta.get("run_id") or meta.get("run_uuid") or "")
 
 
-def _nested_files(tree: Tree, place: str, run: str, record: Record) -> None:
-    """The runs of a file store that are nested in the one that was read."""
+def _nested_files(tree: Tree, place: str, run: str, record: Record) -> list[str]:
+    """Read the runs of a file store that are nested in the one that was read; their ids."""
     beside = [r for r in _run_folders(tree) if r and r != place and posixpath.dirname(r) == posixpath.dirname(place)] if place else []
     nested = [(r, m) for r in beside if _parent(tree, r) == run and (m := _meta(tree, r)).get("lifecycle_stage") != "deleted"]
     nested = sorted(nested, key=lambda x: _int(x[1].get("start_time")))[:_MOST_NESTED]
@@ -272,6 +274,7 @@ def _nested_files(tree: Tree, place: str, run: str, record: Record) -> None:
         inner = Record(NAME, folder)
         _files(tree, folder, inner, nested=True)
         _nest(record, inner, label)
+    return [posixpath.basename(folder) for folder, _ in nested]
 
 
 def _metric_file(record: Record, key: str, raw: bytes, path: str, seen: list[Any]) -> None:

@@ -71,13 +71,22 @@ def read(tree: Tree, place: str) -> Record:
     pinned = sum("==" in line.partition(";")[0] or "@" in line or bool(hint) for _, line, _, hint in rows)
     frozen = "freeze" in place or "pip_list" in place or "pip-list" in place or _frozen(tree, place)
     record.rank = (3 if "freeze" in place or (frozen and not _NAMES.search(place)) else 2) if rows and pinned == len(rows) else 1
+    pythons = _markers.environments(tree, place)
+    python = pythons[0] if len(pythons) == 1 else None
+    if python is not None:  # of several lines for one package the one that is selected has the plain name
+        rows.sort(key=lambda row: not _markers.holds(re.split(r"\s(?:--|#)", row[1].partition(";")[2])[0], python))
     for source, line, editable, hint in rows:
-        requirement(record, line, source, editable=editable, hint=hint)
+        requirement(record, line, source, editable=editable, hint=hint, python=python)
     return record
 
 
-def requirement(record: Record, line: str, source: str, *, editable: bool = False, hint: str = "") -> None:
-    """One requirement line as facts: version, commit, origin, or the range that is asked for. ``hint``: name and version beside the line."""
+def requirement(
+    record: Record, line: str, source: str, *, editable: bool = False, hint: str = "", python: dict[str, str] | None = None
+) -> None:
+    """One requirement line as facts: version, commit, origin, or the range that is asked for.
+
+    ``hint``: name and version beside the line; ``python``: the variables of the project's interpreter, where it is known.
+    """
     from packaging.requirements import InvalidRequirement, Requirement
 
     text = re.split(r"\s--(?:hash|config-settings|global-option)", re.sub(r"\s+#.*$", "", line).strip())[0].strip().rstrip("\\").strip()
@@ -98,7 +107,11 @@ def requirement(record: Record, line: str, source: str, *, editable: bool = Fals
     version = pins[0].version if len(pins) == 1 and len(list(need.specifier)) == 1 else str(need.specifier) or "any"
     marker = str(need.marker) if need.marker is not None else ""
     key = normal_name(need.name)
-    note = "" if not marker else POSSIBLE if _markers.possible(marker) else NOT_SELECTED
+    note = ""
+    if marker and python is not None:
+        note = "" if _markers.holds(marker, python) else NOT_SELECTED
+    elif marker:
+        note = POSSIBLE if _markers.possible(marker) else NOT_SELECTED
     if marker and ("environment", f"package/{key}") in record.facts and record.facts["environment", f"package/{key}"].value != version:
         key = f"{key} ({marker})"
         record.add("environment", f"package/{key}", version, source, note=note)

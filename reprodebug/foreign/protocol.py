@@ -145,7 +145,7 @@ class Record:
         if text not in self.notes:
             self.notes.append(text)
 
-    def leaves(self, section: str, prefix: str, value: Any, source: str) -> None:
+    def leaves(self, section: str, prefix: str, value: Any, source: str, *, derived: str = "") -> None:
         """Every leaf of nested mappings, by dotted path; a list is one value."""
         stack: list[tuple[str, Any, int]] = [(prefix, value, 0)]
         while stack:
@@ -153,7 +153,7 @@ class Record:
             if isinstance(node, dict) and node and depth < 64:
                 stack += [(f"{path}.{k}" if path else str(k), v, depth + 1) for k, v in reversed(list(node.items()))]
             else:
-                self.add(section, path or "(root)", node, source)
+                self.add(section, path or "(root)", node, source, derived=derived)
 
 
 class Reader(Protocol):

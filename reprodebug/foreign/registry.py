@@ -62,6 +62,7 @@ def read_all(path: str, wanted: str = "") -> list[Record]:
         raise Unreadable(f"{path} holds no run {wanted}" + (f"; it holds {some}{' ...' if len(known) > 8 else ''}" if some else ""))
     for record in found:
         _unpinned(record)
+        _ended(tree, record)
     if tree.cut:
         found.append(Record("directory", "", notes=["the directory holds more files than are looked at"]))
     return found
@@ -71,6 +72,22 @@ def _name(place: str) -> str:
     """What people call the run at a place: its id or its folder."""
     last = re.split(r"[/#]", place.removesuffix("/run_operations.sqlite3"))[-1].removesuffix(".zip")
     return re.sub(r"^((offline-|dry)?run-\d{8}_\d{6}-|offline-(?=[0-9a-f]{32}$)|run__)", "", last)
+
+
+_WRITTEN = re.compile(
+    r"(^|/)(dvc\.lock|[^/]+\.dvc|\.hydra/\w+\.yaml|files/(requirements\.txt|config\.yaml)|(pip[-_]?)?freeze[\w.-]*\.txt"
+    r"|conda[-_]list[\w.-]*\.txt)$"
+)
+"""text that a tool writes by itself: its last line ends like the others"""
+
+
+def _ended(tree: Tree, record: Record) -> None:
+    """Say of such a text that ends within a line that it was cut; what it does not name is not known."""
+    for source in {f.source for f in record.facts.values() if _WRITTEN.search(f.source)}:
+        if tree.exists(source) and tree.read(source)[-1:] not in (b"\n", b""):
+            record.cut(f"{source} ends within a line: what stands before the cut was read")
+            groups = {(f.section, f.key.partition("/")[0]) for f in record.facts.values() if f.source == source}
+            record.unknown |= {f"{group}/" if group == "package" else section for section, group in groups}
 
 
 _LAKEFS = re.compile(r"lakefs://([\w.-]+)/([\w.~^@-]+)")

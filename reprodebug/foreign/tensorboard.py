@@ -46,12 +46,16 @@ def read(tree: Tree, place: str) -> Record:
     found = [(labels[run], *rest) for run, *rest in found]  # type: ignore[misc]
     for run, tag, *_ in found:
         several.setdefault(tag, set()).add(run)
+    results: set[str] = set()
     for run, tag, steps, values, wide in found:
         ambiguous = len(several[tag]) > 1
         name = f"{run}/{tag}" if ambiguous and run not in (".", "") else tag
         record.points(name, steps, values)
+        results |= {name} if tag in record.summary else set()
         if wide:
             record.doubles.add(name)
+    # a result of a session is written once, at a step that means nothing
+    record.summary = {name for name in results if len(record.series[name]) == 1}
     if not read_files:
         raise Unreadable(f"{place or '.'}: no event file can be read")
     record.notes.append("TensorBoard records neither packages nor code")
@@ -265,7 +269,11 @@ def _scalar(tensor: dict[int, list[Any]]) -> tuple[float | None, bool]:
 
 
 def _hparams(content: Any, record: Record, path: str) -> None:
-    """``session_start_info``: the hyper-parameters of one session."""
+    """``session_start_info``: the hyper-parameters of one session; ``experiment``: which tags are its results."""
+    for experiment in _wire.message(content).get(2, ()):
+        for metric in _wire.message(experiment).get(5, ()):
+            for name in _wire.message(metric).get(1, ()):
+                record.summary |= {_wire.text(tag) for tag in _wire.message(name).get(2, ())}
     for start in _wire.message(content).get(3, ()):
         for pair in _wire.message(start).get(1, ()):
             own = _wire.message(pair)

@@ -24,7 +24,8 @@ from reprodebug.foreign.tree import Tree
 
 NAME = "training log"
 _CSV = re.compile(r"(^|/)(metrics|progress|history|train_log|training_log|log|results)\.csv$")
-_TSV = re.compile(r"((?:.*/)?dvclive)/plots/metrics/.+\.tsv$")
+_TSV = re.compile(r"(?:(.*)/)?plots/metrics/.+\.tsv$")
+"""of DVCLive, whose folder may have any name"""
 _LINES = re.compile(r"(^|/)(result\.json|(metrics|train_log|log|progress|history)\.jsonl)$")
 _STEPS = ("step", "global_step", "_step", "training_iteration", "iteration", "iter", "timesteps_total", "epoch")
 _IDENTITY = re.compile(
@@ -47,7 +48,7 @@ def find(tree: Tree) -> list[str]:
         # a Trainer leaves both in its folder and in each checkpoint below
         own = [f for f in own if posixpath.dirname(posixpath.dirname(f)) not in outer or not re.search(r"(^|/)checkpoint-\d+/", f)]
         found += _newest(own, r"(^|/)checkpoint-(\d+)/")
-    found += sorted({match[1] for f in tree.files if (match := _TSV.match(f))})
+    found += sorted({match[1] or "" for f in tree.files if (match := _TSV.match(f)) and _is_live(tree, f)})
     return found + _newest([posixpath.dirname(f) or "." for f in tree.files if is_sacred(tree, f)], r"(^|/)(\d+)$")
 
 
@@ -60,6 +61,10 @@ def _newest(places: list[str], number: str) -> list[str]:
         own = (int(found[2]) if found else 0, place)
         groups[key] = max(groups.get(key, own), own)
     return sorted(place for _, place in groups.values())
+
+
+def _is_live(tree: Tree, name: str) -> bool:
+    return name.endswith(".tsv") and "step" in tree.text(name, 1 << 12).partition("\n")[0].split("\t")
 
 
 def is_sacred(tree: Tree, name: str) -> bool:
@@ -77,7 +82,7 @@ def read(tree: Tree, place: str) -> Record:
     if name == "training_args.bin":
         return _arguments(tree, place)
     record = Record(NAME, place)
-    if name == "dvclive":
+    if any(_is_live(tree, f) for f in tree.below(posixpath.join(place, "plots/metrics"))):
         _live_metrics(tree, place, record)
     elif name.endswith(".csv"):
         _table(tree, place, record)
@@ -125,10 +130,13 @@ def _row(record: Record, step: str, row: dict[str, Any], number: Callable[[Any],
 
 
 def _live_metrics(tree: Tree, place: str, record: Record) -> None:
-    start = f"{place}/plots/metrics/"
+    start = posixpath.join(place, "plots/metrics/")
     for path in tree.below(start):
         if path.endswith(".tsv"):
-            for row in csv.DictReader(tree.text(path, _MOST_BYTES).splitlines(), delimiter="\t"):
+            whole, end, rest = tree.text(path, _MOST_BYTES).rpartition("\n")
+            if rest or not end:  # of a cut line the number may be the half of one
+                record.cut(f"{path} {'was cut: what stands before the cut was read' if end else 'holds no whole line'}")
+            for row in csv.DictReader(whole.splitlines(), delimiter="\t"):
                 values = [v for k, v in row.items() if k not in ("step", "timestamp") and isinstance(v, str)]
                 if values:
                     _row(record, "step", {"step": row.get("step"), path[len(start) : -4]: values[-1]}, float)

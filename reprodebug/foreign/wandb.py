@@ -98,7 +98,8 @@ def read(tree: Tree, place: str) -> Record:
     requirements = f"{prefix}files/requirements.txt"
     if tree.exists(requirements):
         record.rank = 3
-        for line in tree.lines(requirements):
+        text = tree.text(requirements)
+        for line in text[: text.rfind("\n") + 1].splitlines():  # of a list that was cut the last name may be the half of one
             if line.strip():
                 requirement(record, line, requirements)
     else:
@@ -245,9 +246,24 @@ def _entry(entry: dict[int, list[Any]], record: Record, config: dict[str, Any], 
             _config(_wire.message(own), config)
         for git in fields.get(21, ()):
             _git(_wire.message(git), record, path)
+    for artifact in entry.get(8, ()):
+        _artifact(_wire.message(artifact), record, path)
     for environment in entry.get(26, ()):
         _environment(_wire.message(environment), record, path)
     return step
+
+
+def _artifact(fields: dict[int, list[Any]], record: Record, path: str) -> None:
+    """A logged or used artifact that is data; models, tables and code are what a run made, or stand elsewhere."""
+    kind, name, digest, said = (_wire.text(fields[n][0]) if n in fields else "" for n in (4, 5, 6, 8))
+    if not name or not digest or not (re.search("data", kind, re.I) or fields.get(10, [0])[0]):
+        return
+    name = name.partition(":")[0]
+    record.add("data", name, digest, path)
+    try:
+        record.leaves("data", f"{name}/metadata", metadata, path, derived=name) if (metadata := json.loads(said or "{}")) else None
+    except (ValueError, RecursionError):
+        return
 
 
 def _items(raw: Any) -> list[tuple[str, Any]]:

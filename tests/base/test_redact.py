@@ -141,6 +141,15 @@ def test_long_texts_take_no_quadratic_time() -> None:
     assert time.monotonic() - started < 20
 
 
+@pytest.mark.parametrize("command", ["train.py --api-key sk-abcdefghijklmnopqrst", "TOKEN=abcdefgh train.py", "x --token='abcdefgh' y"])
+def test_a_mask_is_not_masked_again(command: str) -> None:
+    once = redact.redact_argv([redact.redact_value("args", command, KEY)], KEY)[0]
+    assert once.count("<redacted ") == 1 and "abcdefgh" not in once
+    assert redact.redact_argv([once], KEY) == [once]
+    mask = redact.mask("abcdefgh", KEY)
+    assert redact.is_mask(mask) and redact.redact_argv(["--token", mask], KEY)[1] == mask
+
+
 def test_machine_key_is_made_once(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert redact.machine_key() == redact.machine_key()

@@ -67,6 +67,23 @@ def test_each_change_of_a_dockerfile_is_told(change: dict[str, str], key: str, v
     ), found
 
 
+def test_wheels_that_a_stage_builds_are_packages(tmp_path: Path) -> None:
+    texts = (
+        f"FROM python:3.11 AS wheels\nRUN pip wheel -w /w numpy=={v}\nFROM python:3.11\nCOPY --from=wheels /w /w\n"
+        for v in ("1.26.4", "2.0.2")
+    )
+    a, b = ({"Dockerfile": text} for text in texts)
+    found = compared(tmp_path, a, b)[0].differences
+    assert [(d.key, d.a, d.b, d.severity) for d in found] == [("stage/wheels/package/numpy", "1.26.4", "2.0.2", "critical")]
+
+
+def test_variables_of_an_image_count_as_their_names_tell(tmp_path: Path) -> None:
+    a, b = ({"Dockerfile": f"FROM python:3.11\nENV PYTHONHASHSEED={n} BUILD_HOST=h{n}\n"} for n in (0, 1))
+    comparison, _ = compared(tmp_path, a, b)
+    assert {d.key: d.severity for d in comparison.differences} == {"env/PYTHONHASHSEED": "critical", "env/BUILD_HOST": "notable"}
+    assert "same arguments" in comparison.causes[0].remedy and "digest" not in comparison.causes[0].remedy
+
+
 def test_the_date_of_a_build_is_no_difference(tmp_path: Path) -> None:
     comparison, found = compared(tmp_path, {"Dockerfile": dockerfile()}, {"Dockerfile": dockerfile(created="2025-06-06")})
     assert comparison.verdict == "identical", found

@@ -7,6 +7,8 @@ import base64
 import hashlib
 import json
 import sqlite3
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -51,17 +53,18 @@ def test_nested_runs_of_both_stores_meet(tmp_path: Path) -> None:
     assert api.compare(f"{tmp_path}/b#{child}", f"{tmp_path}/b#{child}").verdict == "identical"
 
 
+def with_records(log: bytes, *more: bytes) -> bytes:
+    """A short log of W&B with more records behind it."""
+    for record in more:
+        log += struct.pack("<IHB", zlib.crc32(record, zlib.crc32(b"\1")), len(record), 1) + record
+    return log
+
+
 def test_a_killed_run_is_compared_as_far_as_it_goes(tmp_path: Path) -> None:
     place = "wandb/offline-run-20250101_000000-abc/run-abc.wandb"
     ended = field(18, field(1, 0))
-    import struct
-    import zlib
-
-    def with_end(log: bytes) -> bytes:
-        return log + struct.pack("<IHB", zlib.crc32(ended, zlib.crc32(b"\1")), len(ended), 1) + ended
-
     whole = wandb_log({"lr": 0.1}, [0.5, 0.25, 0.125])
-    put(tmp_path / "a", {place: with_end(whole)})
+    put(tmp_path / "a", {place: with_records(whole, ended)})
     put(tmp_path / "b", {place: wandb_log({"lr": 0.1}, [0.5, 0.25])})
     comparison = api.compare(str(tmp_path / "a"), str(tmp_path / "b"))
     assert (comparison.a.complete, comparison.b.complete) == (True, False)
@@ -71,7 +74,7 @@ def test_a_killed_run_is_compared_as_far_as_it_goes(tmp_path: Path) -> None:
     put(tmp_path / "c", {place: whole[:40], place.replace("run-abc.wandb", "files/requirements.txt"): "numpy==1.0\n"})
     assert api.compare(str(tmp_path / "a"), str(tmp_path / "c")).verdict != "divergent"
     # a run that ended with fewer steps is another run
-    put(tmp_path / "d", {place: with_end(wandb_log({"lr": 0.1}, [0.5, 0.25]))})
+    put(tmp_path / "d", {place: with_records(wandb_log({"lr": 0.1}, [0.5, 0.25]), ended)})
     assert api.compare(str(tmp_path / "a"), str(tmp_path / "d")).verdict == "divergent"
 
 
@@ -320,3 +323,165 @@ def test_a_run_that_was_resumed_is_one_run(tmp_path: Path) -> None:
     assert "1 more W&B runs" in notes(tmp_path / "a")
     named = api.compare(f"{tmp_path}/a#abc", f"{tmp_path}/b#abc")
     assert {d.key for d in named.differences} == {"only.first", "loss"}
+
+
+# consequences, results and credentials
+
+
+def reasons(comparison: Any) -> dict[str, str]:
+    return {d.key: d.reason for d in comparison.differences}
+
+
+def test_what_a_choice_of_hydra_brings_in_follows_from_it(tmp_path: Path) -> None:
+    def job(name: str, lr: float, rest: str) -> dict[str, str | bytes]:
+        return {
+            ".hydra/config.yaml": f"opt:\n  lr: {lr}\n  name: {name}\n{rest}seed: 1\n",
+            ".hydra/overrides.yaml": f"- opt={name}\n- opt.lr={lr}\n",
+            ".hydra/hydra.yaml": f"hydra:\n  runtime:\n    choices:\n      opt: {name}\n",
+        }
+
+    comparison, _ = compared(tmp_path, job("adam", 0.1, ""), job("sgd", 0.2, "  momentum: 0.9\n"))
+    told = reasons(comparison)
+    assert told["opt.momentum"] == told["opt.name"] == "follows from choices/opt"
+    assert "follows" not in told["opt.lr"], "the command line says it by itself"
+    assert "momentum" not in " ".join(c.summary for c in comparison.causes)
+
+    def with_experiment(choice: str, name: str) -> dict[str, str | bytes]:
+        return {".hydra/hydra.yaml": f"hydra:\n  runtime:\n    choices:\n      experiment: {choice}\n      opt: {name}\n"}
+
+    a = put(tmp_path / "c", job("adam", 0.1, "") | with_experiment("null", "adam"))
+    b = put(tmp_path / "d", job("sgd", 0.1, "  momentum: 0.9\n") | with_experiment("big", "sgd"))
+    # an experiment may set any key: which of the two choices did is not known
+    assert not any("follows" in r for r in reasons(api.compare(str(a), str(b))).values())
+
+
+def test_parameters_of_any_file_of_dvc_are_told_once_and_before_the_command_that_has_them(tmp_path: Path) -> None:
+    def project(n: int) -> dict[str, str | bytes]:
+        params = f"    params:\n      conf/params.toml:\n        train.lr: 0.{n}\n      params.yaml:\n        n: {n}\n"
+        return {
+            "dvc.yaml": "stages:\n  make:\n    cmd: python make.py ${n}\n",
+            "dvc.lock": f"schema: '2.0'\nstages:\n  make:\n    cmd: python make.py {n}\n{params}"
+            f"    outs:\n    - path: out.csv\n      md5: {n:032d}\n",
+            "params.yaml": f"n: {n}\n",
+            "conf/params.toml": f"[train]\nlr = 0.{n}\n",
+        }  # fmt: skip
+
+    comparison, found = compared(tmp_path, project(1), project(2))
+    assert found.keys() == {"train.lr", "n", "stage make/cmd", "out.csv"}
+    assert reasons(comparison)["stage make/cmd"] == "follows from n"
+    assert {c.category for c in comparison.causes} == {"configuration"}
+    other = project(2) | {"dvc.yaml": "stages:\n  make:\n    cmd: python make.py --fast ${n}\n"}
+    assert "follows" not in reasons(api.compare(str(tmp_path / "a"), str(put(tmp_path / "c", other))))["stage make/cmd"]
+
+
+def test_the_folder_of_dvclive_may_have_any_name(tmp_path: Path) -> None:
+    def live(last: float) -> dict[str, str | bytes]:
+        return {
+            "live/plots/metrics/train/loss.tsv": f"step\tloss\n0\t1.0\n1\t{last}\n", "live/metrics.json": json.dumps({"train": {"loss": last}}),
+            "dvc.yaml": "metrics:\n- live/metrics.json\n",
+        }  # fmt: skip
+
+    comparison, found = compared(tmp_path, live(0.5), live(0.25))
+    assert found == {"train/loss": ("0.5", "0.25")} and comparison.reason.startswith("the metric train/loss differs first, at step 1")
+
+
+def test_results_of_a_session_of_hparams_have_no_step(tmp_path: Path) -> None:
+    names = field(2, field(5, field(1, field(2, b"hparam/acc"))))  # experiment, metric_infos
+    plugin = field(9, field(1, field(1, b"hparams") + field(2, names)))
+    marks = event(field(5, field(1, field(1, b"_hparams_/experiment") + plugin)))
+
+    def run(value: float) -> dict[str, str | bytes]:
+        scalars = [scalar("loss", s, 1.0 if s < 3 else value) for s in range(5)]
+        return {"events.out.tfevents.1700000000.h.1.0": b"".join([marks, scalar("hparam/acc", 0, value), *scalars])}
+
+    comparison, _ = compared(tmp_path, run(0.5), run(0.25))
+    assert reasons(comparison)["hparam/acc"] == "the last value differs"
+    assert comparison.reason.startswith("the metric loss differs first, at step 3")
+
+
+def test_a_credential_is_told_and_is_no_first_cause(tmp_path: Path) -> None:
+    def files(n: int) -> dict[str, str | bytes]:
+        return {"config.yaml": f"hub_token: abcdefgh{n}\n", "requirements.txt": f"numpy==2.{n}.0\n"}
+
+    comparison, found = compared(tmp_path, files(1), files(2))
+    assert [c.summary.split(" (")[0] for c in comparison.causes] == ["the package numpy", "the setting hub_token"]
+    assert comparison.causes[1].confidence < 0.1 and "abcdefgh" not in str(found)
+
+
+# what a system records beside its main thing
+
+
+def test_models_of_nested_runs_say_their_packages(tmp_path: Path) -> None:
+    for side, version in (("a", "1.0"), ("b", "2.0")):
+        nested(tmp_path / side, 0.1, "fold")
+        model = f"mlruns/0/models/m-{side}/artifacts"
+        put(tmp_path / side, {f"{model}/MLmodel": "run_id: c1\nflavors: {}\n", f"{model}/requirements.txt": f"scikit-learn=={version}\n"})
+    comparison = api.compare(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert {d.key: (d.a, d.b) for d in comparison.differences} == {"package/scikit-learn": ("1.0", "2.0")}
+    assert not any("no package list" in n for n in comparison.not_recorded)
+
+
+def test_data_that_wandb_logged_as_an_artifact_is_told_and_what_a_run_made_is_not(tmp_path: Path) -> None:
+    def run(n: int) -> dict[str, str | bytes]:
+        kinds = (b"dataset", b"ds:v0"), (b"model", b"net"), (b"run_table", b"run-abc-table")
+        artifacts = [
+            field(8, field(4, kind) + field(5, name) + field(6, b"digest%d" % n) + field(8, b'{"rows": %d}' % n)) for kind, name in kinds
+        ]
+        return {"wandb/offline-run-20250101_000000-abc/run-abc.wandb": with_records(wandb_log({}, []), *artifacts, field(18, field(1, 0)))}
+
+    comparison, found = compared(tmp_path, run(1), run(2))
+    assert found == {"ds": ("digest1", "digest2"), "ds/metadata.rows": ("1", "2")}
+    assert [c.category for c in comparison.causes] == ["data"]
+
+
+def test_text_of_hocon_may_end_in_a_quote() -> None:
+    from reprodebug.foreign import _hocon
+
+    assert _hocon.load('a = """say "no""""\nb = """x"""\nc = 1') == {"a": 'say "no"', "b": "x", "c": 1}
+
+
+def test_requirement_lines_are_chosen_by_the_projects_python(tmp_path: Path) -> None:
+    new = "numpy==2.3.0 ; python_full_version >= '3.12' \\\n    --hash=sha256:" + "0" * 64
+    a = {".python-version": "3.11\n", "requirements.txt": f"{new}\nnumpy==1.26.4 ; python_full_version < '3.12'\n"}
+    b = {".python-version": "3.11\n", "requirements.txt": "numpy==2.0.2\n"}
+    assert compared(tmp_path, a, b)[1] == {"package/numpy": ("1.26.4", "2.0.2")}
+
+
+# cut and empty
+
+
+def test_half_a_number_and_an_empty_configuration_are_no_differences(tmp_path: Path) -> None:
+    files = {
+        "live/plots/metrics/loss.tsv": "step\tloss\n0\t1.0\n1\t0.1234\n",
+        ".hydra/config.yaml": "lr: 1\n",
+        ".hydra/overrides.yaml": "[]\n",
+    }
+    cut = {"live/plots/metrics/loss.tsv": "step\tloss\n0\t1.0\n1\t0.12", ".hydra/config.yaml": ""}
+    comparison, found = compared(tmp_path, files, files | cut)
+    assert not found and not comparison.b.complete
+    assert "loss.tsv was cut" in (said := " ".join(comparison.not_recorded)) and "config.yaml is empty" in said
+
+
+def test_a_list_that_ends_within_a_line_was_cut(tmp_path: Path) -> None:
+    run = "wandb/offline-run-20250101_000000-abc"
+    log = with_records(wandb_log({"lr": 1}, []), field(18, field(1, 0)))
+    whole = "numpy==2.0.0\ntorch==2.13.0\nxxhash==3.0\n"
+    files = {f"{run}/run-abc.wandb": log, f"{run}/files/requirements.txt": whole}
+    comparison, found = compared(tmp_path, files, files | {f"{run}/files/requirements.txt": whole[:-9]})
+    assert not found and comparison.verdict == "identical" and not comparison.b.complete
+    assert any("ends within a line" in n for n in comparison.not_recorded)
+
+
+@pytest.mark.parametrize("damaged", ["", "schema: '2.0'\nstages:\n  make:\n    cmd: [x"])
+def test_a_lock_of_dvc_that_cannot_be_read_is_not_known_to_hold_nothing(damaged: str, tmp_path: Path) -> None:
+    lock = "schema: '2.0'\nstages:\n  make:\n    cmd: x\n    outs:\n    - path: out.csv\n      md5: 0123\n"
+    files = {"data.csv.dvc": "outs:\n- path: data.csv\n  md5: 4567\n", "dvc.lock": lock}
+    comparison, found = compared(tmp_path, files, files | {"dvc.lock": damaged})
+    assert not found and any("dvc.lock" in n for n in comparison.not_recorded)
+
+
+def test_an_empty_version_of_a_table_and_an_empty_configuration_say_so(tmp_path: Path) -> None:
+    commit = json.dumps({"add": {"path": "x", "stats": json.dumps({"numRecords": 3})}}) + "\n"
+    files = {"t/_delta_log/00000000000000000000.json": commit, "t/_delta_log/00000000000000000001.json": "", "conf/params.toml": ""}
+    said = notes(put(tmp_path, files))
+    assert "version 1 does not count" in said and "params.toml is empty" in said

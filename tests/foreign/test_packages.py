@@ -188,3 +188,12 @@ srun python train.py \\
         own["environment:module/gcc"] == "12.2" and own["environment:slurm/exclusive"] == "yes" and own["environment:slurm/ntasks"] == "4"
     )
     assert not facts(put(tmp_path / "2", {"run.sh": "#!/bin/sh\nexport A=1\npython x.py\n"}))
+
+
+def test_what_conda_calls_torch_computes_too(tmp_path: Path) -> None:
+    def files(n: int) -> dict[str, str | bytes]:
+        return {"environment.yml": f"name: x\ndependencies:\n- pytorch=2.{n}.0\n- libcublas=12.{n}\n- libcurl=8.{n}\n"}
+
+    comparison, _ = compared(tmp_path, files(1), files(2))
+    severity = {d.key: d.severity for d in comparison.differences}
+    assert severity == {"package/pytorch": "critical", "package/libcublas": "critical", "package/libcurl": "notable"}
