@@ -53,7 +53,7 @@ def uninitialised(s: Scene) -> Iterator[Draft]:
         strength = 0.3
     else:
         return
-    remedy = "Use torch.zeros or fill the tensor; to find such places run with torch.use_deterministic_algorithms(True), which fills fresh memory with NaN."
+    remedy = "Use zeros() or full(), or fill all of it; to find such places run with torch.use_deterministic_algorithms(True), which fills torch's fresh memory with NaN."
     yield Draft("implicit-state", summary, tuple(evidence), remedy, strength, within=True)
 
 
@@ -84,6 +84,8 @@ def optimizer_state(s: Scene) -> Iterator[Draft]:
     if trigger:
         summary += f"; {named(trigger[0])}"
     remedy = "Save and load optimizer.state_dict() (and the scheduler's, GradScaler's and averaged model's) with the model's."
+    if s.flag(Flag.BUFFER)[0]:
+        remedy = "Save and load state_dict() of the model, and of an averaged one: unlike parameters() it holds the buffers too."
     yield Draft(
         "implicit-state",
         summary,
@@ -121,6 +123,35 @@ def place_in_data(s: Scene) -> Iterator[Draft]:
         " saved, such as torchdata's StatefulDataLoader).",
         0.9,
         frozenset([*(d.key for d in trigger), *loaded]),
+    )
+
+
+@rule("work beside the training", "sources")
+def beside(s: Scene) -> Iterator[Draft]:
+    """One run evaluates or logs where the other does not, and that changes what the training goes on with."""
+    if s.stage not in ("data", "loaded", "forward") or s.torch_parted or not (alone := [x for x in s.alone if x.kind == "activation"]):
+        return
+    trigger = s.asides[:2] if s.alike else best(s, r"log|eval|valid|every|print|monitor|report|debug|plot")
+    if not trigger or {d.key for d in s.given} - {d.key for d in trigger}:
+        return
+    kept = s.hint("kept")
+    if not kept and not s.alike:
+        return
+    side, names = "B" if alone[0].side == "b" else "A", list(dict.fromkeys(x.root or x.module for x in alone))
+    what = f" ({kept[0].file}:{kept[0].line}: {kept[0].text})" if kept else ""
+    yield Draft(
+        "implicit-state",
+        f"{side} alone runs {listed(names, 2)} at step {alone[0].step}, and the training then goes on from something that this work changed:"
+        f" state that outlives a call, such as running statistics, a cache or a counter{what}" + leading(trigger),
+        (
+            *(f"{named(d)}: by its name it only says when to look" if d in s.asides else said(d) for d in trigger),
+            f"{side} alone runs {listed(names)} before {s.place} ({sum(x.records for x in alone):,} records)",
+            *(f"outlives a call: {h.place}" for h in kept[:4]),
+            "the states of torch's generators were equal",
+        ),
+        "Let what only watches change nothing: hand such state in, and let the training alone update it (or give the evaluation a copy).",
+        0.87 if kept else 0.6,
+        frozenset(d.key for d in trigger),
     )
 
 
