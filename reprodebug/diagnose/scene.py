@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from reprodebug._base.text import visible
+from reprodebug.compare import restarts
 from reprodebug.compare.before import inputs_of_call
 from reprodebug.compare.generators import Story, stories
 from reprodebug.compare.history import module_table, reads, same_names, seeds
@@ -258,6 +259,12 @@ class Scene:
             if loaded:
                 return n, loaded
         return None
+
+    @cached_property
+    def cut(self) -> str:
+        """Which run did in several processes what the other did in one, in words; empty where neither did."""
+        found = [(side, n) for side, t in (("A", self.pair.a), ("B", self.pair.b)) if (n := restarts.parts(t)) > 1]
+        return f"{found[0][0]} trains in {found[0][1]} processes, one after the other" if found else ""
 
     @cached_property
     def files_read(self) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:

@@ -59,8 +59,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "own-66-cut-job": ("optimizer state not restored", ("end of the training", "work beside the training")),
     "own-67-log-often": ("work beside the training", ("hash order", "extra draws")),
     "own-68-clicks-twice": ("loader workers", ("options", "end of the training")),
-    "own-69-changed-map": ("file content", ("leftover file", "uninitialised memory")),
-    "own-70-feeder": ("generator of several threads", ("extra draws", "order of arrival", "clock or process id")),
+    "own-69-feeder": ("generator of several threads", ("extra draws", "order of arrival", "clock or process id")),
 }
 """own case -> (the rule that wins, rules that stay below SILENT)"""
 

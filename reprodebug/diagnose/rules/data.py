@@ -29,7 +29,7 @@ def workers(s: Scene) -> Iterator[Draft]:
         evidence.append("the states of torch's generators were equal, so the order was drawn alike")
     drawn = s.hint("numpy-global", "python-global") + [h for h in s.hint("unseeded") if "rng" in h.text]
     evidence += [f"drawn inside the dataset: {h.place}" for h in drawn[:2]]
-    again = repeating(s)
+    again, category = repeating(s), "data"
     remedy = (
         "Use the same number of workers (num_workers); draw augmentation from a generator seeded per sample (epoch and index), not per worker,"
         " and let __getitem__ change nothing of the dataset (clone what it returns)."
@@ -44,6 +44,7 @@ def workers(s: Scene) -> Iterator[Draft]:
     elif s.samples.relation in ("other batches", "same samples, other order"):
         effect = "each worker yields its own share of the samples, and batches are taken from the workers in turn, so the order follows from their number"
     elif "0" in (d.a, d.b) and not drawn and s.has_sources and s.first.step > 0:
+        category = "implicit-state"
         effect = (
             "a worker has its own copy of the dataset, made anew at the start of each epoch, so what the dataset changes in itself"
             " (rows in place, counters, caches) lasts only where it is loaded in the main process"
@@ -52,7 +53,7 @@ def workers(s: Scene) -> Iterator[Draft]:
         effect = "each worker has its own random state, so what augmentation draws for a sample depends on which worker loads it"
     summary = f"the DataLoader has {d.a} workers (num_workers) in A and {d.b} in B: {effect}" + leading(trigger)
     strength = 0.95 if "duplicates" in effect else 0.93 if s.samples.relation in ("other content", "unknown") else 0.8
-    yield Draft("data", summary, tuple(evidence), remedy, strength, frozenset([d.key, *(t.key for t in trigger)]))
+    yield Draft(category, summary, tuple(evidence), remedy, strength, frozenset([d.key, *(t.key for t in trigger)]))
 
 
 _WORDS = {
@@ -60,7 +61,7 @@ _WORDS = {
     "batch_size": "the batches have another size", "drop_last": "the last incomplete batch is dropped in one run (drop_last)",
     "generator": "the order is drawn from another generator", "size": "the dataset has another number of samples",
     "dataset": "the dataset is of another class", "worker_init_fn": "the workers are set up by another function",
-    "persistent_workers": "the workers live on from epoch to epoch in one run, and start anew with another random state in the other (persistent_workers)",
+    "persistent_workers": "the workers live on from epoch to epoch in one run, with what their datasets and generators have become, and start anew in the other (persistent_workers)",
     "in_order": "batches are handed out as they are ready in one run (in_order)", "start_method": "the workers are started in another way",
 }  # fmt: skip
 

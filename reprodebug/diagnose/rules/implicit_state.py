@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import CHECKPOINT, Scene
-from reprodebug.diagnose.triggers import best
+from reprodebug.diagnose.triggers import best, resuming
 from reprodebug.model.events import Flag
 
 
@@ -73,10 +73,10 @@ def optimizer_state(s: Scene) -> Iterator[Draft]:
     if bool(sides[0][1] or sides[0][2]) == bool(sides[1][1] or sides[1][2]):
         return
     side, new, loaded = sides[1] if sides[1][1] or sides[1][2] else sides[0]
-    trigger = best(s, r"resume|preempt|restart|checkpoint|ckpt|load|interrupt|stop")
+    trigger = resuming(s)
     evidence = [f"{side} alone makes a new optimizer at step {new[0].get('step')} ({new[0].get('class')})"] if new else []
     evidence += [f"{side} alone reads the checkpoint {listed(loaded, 2)} in the middle of the run"] if loaded else []
-    evidence += [f"gradients before it were equal; first to differ: {s.place}", *(said(d) for d in trigger)]
+    evidence += [s.cut, f"gradients before it were equal; first to differ: {s.place}", *(said(d) for d in trigger)]
     resumes = f"{side} resumes{' from the checkpoint ' + loaded[0] if loaded else ''}"
     summary = f"{resumes} without the optimizer's state (momentum, moments, step count): its update at step {s.first.step} starts anew"
     if s.flag(Flag.BUFFER)[0]:
@@ -103,12 +103,12 @@ def place_in_data(s: Scene) -> Iterator[Draft]:
         return
     n, loaded = s.resumed
     side = "AB"[n]
-    trigger = best(s, r"resume|preempt|restart|checkpoint|ckpt|load|interrupt|stop")
+    trigger = resuming(s)
     summary = (
         f"{side} resumes from the checkpoint {loaded[0]} and does not take up its data where it left it: from step {s.first.step} on it gets"
         " other batches, from equal weights and random states"
     )
-    evidence = [f"{side} reads the checkpoint {listed(loaded, 2)} in the middle of the run, the other does not"]
+    evidence = [f"{side} reads the checkpoint {listed(loaded, 2)} in the middle of the run, the other does not", s.cut]
     evidence += [
         f"first to differ: {s.place}",
         s.samples.text,
@@ -119,8 +119,9 @@ def place_in_data(s: Scene) -> Iterator[Draft]:
         "implicit-state",
         summary + (f"; {named(trigger[0])}" if trigger else ""),
         tuple(evidence),
-        "Save how many batches of the epoch were used with the checkpoint, and skip as many when resuming (or use a loader that can be"
-        " saved, such as torchdata's StatefulDataLoader).",
+        "Save with the checkpoint what decides the order: the epoch that the sampler is in (set_epoch, or a counter of its own) and how many of"
+        " its batches were used; restore the one and skip the others when resuming (or use a loader that can be saved, such as torchdata's"
+        " StatefulDataLoader).",
         0.9,
         frozenset([*(d.key for d in trigger), *loaded]),
     )
