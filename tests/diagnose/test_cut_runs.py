@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from reprodebug import api
+from reprodebug.compare.live import Live
+from reprodebug.store.run import open_run
 
 TRAIN = """\
 import os, sys
@@ -56,7 +58,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize(("lacks", "module"), [("nothing", None), ("numpy", "")])
 def test_a_restart(lacks: str, module: str | None, whole: str, tmp_path: Path) -> None:
-    c = api.compare(whole, recorded(tmp_path, "b", f"python train.py 3 {lacks}; python train.py 6 {lacks}"))
+    cut = recorded(tmp_path, "b", f"python train.py 3 {lacks}; python train.py 6 {lacks}")
+    for a, b in ((whole, cut), (cut, whole)):  # while the second of them is recorded
+        live = Live(open_run(a), b)
+        live._look()
+        assert (live.first is not None, live.outran) == (module is not None, False)
+    c = api.compare(whole, cut)
     assert (c.a.steps, c.b.steps) == (6, 6)
     if module is None:
         assert c.verdict == "identical" and not c.coverage.unobserved, (c.reason, c.first)
