@@ -26,7 +26,6 @@ class Live:
     def __init__(self, reference: StoredRun, run: str) -> None:
         """``reference``: the finished run; ``run``: the directory of the one that is being recorded."""
         self._reference, self._run = reference, run
-        self._last = max((p.steps for p in reference.manifest.processes), default=0)
         self._next = self._nbytes = 0.0
         self.first: Divergence | None = None
         """where it parted"""
@@ -57,10 +56,10 @@ class Live:
             found = compare_runs(self._reference, run)
         except ReprodebugError:
             return  # nothing comparable yet
-        steps = max((p.steps for p in run.manifest.processes), default=0)
-        if found.verdict == "divergent" and found.first is not None and (found.first.step < steps or not self._last):
+        last, steps = found.a.steps, found.b.steps  # of all its processes, where one run was cut into several
+        if found.verdict == "divergent" and found.first is not None and (found.first.step < steps or not last):
             self.first = found.first
-        elif found.verdict != "divergent" and self._last and steps > self._last + 1:
+        elif found.verdict != "divergent" and last and steps > last + 1:
             self.outran = True
 
 

@@ -12,7 +12,7 @@ from reprodebug._base.errors import NothingComparable
 from reprodebug._base.text import plural
 from reprodebug.compare import align as alignment
 from reprodebug.compare import coverage as seen
-from reprodebug.compare import devices, pools
+from reprodebug.compare import devices, pools, restarts
 from reprodebug.compare.before import equal_before
 from reprodebug.compare.generators import random_state_differences
 from reprodebug.compare.history import history_differences, module_table
@@ -115,11 +115,11 @@ def examine(a: StoredRun, b: StoredRun, tolerance: Tolerance | None = None) -> E
     tolerance = tolerance or Tolerance()
     shared = [key for key in sorted(a.traces) if key in b.traces]
     _check(a, b, shared)
-    pairs = []
-    for rank, ordinal in shared:
-        ta, tb = a.trace(rank, ordinal), b.trace(rank, ordinal)
+    pairs, parts = [], restarts.chains(a, b, shared)
+    for key in shared:
+        ta, tb = (restarts.joined(run, keys[key]) if key in keys else run.trace(*key) for run, keys in zip((a, b), parts, strict=True))
         if len(ta.events) and len(tb.events):
-            pairs.append(_pair(rank, ordinal, ta, tb))
+            pairs.append(_pair(*key, ta, tb))
     if not pairs:
         raise NothingComparable(
             "the two runs share no recorded process", hint="check with `reprodebug show RUN` what each of them recorded"
@@ -148,11 +148,14 @@ def examine(a: StoredRun, b: StoredRun, tolerance: Tolerance | None = None) -> E
     ]
     smallest = _smallest(layers, counts) if first else None
     verdict, reason = _verdict(a, b, pairs, first, layers, counts, coverage, tolerance, gaps)
+    unmatched = _unmatched(a, b, shared, parts)
+    if verdict == "identical" and unmatched:
+        reason += f"; not compared: {', '.join(u.what for u in unmatched[:3])}{' and others' if len(unmatched) > 3 else ''}"
     comparison = Comparison(
         verdict=verdict,
         reason=reason,
-        a=_side(a, pairs, 0),
-        b=_side(b, pairs, 1),
+        a=_side(a, parts[0]),
+        b=_side(b, parts[1]),
         first=first if verdict in ("divergent", "equivalent") else None,
         tolerance=tolerance,
         first_by_rank=tuple(d for d, _, _ in located) if len(pairs) > 1 else (),
@@ -161,7 +164,7 @@ def examine(a: StoredRun, b: StoredRun, tolerance: Tolerance | None = None) -> E
         gaps=gaps,
         differences=_ordered(everything if verdict != "identical" else [_harmless(d) for d in everything]),
         counts=counts,
-        coverage=Coverage(coverage.share, coverage.unobserved + _unmatched(a, b, shared)),
+        coverage=Coverage(coverage.share, coverage.unobserved + unmatched),
         not_recorded=_not_recorded(a, b, pairs, first),
         losses=_losses(pairs[0]),
         steps_differing=_steps_differing(pairs[0]),
@@ -428,7 +431,7 @@ def _steps(step: Any) -> int:
     return int(step.max()) if len(step) else 0
 
 
-def _side(run: StoredRun, pairs: list[Pair], which: int) -> RunSide:
+def _side(run: StoredRun, chains: restarts.Chains) -> RunSide:
     m = run.manifest
     return RunSide(
         path=os.fspath(run.path),
@@ -438,18 +441,21 @@ def _side(run: StoredRun, pairs: list[Pair], which: int) -> RunSide:
         started=m.started,
         exit_code=m.exit_code,
         level=m.level,
-        steps=max((p.steps for p in m.processes), default=0),
+        steps=max([*(p.steps for p in m.processes), *(sum(run.traces[k].steps for k in keys) for keys in chains.values())], default=0),
         events=sum(p.events for p in m.processes),
         ranks=len({p.rank for p in m.processes}) or 1,
         notes=tuple(run.notes),
     )
 
 
-def _unmatched(a: StoredRun, b: StoredRun, shared: list[tuple[int, int]]) -> tuple[Unobserved, ...]:
+def _unmatched(
+    a: StoredRun, b: StoredRun, shared: list[restarts.Key], parts: tuple[restarts.Chains, restarts.Chains]
+) -> tuple[Unobserved, ...]:
     rows = []
-    for name, run in (("A", a), ("B", b)):
+    for name, run, chains in (("A", a, parts[0]), ("B", b, parts[1])):
+        used = {key for keys in chains.values() for key in keys}
         for key in sorted(run.traces):
-            if key not in shared:
+            if key not in shared and key not in used:
                 rank, ordinal = key
                 what = f"process {ordinal + 1} of rank {rank}" if ordinal else f"rank {rank}"
                 rows.append(Unobserved(f"{what} of run {name}", "the other run has no such process"))

@@ -34,7 +34,8 @@ class Hint:
     (an absolute one), ``temporary`` (a name made anew at each launch), ``cores`` (how many there are), ``uninitialised``,
     ``unseeded`` (a generator made without a seed), ``numpy-global``, ``python-global``,
     ``numpy-seed``, ``python-seed``, ``exists``, ``variable``, ``checkpoint``, ``nondeterministic``, ``overwriting`` (of elements
-    that an index names twice, one stays), ``clip``, ``assertion`` (one that calls something)"""
+    that an index names twice, one stays), ``clip``, ``assertion`` (one that calls something), ``kept`` (what outlives a call: a
+    mutable default, a global that a function writes, a cache of results, a list that all objects of a class share)"""
     file: str
     line: int
     text: str
@@ -115,6 +116,10 @@ def _walk(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
     sets = _names_of_sets(tree)
     yield from _names_of_variables(tree)
     modules = [n for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and any(_is_forward(f) for f in n.body)]
+    made = [
+        n for n in ast.walk(tree) if isinstance(n, ast.Assign) and isinstance(n.value, ast.Call) and _TALLY.fullmatch(_name(n.value.func))
+    ]
+    tallies = {_name(target) for n in made for target in n.targets}
     loops = [n for n in ast.walk(tree) if isinstance(n, (ast.For, ast.comprehension))]
     counters = {n.id for loop in loops for n in ast.walk(loop.target) if isinstance(n, ast.Name)}
     calm: set[int] = set()
@@ -142,9 +147,10 @@ def _walk(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
                 yield "variable", node.lineno, str(node.args[0].value)
             if _reads_text(node, name):
                 yield "encoding", node.lineno, ""
-            if id(node) not in calm and (
-                name in _ORDERED or name.endswith((".join", ".fromkeys", ".array", ".tensor", ".fromiter", ".extend"))
-            ):
+            if (
+                id(node) not in calm
+                and (name in _ORDERED or name.endswith((".join", ".fromkeys", ".array", ".tensor", ".fromiter", ".extend")))
+            ) or (name.endswith(".update") and name.removesuffix(".update") in tallies):
                 if any(_is_set(argument, sets) for argument in node.args):
                     yield "set-order", node.lineno, ""
             elif name.endswith(".pop") and not node.args and name.rpartition(".")[0] in sets:
@@ -167,6 +173,37 @@ def _walk(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
             yield "set-order", node.lineno, ""
         elif isinstance(node, ast.Subscript) and _name(node.value) in ("os.environ", "environ") and isinstance(node.slice, ast.Constant):
             yield "variable", node.lineno, str(node.slice.value)
+    yield from (("kept", line, "") for line in _kept(tree))
+
+
+_TALLY = re.compile(r"(collections\.)?(Counter|OrderedDict)")
+"""what keeps the order in which its keys came: ties of ``most_common`` too"""
+_MEMO = re.compile(r"(functools\.|\w*memory\.)?(lru_cache|cache|cached|memoize)")
+_MUTABLE = re.compile(r"(collections\.)?(list|dict|set|defaultdict|Counter|deque|OrderedDict)")
+
+
+def _kept(tree: ast.AST) -> Iterator[int]:
+    """Lines that keep something from one call of a function to the next."""
+    own = [n for n in getattr(tree, "body", ()) if isinstance(n, ast.Assign) and _is_mutable(n.value)]
+    shared = {_name(target) for n in own for target in n.targets}
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            defaults = [d for d in (*node.args.defaults, *node.args.kw_defaults) if d is not None]
+            memo = [_name(d.func if isinstance(d, ast.Call) else d) for d in node.decorator_list]
+            if any(_is_mutable(d) or _name(d) in shared for d in defaults) or any(_MEMO.fullmatch(m) for m in memo):
+                yield node.lineno
+        elif isinstance(node, ast.Global):
+            yield node.lineno
+        elif isinstance(node, ast.ClassDef):
+            yield from (n.lineno for n in node.body if isinstance(n, ast.Assign) and _is_mutable(n.value) and not _is_dunder(n))
+
+
+def _is_mutable(node: ast.expr) -> bool:
+    return isinstance(node, (ast.List, ast.Dict, ast.Set)) or (isinstance(node, ast.Call) and bool(_MUTABLE.fullmatch(_name(node.func))))
+
+
+def _is_dunder(node: ast.Assign) -> bool:
+    return any(_name(target).startswith("__") for target in node.targets)
 
 
 def _leaves_ties(node: ast.Call) -> bool:

@@ -22,6 +22,12 @@ def _code(c: Comparison) -> Level:
     if found or packages:
         names = ", ".join(d.key for d in [*found, *packages][:4])
         return Level("code", "fails", f"{plural(len(found) + len(packages), 'difference')} in code, configuration or environment: {names}")
+    aside = [d.key for d in c.differences if d.section == "config" and d.severity == "harmless" and d.key.startswith("-")]
+    if aside:
+        names = ", ".join(aside[:4])
+        return Level(
+            "code", "holds", f"the same code and packages were recorded; options that differ only name, save or print (by name): {names}"
+        )
     return Level("code", "holds", "the same code, configuration and packages were recorded")
 
 

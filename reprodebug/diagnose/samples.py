@@ -77,6 +77,21 @@ def _of_step(s: Scene, side: int) -> tuple[Any, Any] | None:
     return None
 
 
+def repeating(s: Scene) -> int | None:
+    """0 for A, 1 for B: the run whose first differing batch has the samples of its batch before once more; None for neither or both."""
+    import numpy as np
+
+    found = []
+    for side, trace, align in ((0, s.pair.a, s.pair.align.a), (1, s.pair.b, s.pair.align.b)):
+        label = trace.sites[trace.events[int(align[s.at])]["site"]][0]
+        earlier = trace.events[: int(align[s.at]) + 1]
+        rows = [trace.samples(int(e["seq"])) for e in earlier[earlier["kind"] == Kind.DATA][-16:] if trace.sites[e["site"]][0] == label]
+        last = [row[0] for row in rows if row is not None][-2:]
+        if len(last) == 2 and len(last[0]) and np.array_equal(last[0], last[1]):
+            found.append(side)
+    return found[0] if len(found) == 1 else None
+
+
 def _everything(s: Scene, side: int) -> Any:
     """Fingerprints of the samples of every batch from the same source, bounded."""
     import numpy as np

@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from reprodebug._base.text import visible
+from reprodebug.compare import restarts
 from reprodebug.compare.before import inputs_of_call
 from reprodebug.compare.generators import Story, stories
 from reprodebug.compare.history import module_table, reads, same_names, seeds
@@ -72,9 +74,18 @@ class Scene:
         d = self.first
         if d.kind == "parameter":
             return {"init": "init", "optimizer": "optimizer"}.get(d.phase, "loaded")
+        if self.enters:
+            return "loss"
         return {"data": "data", "activation": "forward", "gradient": "backward", "optimizer": "optimizer", "loss": "loss", "rng": "data"}[
             d.kind
         ]
+
+    @cached_property
+    def enters(self) -> bool:
+        """The first difference is the gradient with which backward begins: what the program computed of its outputs made it."""
+        before = int(self.pair.align.a[self.at]) - 1
+        output = self.first.kind == "gradient" and self.first.tensor.startswith("output")
+        return output and before >= 0 and self.pair.a.events["kind"][before] != Kind.GRADIENT
 
     @property
     def numeric(self) -> bool:
@@ -250,8 +261,35 @@ class Scene:
         return None
 
     @cached_property
+    def cut(self) -> str:
+        """Which run did in several processes what the other did in one, in words; empty where neither did."""
+        found = [(side, n) for side, t in (("A", self.pair.a), ("B", self.pair.b)) if (n := restarts.parts(t)) > 1]
+        return f"{found[0][0]} trains in {found[0][1]} processes, one after the other" if found else ""
+
+    @cached_property
     def files_read(self) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
         return reads(self.pair.a.notes_meta, self.sides[0]), reads(self.pair.b.notes_meta, self.sides[1])
+
+    @cached_property
+    def files_written(self) -> set[str]:
+        """Files that both runs read and that each of them, finding them there, then opened for writing."""
+        found = [
+            {side.neutral(str(n.get("path"))) for n in notes if n.get("mode") == "write" and n.get("existed")}
+            for notes, side in zip(self.notes("file"), self.sides, strict=True)
+        ]
+        return found[0] & found[1] & self.files_read[0].keys() & self.files_read[1].keys()
+
+    @cached_property
+    def files_made(self) -> set[str]:
+        """Files that both runs read and that were last written after the run's command had started, in each."""
+        found = []
+        for run, side in ((self.a, self.sides[0]), (self.b, self.sides[1])):
+            try:
+                began = datetime.fromisoformat(run.manifest.started).timestamp()
+            except ValueError:
+                return set()
+            found.append({side.neutral(path) for path, x in run.manifest.data.items() if _later(x, began)})
+        return found[0] & found[1]
 
     def leading_to(self, a: list[str], b: list[str]) -> list[Difference]:
         """Variables and options whose values lie in the paths of the files that only A and only B read; ``HOME`` too."""
@@ -377,7 +415,7 @@ class Scene:
     @property
     def launched(self) -> str:
         """How far the two runs were launched alike, in words, where ``alike`` is true."""
-        idle = [d.key for d in self.idle]
+        idle = [d.key for d in (*self.asides, *self.idle)]
         return "the two runs were launched alike" + (f", but for {', '.join(idle[:3])}{' and more' if idle[3:] else ''}" if idle else "")
 
     @cached_property
@@ -450,3 +488,9 @@ def is_consequence(d: Difference) -> bool:
 def short(path: str) -> str:
     """A file's own name."""
     return os.path.basename(path.rstrip("/")) or path
+
+
+def _later(entry: object, began: float) -> bool:
+    """Whether the record of a file says that it was written after that time."""
+    modified = entry.get("modified") if isinstance(entry, dict) and entry.get("mode") == "read" else None
+    return isinstance(modified, (int, float)) and modified > began

@@ -83,3 +83,8 @@ def best(s: Scene, pattern: str = "", most: int = 2) -> list[Difference]:
         matching = [d for d in found if wanted.search(d.key) or wanted.search(d.b) or wanted.search(d.a)]
         found = matching or found
     return found[:most]
+
+
+def resuming(s: Scene) -> list[Difference]:
+    """What made one run stop and go on from a checkpoint; nothing where it is plain: it trains in several processes."""
+    return [] if s.cut else best(s, r"resume|preempt|restart|checkpoint|ckpt|load|interrupt|stop")

@@ -15,6 +15,7 @@ from reprodebug.bisect import process
 from reprodebug.bisect.recorded import Again
 from reprodebug.bisect.session import MARK, hold, home
 from reprodebug.bisect.trial import Untestable
+from reprodebug.compare import restarts
 from reprodebug.compare.importance import MADE_BY_THE_OTHER
 from reprodebug.compare.runs import Examined, examine
 from reprodebug.diagnose.scene import LIBRARY_THREAD
@@ -63,6 +64,10 @@ def zoom(request: Request, *, say: Callable[[str], None] = lambda text: None) ->
     if c.first is None or examined.pair is None:
         return Zoom(model.NOT_FOUND, "", f"the two recordings do not part: {c.reason}", None, paths=paths,
                     remedy="there is nothing to zoom into")  # fmt: skip
+    for name, trace in (("A", examined.pair.a), ("B", examined.pair.b)):
+        if (n := restarts.parts(trace)) > 1:
+            why = f"{name} did this in {n} processes, one after the other, and zoom follows one"
+            return Zoom(model.NOT_FOUND, "", why, c.first, paths=paths, remedy="record the part that goes on from the checkpoint by itself")
     folder, lock = _folder(request.keep)
     again: list[Again] = []
     try:

@@ -9,7 +9,7 @@ import numpy as np
 from reprodebug.model.events import EVENT_FIELDS, RNG_FIELDS, STATS_FIELDS, Flag, Kind, Phase
 from reprodebug.model.run import Manifest, Process
 from reprodebug.store.run import StoredRun
-from reprodebug.store.trace import Trace
+from reprodebug.store.trace import Trace, _Memory
 
 
 def event(
@@ -27,8 +27,9 @@ def event(
     turn: int = 0,
     thread: int = 0,
     device: str = "cpu",
+    prints: tuple[int, ...] = (),
 ) -> dict[str, Any]:
-    """One event; ``value`` stands for the fingerprint."""
+    """One event; ``value`` stands for the fingerprint, ``prints`` for those of a batch's samples."""
     return dict(locals())
 
 
@@ -42,10 +43,17 @@ def trace(events: list[dict[str, Any]], notes: list[dict[str, Any]] | None = Non
         row["site"] = sites.setdefault((e["root"], e["module"], "Linear", e["tensor"]), len(sites))
         row["meta"] = metas.setdefault((e["shape"], e["dtype"], e["device"], "strided", ""), len(metas))
         row["lo"], row["turn"], row["thread"] = e["value"], e["turn"], e["thread"]
-    return Trace(
+    found = Trace(
         table, list(sites), list(metas), [], np.zeros(0, np.dtype(list(RNG_FIELDS))), np.zeros(0, np.dtype(list(STATS_FIELDS))),
         notes or [], True,
     )  # fmt: skip
+    body = b""
+    for n, e in enumerate(events):
+        if e["prints"]:
+            found._samples[n] = (len(body), len(e["prints"]), 0)
+            body += np.array(e["prints"], "<u8").tobytes()
+    found.source = _Memory(memoryview(body))
+    return found
 
 
 def run(*traces: Trace, complete: bool = True, path: str = "run", **manifest: Any) -> StoredRun:

@@ -24,6 +24,7 @@ def kinds(source: str) -> set[str]:
         "for w in sorted(set(a), key=len): print(w)",
         "words = {w for w in a}\nv = sorted((w for w in words), key=lambda w: -n[w])",
         "label = max(set(votes), key=votes.count)",
+        "df = Counter()\nfor words in texts: df.update(set(words))",
         "class V:\n    def __init__(self, t):\n        self.w = set(t)\n    def ids(self):\n        return {w: i for i, w in enumerate(self.w)}",
     ],
 )
@@ -39,6 +40,7 @@ def test_orders_of_sets(source: str) -> None:
         "v = sorted(set(a), key=str)",
         "s = set(a)\nif 'x' in s: print(len(s))",
         "d = {}\nd.pop('x')",
+        "seen = set()\nseen.update(set(a))",
     ],
 )
 def test_sets_that_are_not_walked(source: str) -> None:
@@ -141,3 +143,29 @@ class Data:
 """
     found = [(h.line, h.name) for h in hints({"files": {"a.py": {"text": source}}}) if h.kind == "overwriting"]
     assert sorted(found) == [(5, "Grid"), (10, "Grid")]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def scale(x, seen=[]):\n    seen.append(x)",
+        "KEPT = {}\ndef scale(x, kept=KEPT):\n    kept[0] = x",
+        "def f():\n    global n\n    n += 1",
+        "@functools.lru_cache(maxsize=None)\ndef f(i):\n    return i",
+        "class Store:\n    rows = []",
+    ],
+)
+def test_what_outlives_a_call(source: str) -> None:
+    assert "kept" in kinds(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(x, sizes=(1, 2), name=None):\n    return x",
+        "class Net:\n    __slots__ = ['a']\n    width = 3",
+        "rows = []\ndef f(x):\n    return [x]",
+    ],
+)
+def test_what_does_not(source: str) -> None:
+    assert "kept" not in kinds(source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ def forward(value: int) -> list[dict[str, Any]]:
 
 def causes(
     events: Any, source: str = "", a: dict[str, Any] | None = None, b: dict[str, Any] | None = None, notes: tuple[Any, Any] = ((), ()),
-    **files: tuple[Any, Any],
+    options: tuple[str, str] = ("", ""), **files: tuple[Any, Any],
 ) -> tuple[Cause, ...]:  # fmt: skip
     """Causes of a divergence in ``events``; ``a`` and ``b`` are what the two environments have besides the same."""
     sides = []
@@ -45,7 +46,9 @@ def causes(
         read = {path: entries[n] for path, entries in files.items()}
         modules = {"type": "modules", "root": "Net", "modules": []}
         table = trace(events(n + 1), [modules, *notes[n]])
-        sides.append(run(table, environment=environment, code=code, data=read))
+        side = run(table, environment=environment, code=code, data=read)
+        side.manifest = dataclasses.replace(side.manifest, command=("python", "train.py", *options[n].split()))
+        sides.append(side)
     return diagnose(examine(*sides)).causes
 
 
@@ -162,3 +165,116 @@ def test_a_variable_that_only_an_installed_package_names() -> None:
     packages = {**a, "packages": {"pixmix": "1"}}, {**b, "packages": {"pixmix": "2"}}
     assert causes(data, "import pixmix", *packages)[0].rule == "packages"
     assert causes(data, "r = random.Random()", a, b)[0].rule == "generator made without a seed"
+
+
+def evaluated(value: int) -> list[dict[str, Any]]:
+    """Weights; in B alone a call that watches; then an input of the training."""
+    watched = [event("fc", 50, flags=Flag.INPUT, tensor="input.0", shape=(2,)), event("fc", 51, flags=Flag(0), shape=(2,))]
+    return [data(7)[0], *(watched if value == 2 else []), *data(value)[1:]]
+
+
+LOGS = ("--log-every 4", "--log-every 2")
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["def scale(x, seen=[]):\n    seen.append(x)", "def f(x):\n    global n\n    n += 1", "@lru_cache\ndef f(x):\n    return x"],
+)
+def test_work_beside_the_training_that_changes_what_it_goes_on_with(source: str) -> None:
+    found = causes(evaluated, source, options=LOGS)[0]
+    assert (found.rule, found.category) == ("work beside the training", "implicit-state") and found.confidence >= 0.8
+    assert "B alone runs Net" in found.summary and "--log-every (4 in A, 2 in B)" in found.summary and "train.py:" in found.summary
+    assert causes(evaluated, "x = 1", options=LOGS)[0].confidence < 0.7, "nothing in the source is known to outlive a call"
+    assert not [c for c in causes(data, source, options=LOGS) if c.rule == found.rule], "no run does more than the other"
+    assert not [c for c in causes(evaluated, source) if c.rule == found.rule], "nothing that was given says so"
+
+
+def test_an_option_of_output_that_differs_is_said_where_nothing_explains_the_divergence() -> None:
+    found = causes(data, "", options=LOGS)
+    assert [c for c in found if "launched alike, but for --log-every" in c.summary]
+
+
+def entering(value: int) -> list[dict[str, Any]]:
+    """Outputs and loss agree; the gradient with which backward begins does not."""
+    loss = event("", 9, tensor="loss.0", kind=Kind.LOSS, root="loss", flags=Flag(0))
+    return [*forward(8), loss, event("fc", value, tensor="output.0.grad", kind=Kind.GRADIENT, phase=Phase.BACKWARD, flags=Flag(0))]
+
+
+def test_the_gradient_that_enters_a_model_is_made_by_the_loss() -> None:
+    found = causes(entering, "import numpy as np\nw = np.empty(12)")[0]
+    assert (found.rule, found.category) == ("uninitialised memory", "implicit-state") and found.confidence >= 0.6
+    assert [c for c in causes(entering, "") if "what is computed of the output of fc" in c.summary]
+
+
+def inside(value: int) -> list[dict[str, Any]]:
+    """The same, but one gradient before it agrees."""
+    head = event("head", 5, tensor="output.0.grad", kind=Kind.GRADIENT, phase=Phase.BACKWARD, flags=Flag(0))
+    return [*entering(value)[:-1], head, entering(value)[-1]]
+
+
+def test_a_gradient_further_inside_is_not() -> None:
+    assert not [c for c in causes(inside, "import numpy as np\nw = np.empty(12)") if c.rule == "uninitialised memory"]
+
+
+def test_a_file_that_the_program_changes_itself() -> None:
+    written = [{"type": "file", "path": "/x/nodes.f32", "mode": mode, "existed": True, "seq": 0} for mode in ("read", "write")]
+    entries = {"/x/nodes.f32": (read("1"), read("2"))}
+    found = causes(data, "", notes=(written, written), **entries)[0]
+    assert (found.rule, found.category) == ("file content", "implicit-state") and "opens it for writing" in found.summary
+    found = causes(data, "", notes=(written, written[:1]), **entries)[0]
+    assert (found.rule, found.category) == ("file content", "data"), "only one run writes"
+
+
+def test_a_file_that_is_made_anew_in_each_run() -> None:
+    after, before = 1.8e9, 1.7e9  # the runs started in 2026
+    found = causes(data, "", **{"/x/f.npz": (read("1", modified=after), read("2", modified=after))})[0]
+    assert found.category == "data" and "made anew during each run" in found.summary and "imap_unordered" in found.remedy
+    found = causes(data, "", **{"/x/f.npz": (read("1", modified=before), read("2", modified=after))})[0]
+    assert "made anew" not in found.summary
+
+
+def test_threads_that_change_what_they_share() -> None:
+    """Their results are other samples, not the same ones in another order."""
+
+    def other(value: int) -> list[dict[str, Any]]:
+        return [{**e, "prints": (value, value + 10)} if e["kind"] == Kind.DATA else e for e in data(value)]
+
+    def reordered(value: int) -> list[dict[str, Any]]:
+        return [{**e, "prints": (5, 6)[:: 3 - 2 * value]} if e["kind"] == Kind.DATA else e for e in data(value)]
+
+    source = "threads = [threading.Thread(target=feed, args=(p,)) for p in parts]"
+    thread = [{"type": "thread", "name": "Thread-1", "runs": "stats.feed", "seq": 0}]
+    found = causes(other, source, notes=(thread, thread))[0]
+    assert (found.rule, found.category) == ("order of arrival", "race") and "share without a lock" in found.summary
+    assert found.confidence >= 0.6
+    found = causes(reordered, source, notes=(thread, thread))[0]
+    assert found.rule == "order of arrival" and "order of arrival" in found.summary
+    assert "share without a lock" not in causes(other, source)[0].summary, "no thread was seen"
+
+
+def modes(value: int) -> list[dict[str, Any]]:
+    """A module is in training mode in A and in evaluation mode in B."""
+    return [*data(7)[:3], event("fc", value, flags=Flag.TRAINING if value == 1 else Flag(0))]
+
+
+def test_a_thread_that_switches_the_mode_of_a_model_in_use() -> None:
+    thread = [{"type": "thread", "name": "Thread-1", "runs": "watch.watch", "seq": 0}]
+    found = causes(modes, notes=(thread, thread))[0]
+    assert (found.rule, found.category) == ("train or eval mode", "race") and "watch.watch" in found.summary
+    for other in (causes(modes), causes(modes, notes=(thread, thread), options=("", "--eval-mode x"))):
+        assert other[0].rule == "train or eval mode" and other[0].category != "race"
+
+
+def test_a_checkpoint_that_an_earlier_run_left() -> None:
+    """The same command goes on from it in the run that finds it."""
+
+    def weights(value: int) -> list[dict[str, Any]]:
+        return [{**e, "value": value} if e["tensor"] == "weight" else e for e in data(7)]
+
+    found = causes(weights, "if os.path.exists(last):\n    net.load(last)", **{"/x/last.pt": (None, read("2"))})[0]
+    assert (found.rule, found.category) == ("other checkpoint", "implicit-state") and found.confidence >= 0.8
+    assert "B finds the checkpoint last.pt" in found.summary and "left" in found.summary
+    found = causes(weights, "", options=("", "--load last.pt"), **{"/x/last.pt": (None, read("2"))})[0]
+    assert found.category != "implicit-state", "the command asks for it"
+    both = causes(weights, "", **{"/x/last.pt": (read("1"), None), "/x/best.pt": (None, read("2"))})
+    assert not [c for c in both if "finds the checkpoint" in c.summary]

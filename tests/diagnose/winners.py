@@ -30,7 +30,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "own-37-home-weights": ("other checkpoint", ("file content", "leftover file")),
     "own-38-object-set": ("order of addresses", ("hash order", "generator made without a seed")),
     "own-39-random-object": ("generator made without a seed", ("order of addresses", "clock or process id")),
-    "own-40-rendering-pool": ("order of arrival", ("clock or process id", "hash order")),
+    "own-40-rendering-pool": ("order of arrival", ("clock or process id", "hash order", "generator of several threads")),
     "own-41-gradient-race": ("order of arrival", ("clock or process id", "uninitialised memory")),
     "own-42-time-budget": ("optimizer settings", ("clock or process id", "nondeterministic kernel")),
     "own-43-time-zone": ("variables", ("hash order", "interpreter and libraries")),
@@ -56,6 +56,10 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "own-63-majority": ("hash order", ("nondeterministic kernel", "order of addresses")),
     "own-64-average": ("optimizer state not restored", ("optimizer settings", "end of the training")),
     "own-65-user": ("missing or other seed", ("extra draws", "folder of the run")),
+    "own-66-cut-job": ("optimizer state not restored", ("end of the training", "work beside the training")),
+    "own-67-log-often": ("work beside the training", ("hash order", "extra draws")),
+    "own-68-clicks-twice": ("loader workers", ("options", "end of the training")),
+    "own-69-feeder": ("generator of several threads", ("extra draws", "order of arrival", "clock or process id")),
 }
 """own case -> (the rule that wins, rules that stay below SILENT)"""
 

@@ -33,14 +33,18 @@ def mode(s: Scene) -> Iterator[Draft]:
         summary += f": python -O (PYTHONOPTIMIZE) leaves out what {asserted[0].file}:{asserted[0].line} asserts"
         evidence += [f"an assertion that does something: {h.place}" for h in asserted[:3]]
     category = "configuration" if trigger and trigger[0].section == "config" else "code"
-    yield Draft(
-        category,
-        summary,
-        tuple(evidence),
-        "Call model.train() after every evaluation, and model.eval() before it.",
-        0.96,
-        frozenset(d.key for d in trigger),
-    )
+    remedy = "Call model.train() after every evaluation, and model.eval() before it."
+    if s.pools and s.alike and not trigger:
+        category = "race"
+        summary = (
+            f"a race between threads: {listed(s.pools, 2)} and the training share the model, and its mode changes while it is used: from step"
+            f" {s.first.step} on {what} is in {words[0]} mode in A and in {words[1]} mode in B (model.train() / model.eval())"
+        )
+        evidence += [f"the program starts threads that run {listed(s.pools, 3)}", s.launched]
+        remedy = (
+            "Evaluate a copy of the model in the thread (copy.deepcopy, or load its state_dict() into a second one), or between two steps."
+        )
+    yield Draft(category, summary, tuple(evidence), remedy, 0.96, frozenset(d.key for d in trigger))
 
 
 @rule("changed code", "code")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from reprodebug.compare.importance import CHANGED_BY_BOTH, REORDERED
 from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
+from reprodebug.diagnose.samples import repeating
 from reprodebug.diagnose.scene import CHECKPOINT, Scene, short
 from reprodebug.diagnose.triggers import best
 
@@ -25,12 +26,25 @@ def workers(s: Scene) -> Iterator[Draft]:
     trigger = [t for t in trigger if re.search("worker", t.key, re.I)] or s.find(r"^(cpus_allowed|logical_cpus)$", "hardware")
     evidence = [said(d), *(said(t) for t in trigger), s.samples.text]
     if not s.torch_parted:
-        evidence.append("the states of torch's generators were equal, so the order was drawn alike: the workers' own generators differ")
+        evidence.append("the states of torch's generators were equal, so the order was drawn alike")
     drawn = s.hint("numpy-global", "python-global") + [h for h in s.hint("unseeded") if "rng" in h.text]
     evidence += [f"drawn inside the dataset: {h.place}" for h in drawn[:2]]
-    if s.samples.relation in ("other batches", "same samples, other order"):
+    again, category = repeating(s), "data"
+    remedy = (
+        "Use the same number of workers (num_workers); draw augmentation from a generator seeded per sample (epoch and index), not per worker,"
+        " and let __getitem__ change nothing of the dataset (clone what it returns)."
+    )
+    if again is not None and (d.a, d.b)[again] not in ("0", "1"):
+        evidence.append(f"the batch of {'AB'[again]} has the samples of the batch before it once more")
+        effect = (
+            "the dataset (an IterableDataset) does not share its items out among the workers, so each worker yields all of them and"
+            f" {'AB'[again]} gets duplicates: every sample comes once per worker"
+        )
+        remedy = "Let each worker yield its own share: torch.utils.data.get_worker_info() gives its number and how many there are."
+    elif s.samples.relation in ("other batches", "same samples, other order"):
         effect = "each worker yields its own share of the samples, and batches are taken from the workers in turn, so the order follows from their number"
     elif "0" in (d.a, d.b) and not drawn and s.has_sources and s.first.step > 0:
+        category = "implicit-state"
         effect = (
             "a worker has its own copy of the dataset, made anew at the start of each epoch, so what the dataset changes in itself"
             " (rows in place, counters, caches) lasts only where it is loaded in the main process"
@@ -38,12 +52,8 @@ def workers(s: Scene) -> Iterator[Draft]:
     else:
         effect = "each worker has its own random state, so what augmentation draws for a sample depends on which worker loads it"
     summary = f"the DataLoader has {d.a} workers (num_workers) in A and {d.b} in B: {effect}" + leading(trigger)
-    remedy = (
-        "Use the same number of workers (num_workers); draw augmentation from a generator seeded per sample (epoch and index), not per worker,"
-        " and let __getitem__ change nothing of the dataset (clone what it returns)."
-    )
-    strength = 0.93 if s.samples.relation in ("other content", "unknown") else 0.8
-    yield Draft("data", summary, tuple(evidence), remedy, strength, frozenset([d.key, *(t.key for t in trigger)]))
+    strength = 0.95 if "duplicates" in effect else 0.93 if s.samples.relation in ("other content", "unknown") else 0.8
+    yield Draft(category, summary, tuple(evidence), remedy, strength, frozenset([d.key, *(t.key for t in trigger)]))
 
 
 _WORDS = {
@@ -51,7 +61,7 @@ _WORDS = {
     "batch_size": "the batches have another size", "drop_last": "the last incomplete batch is dropped in one run (drop_last)",
     "generator": "the order is drawn from another generator", "size": "the dataset has another number of samples",
     "dataset": "the dataset is of another class", "worker_init_fn": "the workers are set up by another function",
-    "persistent_workers": "the workers live on from epoch to epoch in one run, and start anew with another random state in the other (persistent_workers)",
+    "persistent_workers": "the workers live on from epoch to epoch in one run, with what their datasets and generators have become, and start anew in the other (persistent_workers)",
     "in_order": "batches are handed out as they are ready in one run (in_order)", "start_method": "the workers are started in another way",
 }  # fmt: skip
 
@@ -114,8 +124,21 @@ def file_content(s: Scene) -> Iterator[Draft]:
         remedy = (
             f"Compare the two files and {verb} in both runs; keep data under version control (DVC, git-lfs) or check its hash at the start."
         )
+        category, own = "data", s.files_written
+        if all(d.key in own for d in found):
+            category = "implicit-state"
+            summary += ": the program itself opens it for writing, so that a run finds what the one before it left"
+            evidence.append(f"read and then opened for writing, in both runs: {listed((d.key for d in found), 3)}")
+            remedy = "Keep the program from changing what it reads (open it read-only or as a copy: numpy.memmap(mode='c')), and restore the file."
+        elif all(d.key in s.files_made for d in found):
+            summary += "; it is made anew during each run"
+            evidence.append("in both runs it was written after the command had started")
+            remedy = (
+                "Look into what makes it: sort what a pool of processes or threads returns (as_completed, imap_unordered), sort sets and"
+                " folders, seed its generators; or make the file once and use it in both runs."
+            )
         yield Draft(
-            "data", summary, tuple(evidence), remedy, likely if fits else likely * 0.6, frozenset(d.key for d in [*found, *pointing])
+            category, summary, tuple(evidence), remedy, likely if fits else likely * 0.6, frozenset(d.key for d in [*found, *pointing])
         )
 
 
@@ -180,6 +203,24 @@ def other_checkpoint(s: Scene) -> Iterator[Draft]:
     strength = (0.9 if a and b else 0.65) * {"init": 1.0, "loaded": 1.0, "forward": 0.5}[s.stage]
     if s.torch_parted and s.stage != "init":
         strength *= 0.5
+    names = {d.key for d in found}
+    if bool(a) != bool(b) and s.stage != "forward" and {d.key for d in s.given} <= names:  # the same command
+        side, other = ("A", "B") if a else ("B", "A")
+        checks = s.hint("exists", "listing")
+        yield Draft(
+            "implicit-state",
+            f"{side} finds the checkpoint {listed(a or b, 2)}, which an earlier run left, and goes on from it; {other} finds none and starts anew",
+            (
+                *(said(d) for d in found[:4]),
+                *(f"the source asks for it: {h.place}" for h in checks[:2]),
+                f"the command and its options are the same; first to differ: {s.place}",
+                *([f"the optimizers step {s.lengths[0]} times in A and {s.lengths[1]} times in B"] if s.lengths[0] != s.lengths[1] else []),
+            ),
+            f"Delete {(a or b)[0]} before a run that should start anew, or give each run a folder of its own; to go on from it in both, copy it.",
+            0.92 if checks else 0.8,
+            frozenset(names) | {story.name for story in s.torch_parted},
+        )
+        return
     yield Draft(
         "environment" if trigger and trigger[0].section == "environment" else "data",
         summary,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import CHECKPOINT, Scene
-from reprodebug.diagnose.triggers import best
+from reprodebug.diagnose.triggers import best, resuming
 from reprodebug.model.events import Flag
 
 
@@ -53,7 +53,7 @@ def uninitialised(s: Scene) -> Iterator[Draft]:
         strength = 0.3
     else:
         return
-    remedy = "Use torch.zeros or fill the tensor; to find such places run with torch.use_deterministic_algorithms(True), which fills fresh memory with NaN."
+    remedy = "Use zeros() or full(), or fill all of it; to find such places run with torch.use_deterministic_algorithms(True), which fills torch's fresh memory with NaN."
     yield Draft("implicit-state", summary, tuple(evidence), remedy, strength, within=True)
 
 
@@ -73,10 +73,10 @@ def optimizer_state(s: Scene) -> Iterator[Draft]:
     if bool(sides[0][1] or sides[0][2]) == bool(sides[1][1] or sides[1][2]):
         return
     side, new, loaded = sides[1] if sides[1][1] or sides[1][2] else sides[0]
-    trigger = best(s, r"resume|preempt|restart|checkpoint|ckpt|load|interrupt|stop")
+    trigger = resuming(s)
     evidence = [f"{side} alone makes a new optimizer at step {new[0].get('step')} ({new[0].get('class')})"] if new else []
     evidence += [f"{side} alone reads the checkpoint {listed(loaded, 2)} in the middle of the run"] if loaded else []
-    evidence += [f"gradients before it were equal; first to differ: {s.place}", *(said(d) for d in trigger)]
+    evidence += [s.cut, f"gradients before it were equal; first to differ: {s.place}", *(said(d) for d in trigger)]
     resumes = f"{side} resumes{' from the checkpoint ' + loaded[0] if loaded else ''}"
     summary = f"{resumes} without the optimizer's state (momentum, moments, step count): its update at step {s.first.step} starts anew"
     if s.flag(Flag.BUFFER)[0]:
@@ -84,6 +84,8 @@ def optimizer_state(s: Scene) -> Iterator[Draft]:
     if trigger:
         summary += f"; {named(trigger[0])}"
     remedy = "Save and load optimizer.state_dict() (and the scheduler's, GradScaler's and averaged model's) with the model's."
+    if s.flag(Flag.BUFFER)[0]:
+        remedy = "Save and load state_dict() of the model, and of an averaged one: unlike parameters() it holds the buffers too."
     yield Draft(
         "implicit-state",
         summary,
@@ -101,12 +103,12 @@ def place_in_data(s: Scene) -> Iterator[Draft]:
         return
     n, loaded = s.resumed
     side = "AB"[n]
-    trigger = best(s, r"resume|preempt|restart|checkpoint|ckpt|load|interrupt|stop")
+    trigger = resuming(s)
     summary = (
         f"{side} resumes from the checkpoint {loaded[0]} and does not take up its data where it left it: from step {s.first.step} on it gets"
         " other batches, from equal weights and random states"
     )
-    evidence = [f"{side} reads the checkpoint {listed(loaded, 2)} in the middle of the run, the other does not"]
+    evidence = [f"{side} reads the checkpoint {listed(loaded, 2)} in the middle of the run, the other does not", s.cut]
     evidence += [
         f"first to differ: {s.place}",
         s.samples.text,
@@ -117,10 +119,40 @@ def place_in_data(s: Scene) -> Iterator[Draft]:
         "implicit-state",
         summary + (f"; {named(trigger[0])}" if trigger else ""),
         tuple(evidence),
-        "Save how many batches of the epoch were used with the checkpoint, and skip as many when resuming (or use a loader that can be"
-        " saved, such as torchdata's StatefulDataLoader).",
+        "Save with the checkpoint what decides the order: the epoch that the sampler is in (set_epoch, or a counter of its own) and how many of"
+        " its batches were used; restore the one and skip the others when resuming (or use a loader that can be saved, such as torchdata's"
+        " StatefulDataLoader).",
         0.9,
         frozenset([*(d.key for d in trigger), *loaded]),
+    )
+
+
+@rule("work beside the training", "sources")
+def beside(s: Scene) -> Iterator[Draft]:
+    """One run evaluates or logs where the other does not, and that changes what the training goes on with."""
+    if s.stage not in ("data", "loaded", "forward") or s.torch_parted or not (alone := [x for x in s.alone if x.kind == "activation"]):
+        return
+    trigger = s.asides[:2] if s.alike else best(s, r"log|eval|valid|every|print|monitor|report|debug|plot")
+    if not trigger or {d.key for d in s.given} - {d.key for d in trigger}:
+        return
+    kept = s.hint("kept")
+    if not kept and not s.alike:
+        return
+    side, names = "B" if alone[0].side == "b" else "A", list(dict.fromkeys(x.root or x.module for x in alone))
+    what = f" ({kept[0].file}:{kept[0].line}: {kept[0].text})" if kept else ""
+    yield Draft(
+        "implicit-state",
+        f"{side} alone runs {listed(names, 2)} at step {alone[0].step}, and the training then goes on from something that this work changed:"
+        f" state that outlives a call, such as running statistics, a cache or a counter{what}" + leading(trigger),
+        (
+            *(f"{named(d)}: by its name it only says when to look" if d in s.asides else said(d) for d in trigger),
+            f"{side} alone runs {listed(names)} before {s.place} ({sum(x.records for x in alone):,} records)",
+            *(f"outlives a call: {h.place}" for h in kept[:4]),
+            "the states of torch's generators were equal",
+        ),
+        "Let what only watches change nothing: hand such state in, and let the training alone update it (or give the evaluation a copy).",
+        0.87 if kept else 0.6,
+        frozenset(d.key for d in trigger),
     )
 
 

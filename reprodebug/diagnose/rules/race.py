@@ -62,6 +62,19 @@ def arrival(s: Scene) -> Iterator[Draft]:
             within=True,
         )
         return
+    if s.samples.relation == "other samples" and s.pools and not taken and not order:
+        yield Draft(
+            "race",
+            f"a race between {who}: what {listed(s.pools, 2)} compute{'s' if len(s.pools) == 1 else ''} is no other order of the same samples: probably they"
+            " change something that they share without a lock, or draw from one generator, and which comes first differs in each run"
+            + "".join(f" ({h.file}:{h.line}: {h.text})" for h in shown),
+            tuple(evidence),
+            "Let each thread work on its own copy and generator and put the parts together in a fixed order, or guard what they share with a lock"
+            " (a lock alone does not fix the order in which floating-point numbers are added).",
+            max(strength, 0.6 * s.likeness),
+            within=True,
+        )
+        return
     summary = (
         f"a race between {who}: data comes in the order of arrival"
         + "".join(f" ({h.file}:{h.line}: {h.text})" for h in shown)
@@ -98,6 +111,40 @@ def _sums(s: Scene) -> Iterator[Draft]:
     yield Draft("race", summary, tuple(evidence), _IN_ORDER, (0.8 if taken else 0.6) * s.likeness, within=True)
 
 
+@rule("generator of several threads")
+def drawn_beside(s: Scene) -> Iterator[Draft]:
+    """Threads of the program and its main thread draw from one generator: who draws next is not the same in any two runs."""
+    if (s.numeric and s.stage != "forward") or not s.pools or not s.alike:
+        return
+    shared = [x for x in s.parted.values() if x.name in _ONE_FOR_ALL and x.last_equal >= 0 and x.used_a and x.used_b]
+    lines = {x.name: s.hint(kind) for x in shared if (kind := _ONE_FOR_ALL[x.name])}
+    shared = [x for x in shared if x.name not in lines or lines[x.name] or not s.has_sources]
+    if not shared or [x for x in s.alone if x.kind == "activation"]:
+        return
+    story = shared[0]
+    step = int(s.pair.align.step_a[s.pair.align.a[story.at]])
+    drawn = lines.get(story.name, [])
+    yield Draft(
+        "race",
+        f"a race between threads: {listed(s.pools, 2)} and the main thread may both draw from {story.name}, and which of them comes first differs"
+        f" in each run: its states were equal at first and part at step {step}",
+        (
+            f"the program starts threads that run {listed(s.pools, 3)}",
+            f"{story.name} was equal in both runs before, and both drew from it; {s.launched}",
+            *(f"draws from it: {h.place}" for h in drawn[:4]),
+            f"first to differ: {s.place}",
+        ),
+        "Give each thread a generator of its own (numpy.random.default_rng([SEED, k]), random.Random(k), torch.Generator().manual_seed(k)).",
+        0.88 if len(drawn) > 1 else 0.8,
+        frozenset({story.name}),
+        within=True,
+    )
+
+
+_ONE_FOR_ALL = {"numpy.random": "numpy-global", "python.random": "python-global", "torch.cpu": ""}
+"""generators that all threads of a process share -> the hint that names the lines that draw from them"""
+
+
 @rule("nondeterministic kernel", "settings")
 def kernel(s: Scene) -> Iterator[Draft]:
     """Everything that went in was equal, the runs were launched alike, and a computed tensor differs."""
@@ -120,7 +167,10 @@ def kernel(s: Scene) -> Iterator[Draft]:
         strength *= 0.3
     if all(deterministic):
         strength *= 0.6
-    where = f"module {s.first.module} ({s.first.module_type})" if s.first.module else s.first.module_type or "the program"
+    if s.enters:
+        where = f"what is computed of the output of {s.first.module or s.first.root or s.first.module_type}"
+    else:
+        where = f"module {s.first.module} ({s.first.module_type})" if s.first.module else s.first.module_type or "the program"
     evidence = [
         f"{s.launched}: nothing else that was recorded around the tensors differs",
         f"first to differ: {s.place}, on {device}",

@@ -8,7 +8,7 @@ from reprodebug._base.text import plural
 from reprodebug.compare.generators import Story
 from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import RANDOM_MODULES, Scene
-from reprodebug.diagnose.triggers import best
+from reprodebug.diagnose.triggers import best, resuming
 
 _SEED_CALL = {"torch": "torch.manual_seed(SEED)", "numpy.random": "numpy.random.seed(SEED)", "python.random": "random.seed(SEED)"}
 _OWN = {
@@ -222,6 +222,8 @@ def extra_draws(s: Scene) -> Iterator[Draft]:
             strength *= 0.7
         if s.find(r"^DataLoader#\d+\.(sampler|batch_sampler|batch_size|drop_last|size|generator)$"):
             strength *= 0.6  # another number of batches: the loader's draws follow from that
+        if s.find(r"^DataLoader#\d+\.persistent_workers$"):
+            strength *= 0.8  # kept workers draw no other seed at the start of an epoch
         if s.ended is not None:
             strength *= 0.6  # what a run does after its training draws too
         if s.stage == "forward" and not RANDOM_MODULES.search(s.first.module_type) and s.first.module and s.inputs_equal:
@@ -332,15 +334,16 @@ def _built_in_another_order(s: Scene) -> Iterator[Draft]:
 @rule("resume without random state", "code")
 def resume(s: Scene) -> Iterator[Draft]:
     """A run that goes on from a checkpoint, and whose generators were not restored."""
-    if s.stage in ("backward", "optimizer", "loss") or not s.torch_parted or s.resumed is None:
+    lost = s.torch_parted or _drawn_from(s)
+    if s.stage in ("backward", "optimizer", "loss") or not lost or s.resumed is None:
         return
     which, loaded = s.resumed
     side, limit = "AB"[which], int(s.events[which]["seq"])
     rebuilt = [n for n in s.notes("modules")[which] if int(n.get("step", 0)) > 0 and int(n.get("seq", 0)) <= limit]
-    story = s.torch_parted[0]
-    trigger = best(s, r"resume|preempt|restart|checkpoint|ckpt|load|interrupt")
+    story = lost[0]
+    trigger = resuming(s)
     n, between = s.apart(story)
-    evidence = [f"{side} reads the checkpoint {listed(loaded, 2)} in the middle of the run, the other does not", _span(s, story)]
+    evidence = [f"{side} reads the checkpoint {listed(loaded, 2)} in the middle of the run, the other does not", s.cut, _span(s, story)]
     if rebuilt:
         evidence.append(f"{side} builds its model anew at step {rebuilt[0].get('step')}, which draws initial weights")
     if n:
