@@ -10,8 +10,10 @@ import ast
 import copy
 from types import CodeType
 
-_BY_NAME = frozenset({"locals", "vars", "dir", "eval", "exec", "query", "evaluate", "currentframe", "_getframe", "signature", "kwargs"})
-"""with these a function can look at what its variables are called"""
+_BY_NAME = frozenset({"locals", "vars", "dir", "eval", "exec", "currentframe", "_getframe", "signature"})
+"""functions that can look at what the variables around them are called"""
+_IN_TEXT = frozenset({"eval", "query", "evaluate"})
+"""methods that do, of pandas and numexpr, where they are given an expression"""
 
 
 def meaning(node: ast.FunctionDef | ast.AsyncFunctionDef, *, hints: bool = True) -> str:
@@ -31,14 +33,19 @@ def meaning(node: ast.FunctionDef | ast.AsyncFunctionDef, *, hints: bool = True)
     except (SyntaxError, ValueError):
         return ast.dump(node)
     body = next(c for c in code.co_consts if isinstance(c, CodeType))
-    if _BY_NAME & _used(body):
+    if _looks_at_names(node):
         return ast.dump(node)
     return repr((type(node).__name__, names, said, outside, _plain(body)))
 
 
-def _used(code: CodeType) -> set[str]:
-    """All global names and attributes that a function and those inside of it use."""
-    return {*code.co_names}.union(*(_used(c) for c in code.co_consts if isinstance(c, CodeType)))
+def _looks_at_names(node: ast.AST) -> bool:
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Name) and inner.id in _BY_NAME:
+            return True
+        called = inner.func.attr if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute) else ""
+        if called in _BY_NAME - _IN_TEXT or (called in _IN_TEXT and isinstance(inner, ast.Call) and inner.args):
+            return True
+    return False
 
 
 def _plain(value: object) -> object:

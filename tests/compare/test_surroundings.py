@@ -360,6 +360,7 @@ def step(batch, rate, n=2):
     ("a", "b"),
     [
         (STEP, RENAMED),
+        ("def f(net):\n    m = net.eval()\n    return m", "def f(net):\n    model = net.eval()\n    return model"),
         ("def f(x):\n    y: int = 1\n    return x + y", "def f(x):\n    z = 1\n    return x + z"),
     ],
 )
@@ -377,6 +378,7 @@ def test_names_of_local_variables_are_harmless(a: str, b: str) -> None:
         ("def f(x): return -0.0", "def f(x): return 0.0"),
         ("def f(x): return 1", "def f(x): return True"),
         ("def f(a): return locals()", "def f(b): return locals()"),
+        ("def f(t, a): return t.query('x > @a')", "def f(t, b): return t.query('x > @a')"),
         ("def f(**a): return a", "def f(**b): return b"),
         ("@main\ndef f(a): return a", "@main\ndef f(b): return b"),  # a decorator may read the names
         ("def f(a, b): return a - b", "def f(b, a): return a - b"),

@@ -171,6 +171,7 @@ def test_a_width_that_nothing_names_follows_from_what_is_read() -> None:
     notes = tuple([{"type": "modules", "root": "Net", "modules": [["emb", "Embedding", f"{n}, 8"]]}] for n in (31, 32))
     found = causes(lambda n: weights[n - 1], "text = open('a.txt').read()", a, b, (notes[0], notes[1]))
     assert found[0].rule == "variables" and "LC_ALL" in found[0].summary
+    assert not [c for c in found if c.rule in ("layer settings", "extra draws") and c.confidence >= 0.3]
     layers = causes(lambda n: weights[n - 1], "", None, None, (notes[0], notes[1]))[0]
     assert layers.rule == "layer settings" and layers.confidence < 0.5
     assert "Embedding(31) in A, Embedding(32) in B" in layers.summary
@@ -213,3 +214,15 @@ def test_of_several_changed_files_the_one_that_computes_the_difference_is_named_
     found = diagnose(examine(*sides)).causes[0]
     assert found.summary.startswith("the code differs: z_net.py, a_train.py and b_heads.py (Net.forward changed, main changed")
     assert found.evidence[0].startswith("z_net.py")
+
+
+def test_a_hook_of_the_interpreter_comes_with_the_path() -> None:
+    sides = []
+    for n in (1, 2):
+        files = {"train.py": {"text": "", "hash": "xxh3-128:1", "size": 1}}
+        hook = {"tools/sitecustomize.py": {"text": "import builtins", "hash": "xxh3-128:2", "size": 1}} if n == 2 else {}
+        path = {"variables": {"PYTHONPATH": "/x/src" if n == 1 else "/x/tools:/x/src"}}
+        sides.append(run(trace(forward(n)), environment=path, code={"files": {**files, **hook}}))
+    found = diagnose(examine(*sides)).causes[0]
+    assert (found.rule, found.category) == ("changed code", "environment") and "same PYTHONPATH" in found.remedy
+    assert "PYTHONPATH" in found.summary and "sitecustomize.py (in B only)" in found.summary

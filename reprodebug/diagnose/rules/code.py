@@ -69,7 +69,7 @@ def changed_code(s: Scene) -> Iterator[Draft]:
         return
     files = [t.difference for t in found if t.weight >= 0.5]
     weaker = [t.difference for t in found if t.weight < 0.5]
-    chosen = sorted(files or weaker, key=lambda d: -_nearness(s, d))
+    chosen = sorted(files or weaker, key=lambda d: (-_nearness(s, d), not s.related(f"{d.key} {_functions([d])}")))
     near = [_nearness(s, d) for d in chosen]
     strength = (0.85 if len(files) == 1 or near[0] > near[1] else 0.8) if files else 0.3
     if files and not [d for d in files if d.severity == "critical"]:
@@ -97,6 +97,8 @@ def changed_code(s: Scene) -> Iterator[Draft]:
         if commits
         else "Compare the changed functions, and run both with the same code."
     )
+    if places:
+        remedy = "Start both runs with the same PYTHONPATH: Python imports what it finds first along it."
     category = "environment" if places else "code"
     yield Draft(category, summary, tuple(evidence), remedy, strength, frozenset(d.key for d in [*chosen, *places, *commits, *layers]))
 
@@ -118,9 +120,10 @@ def _nearness(s: Scene, d: Difference) -> int:
 
 
 def _other_places(s: Scene, files: list[Difference]) -> list[Difference]:
-    """``PYTHONPATH``, where each run imports a file of the same name from another folder."""
+    """``PYTHONPATH``, where each run imports a file of the same name from another folder, or one run a hook of the interpreter."""
     names = [{d.key.rpartition("/")[2] for d in files if (d.a, d.b)[n] == "(absent)"} for n in (0, 1)]
-    return s.find(r"^PYTHONPATH$", "environment") if names[0] & names[1] else []
+    found = names[0] & names[1] or (names[0] ^ names[1]) & {"sitecustomize.py", "usercustomize.py"}
+    return s.find(r"^PYTHONPATH$", "environment") if found else []
 
 
 def _file(s: Scene, d: Difference) -> str:
