@@ -205,14 +205,16 @@ def test_of_several_changed_files_the_one_that_computes_the_difference_is_named_
         "z_net.py": "class Net:\n    def forward(self, x): return x",
     }
     new = {**old, "a_train.py": "def main():\n    momentum = 0.9\n    return 0.1", "b_heads.py": old["b_heads.py"] + " + 1"}
-    new["z_net.py"] = old["z_net.py"] + " * 2"
+    new["z_net.py"] = old["z_net.py"] + " * 2\ndef more(): pass"
     sides = []
     for n, texts in enumerate((old, new)):
         files = {name: {"text": text, "hash": f"xxh3-128:{hash(text):x}", "size": 1} for name, text in texts.items()}
         modules = {"type": "modules", "root": "Net", "modules": [["", "Net", ""], ["fc", "Linear", ""], ["head", "Head", ""]]}
         sides.append(run(trace(forward(n), [modules]), code={"files": files}))
     found = diagnose(examine(*sides)).causes[0]
-    assert found.summary.startswith("the code differs: z_net.py, a_train.py and b_heads.py (Net.forward changed, main changed")
+    assert found.summary.startswith(
+        "the code differs: z_net.py, a_train.py and b_heads.py (Net.forward changed, only in B: more and 2 more)"
+    )
     assert found.evidence[0].startswith("z_net.py")
 
 

@@ -138,10 +138,12 @@ def _file(s: Scene, d: Difference) -> str:
 def _functions(found: list[Difference]) -> str:
     names: list[str] = []
     for d in found:
-        for text in (d.a, d.b):
+        for side, text in (("A", d.a), ("B", d.b)):
             m = re.search(r"\((.+)\)", text)
-            if m and text != "(absent)" and m[1] not in names:
-                names.append(m[1])
+            for part in m[1].split("; ") if m and text != "(absent)" else []:
+                part = part.replace("only here:", f"only in {side}:")
+                if part not in names:
+                    names.append(part)
     return listed(names, 3)
 
 
