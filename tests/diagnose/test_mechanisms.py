@@ -8,7 +8,8 @@ import pytest
 
 from reprodebug.compare.runs import examine
 from reprodebug.diagnose.ranking import diagnose
-from reprodebug.model.comparison import Cause
+from reprodebug.diagnose.rule import leading
+from reprodebug.model.comparison import Cause, Difference
 from reprodebug.model.events import Flag, Kind, Phase
 from tests.compare.traces import event, run, trace
 
@@ -228,3 +229,14 @@ def test_a_hook_of_the_interpreter_comes_with_the_path() -> None:
     found = diagnose(examine(*sides)).causes[0]
     assert (found.rule, found.category) == ("changed code", "environment") and "same PYTHONPATH" in found.remedy
     assert "PYTHONPATH" in found.summary and "sitecustomize.py (in B only)" in found.summary
+
+
+def test_a_number_of_threads_that_a_variable_sets() -> None:
+    a, b = ({**variables(KNOBS=f'{{"threads": {n}}}'), "settings": {"intra_op_threads": n}} for n in (1, 2))
+    found = causes(forward, "k = json.loads(os.environ['KNOBS'])", a, b)[0]
+    assert found.rule == "threads" and "KNOBS" in found.summary
+
+
+def test_a_changed_file_that_leads_somewhere_is_named_by_its_functions() -> None:
+    d = Difference("code", "net.py", "0123456789ab (Net.forward changed)", "ba9876543210 (Net.forward changed)", "critical", "")
+    assert leading([d]) == "; net.py (Net.forward changed) leads there"
