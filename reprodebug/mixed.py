@@ -193,7 +193,7 @@ def of_run(run: StoredRun) -> Record:
     record.add("code", "args", " ".join(words[2:] if len(words) > 1 and words[1].endswith(".py") else words[1:]), source)
     for key, value in options(words).items():
         if key.startswith("--"):
-            record.add("config", key.lstrip("-").replace("-", "_"), value, source)
+            record.add("config", key.rpartition(" ")[2].lstrip("-").replace("-", "_"), value, source)
         elif not key.startswith(("word", "program", "-")):
             record.add("config", key, value, source)
     for path, entry in m.data.items():

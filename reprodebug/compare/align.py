@@ -120,7 +120,14 @@ def align(a: Trace, b: Trace) -> Alignment:
             found = known[key] = _sequence((sa, sb), (pa, pb))
         if clean and not _equal(a, b, from_a + found[0], from_b + found[1]):
             # the step in which the runs part: what is equal bit for bit belongs together before anything else does
-            found = _sequence((_bits(a, sa, from_a), _bits(b, sb, from_b)), (sa, sb), (pa, pb))
+            levels = (_bits(a, sa, from_a), _bits(b, sb, from_b)), (sa, sb), (pa, pb)
+            found = _sequence(*levels)
+            passed = _first_pass(sa, sb, pa)
+            if passed:  # one run goes on with more batches: the pass that both begin with is the same one
+                rest = _sequence(*((x[passed:], y[passed:]) for x, y in levels))
+                whole = tuple(np.concatenate([np.arange(passed), column + passed]) for column in rest)
+                if _alike(a, b, from_a + whole[0], from_b + whole[1]) >= _alike(a, b, from_a + found[0], from_b + found[1]):
+                    found = whole[0], whole[1]
             clean = False
         out_a.append(from_a + found[0])
         out_b.append(from_b + found[1])
@@ -259,6 +266,21 @@ def _strict(a: Trace, b: Trace, place_a: Any, place_b: Any) -> tuple[Any, Any]:
 def _equal(a: Trace, b: Trace, in_a: Any, in_b: Any) -> bool:
     """Whether the fingerprints of two stretches of partners are all equal."""
     return bool((a.events["lo"][in_a] == b.events["lo"][in_b]).all())
+
+
+def _alike(a: Trace, b: Trace, in_a: Any, in_b: Any) -> int:
+    """How many of two stretches of partners have equal fingerprints."""
+    return int((a.events["lo"][in_a] == b.events["lo"][in_b]).sum())
+
+
+def _first_pass(a: Any, b: Any, places: Any) -> int:
+    """How many records two steps have in common from their beginning on, by strict keys; 0 where no backward pass is among them."""
+    import numpy as np
+
+    shorter = min(len(a), len(b))
+    other = np.flatnonzero(a[:shorter] != b[:shorter])
+    common = int(other[0]) if len(other) else shorter
+    return common if (places[:common] % 5 == Phase.BACKWARD).any() else 0
 
 
 def _bits(trace: Trace, strict: Any, start: int) -> Any:

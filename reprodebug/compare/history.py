@@ -76,8 +76,9 @@ def _modules(notes: tuple[Notes, Notes], renamed: dict[tuple[str, str], tuple[st
 
 def _changed(a: tuple[str, str], b: tuple[str, str]) -> str:
     """The settings of ``a`` that ``b`` has not: ``p=0.1`` of ``p=0.1, inplace=False``."""
-    mine, other = a[1].split(", "), set(b[1].split(", "))
-    return f"{a[0]}({', '.join(w for w in mine if w not in other)})"
+    mine, other = a[1].split(", "), b[1].split(", ")
+    placed = [(w, w in other if "=" in w else other[n : n + 1] == [w]) for n, w in enumerate(mine)]  # of `32, 8` each is its place
+    return f"{a[0]}({', '.join(w for w, same in placed if not same)})"
 
 
 def seeds(notes: Notes, side: Side) -> list[dict[str, str]]:

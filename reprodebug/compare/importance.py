@@ -40,8 +40,13 @@ _INTERPRETERS_OWN = re.compile(r"-(?:[bBdEiIOPqsSuvx]+|([WX]).*)")
 """options of the interpreter before the script; ``-W`` and ``-X`` have a value"""
 
 
+_OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@-]*")
+"""what stands before the ``=`` of a word that sets a key of the configuration"""
+
+
 def options(command: Sequence[str]) -> dict[str, str]:
-    """A command line by option: ``--lr 0.1``, ``--lr=0.1``, ``lr=0.1`` -> ``--lr``/``lr``; other words by their position."""
+    """A command line by option: ``--lr 0.1``, ``--lr=0.1``, ``lr=0.1`` -> ``--lr``/``lr``; ``--set lr=0.1`` ->
+    ``--set lr``; other words by their position."""
     found: dict[str, list[str]] = {}
     position = 0
     words = list(command)
@@ -64,10 +69,13 @@ def options(command: Sequence[str]) -> dict[str, str]:
                 key = name
             elif n < len(words) and (not words[n].startswith("-") or _NUMBER.match(words[n])):
                 key, value, n = word, words[n], n + 1
+                of, sets, to = value.partition("=")
+                if sets and _OVERRIDE.fullmatch(of):  # --set optim.lr=0.1
+                    key, value = f"{word} {of.lstrip('+~')}", to
             else:
                 key, value = word, "(given)"
             found.setdefault(key if not key.startswith("--") else key.replace("_", "-"), []).append(value)
-        elif equals and re.fullmatch(r"[+~]{0,2}[A-Za-z_][\w./@-]*", name):
+        elif equals and _OVERRIDE.fullmatch(name):
             found.setdefault(name.lstrip("+~"), []).append(value)
         else:
             found[f"word {position}" if position else "program"] = [word]
@@ -77,7 +85,7 @@ def options(command: Sequence[str]) -> dict[str, str]:
 
 def option(key: str) -> Rated:
     """An option of the command line, or a key of a configuration file."""
-    name = key.lstrip("-").rsplit(".", 1)[-1].replace("-", "_").lower()
+    name = re.split(r"[. ]", key.lstrip("-"))[-1].replace("-", "_").lower()
     if key.startswith("python -"):
         return HARMLESS, "an option of the interpreter; what it sets is compared by itself"
     if key == "launcher":

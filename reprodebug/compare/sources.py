@@ -12,12 +12,14 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from reprodebug.compare import functions
 from reprodebug.compare import importance as rate
 from reprodebug.compare.importance import CRITICAL, HARMLESS, NOTABLE, Rated
 from reprodebug.model.comparison import Difference
 
 _Make = Callable[[str, str, object, object, Rated], Difference]
-_LAYOUT: Rated = (HARMLESS, "only comments, docstrings and layout changed")
+_LAYOUT: Rated = (HARMLESS, "only comments, docstrings, layout or names of local variables changed")
+_HINTS: Rated = (NOTABLE, "only type hints changed")
 
 
 def code(a: Mapping[str, Any], b: Mapping[str, Any], make: _Make) -> list[Difference]:
@@ -114,30 +116,33 @@ def _changed(path: str, x: Mapping[str, Any], y: Mapping[str, Any], make: _Make)
         elif found is not None and not any(found):
             rated = _LAYOUT
         elif found is not None:
-            both, *only = found
+            plain = changed_parts(texts[0], texts[1], hints=False)
+            rated = _HINTS if plain is not None and not any(plain) else rated
+            both, *only = plain if plain is not None and any(plain) else found
             said = [f"{', '.join(both)} changed"] if both else []
             names = tuple(" (" + "; ".join(said + ([f"only here: {', '.join(o)}"] if o else [])) + ")" for o in only)  # type: ignore[assignment]
             names = ("" if names[0] == " ()" else names[0], "" if names[1] == " ()" else names[1])
     return make("code", path, _short(x) + names[0], _short(y) + names[1], rated)
 
 
-def changed_parts(a: str, b: str) -> tuple[list[str], list[str], list[str]] | None:
+def changed_parts(a: str, b: str, *, hints: bool = True) -> tuple[list[str], list[str], list[str]] | None:
     """Functions and classes of two Python sources: (changed, only in A, only in B), in order of the source.
 
-    Comments, docstrings and layout do not count; three empty lists mean that nothing else changed. Code outside any
-    function is called ``module level``, a class's own statements ``class Net``. None where a source cannot be parsed.
+    Comments, docstrings, layout and names of local variables do not count, without ``hints`` type hints of functions neither;
+    three empty lists mean that nothing else changed. Code outside any function is called ``module level``, a class's own
+    statements ``class Net``. None where a source cannot be parsed.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            left, right = _parts(ast.parse(a)), _parts(ast.parse(b))
+            left, right = _parts(ast.parse(a), hints), _parts(ast.parse(b), hints)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     changed = [name for name in left if name in right and left[name] != right[name]]
     return changed, [n for n in left if n not in right], [n for n in right if n not in left]
 
 
-def _parts(tree: ast.Module) -> dict[str, str]:
+def _parts(tree: ast.Module, hints: bool) -> dict[str, str]:
     found: dict[str, str] = {}
 
     def walk(node: ast.Module | ast.ClassDef, prefix: str, label: str) -> None:
@@ -146,10 +151,11 @@ def _parts(tree: ast.Module) -> dict[str, str]:
             if n == 0 and _is_docstring(statement):
                 continue
             if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                found[prefix + statement.name] = found.get(prefix + statement.name, "") + _dump(statement)
+                _without_docstrings(statement)
+                found[prefix + statement.name] = found.get(prefix + statement.name, "") + functions.meaning(statement, hints=hints)
             elif isinstance(statement, ast.ClassDef):
                 walk(statement, f"{prefix}{statement.name}.", f"class {prefix}{statement.name}")
-            else:
+            elif hints or not _is_future_annotations(statement):
                 rest.append(statement)
         own = "".join(map(_dump, rest))
         if isinstance(node, ast.ClassDef):
@@ -164,11 +170,21 @@ def _is_docstring(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str)
 
 
+def _is_future_annotations(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.ImportFrom) and statement.module == "__future__" and [n.name for n in statement.names] == ["annotations"]
+    )
+
+
 def _dump(node: ast.AST) -> str:
+    _without_docstrings(node)
+    return ast.dump(node)
+
+
+def _without_docstrings(node: ast.AST) -> None:
     for inner in ast.walk(node):
         if isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and inner.body and _is_docstring(inner.body[0]):
             inner.body = inner.body[1:] or [ast.Pass()]
-    return ast.dump(node)
 
 
 # files that the command names

@@ -113,7 +113,7 @@ def _of(text: str) -> tuple[tuple[str, int, str, str], ...]:
 
 
 def _walk(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
-    sets = _names_of_sets(tree)
+    sets, scikit = _names_of_sets(tree), _names_of_scikit(tree)
     yield from _names_of_variables(tree)
     modules = [n for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and any(_is_forward(f) for f in n.body)]
     made = [
@@ -141,7 +141,7 @@ def _walk(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
                 yield "set-order", node.lineno, ""
             if name.rpartition(".")[2] == "getuser":
                 yield from (("variable", node.lineno, variable) for variable in USER)
-            if _draws_from_numpy(node, name):
+            if _draws_from_numpy(node, name, scikit):
                 yield "numpy-global", node.lineno, ""
             if name in _GET_VARIABLE and node.args and isinstance(node.args[0], ast.Constant):
                 yield "variable", node.lineno, str(node.args[0].value)
@@ -278,17 +278,36 @@ _SCIKIT = re.compile(
     r"(.*\.)?(train_test_split|resample|(Stratified|Group|Repeated|Multilabel)*(KFold|ShuffleSplit)|make_\w+|\w*(KMeans|PCA|SVD|NMF|TSNE|Forest\w+)"
     r"|\w+\.rvs)|(sklearn\.)?utils\.shuffle"
 )
+_NUMERIC = re.compile(r"(sklearn|scipy|imblearn|cuml|umap|hdbscan)\b")
 _UNLESS = frozenset({"random_state", "seed", "rng", "generator"})
 
 
-def _draws_from_numpy(node: ast.Call, name: str) -> bool:
+def _draws_from_numpy(node: ast.Call, name: str, scikit: tuple[set[str], set[str]]) -> bool:
     """Functions of scikit-learn, SciPy and pandas that draw from NumPy's global generator unless they are given a seed."""
     given = {k.arg for k in node.keywords}
     if given & _UNLESS or None in given:
         return False
     if name.endswith(".sample") and given & {"frac", "n"}:  # a pandas frame's, not torch's or random's
         return True
+    of, dot, last = name.partition(".")
+    if of in scikit[1] or (dot and of not in scikit[0] and last != "rvs"):
+        return False  # a function of the program's own, of such a name
     return bool(_SCIKIT.fullmatch(name)) and not (name.endswith("KFold") and "shuffle" not in given and not name.startswith("Repeated"))
+
+
+def _names_of_scikit(tree: ast.AST) -> tuple[set[str], set[str]]:
+    """Names that the source has from scikit-learn, SciPy and their like; names that it has from elsewhere or makes itself."""
+    theirs: set[str] = set()
+    others: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            into = theirs if not node.level and _NUMERIC.match(node.module or "") else others
+            into.update(n.asname or n.name for n in node.names)
+        elif isinstance(node, ast.Import):
+            theirs.update(n.asname or n.name.partition(".")[0] for n in node.names if _NUMERIC.match(n.name))
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            others.add(node.name)
+    return theirs, others
 
 
 def _names_of_sets(tree: ast.AST) -> set[str]:

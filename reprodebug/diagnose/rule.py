@@ -5,6 +5,7 @@ A rule names what it needs to have been recorded; where that is missing the draf
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -67,6 +68,9 @@ def named(d: Difference) -> str:
     """One difference in few words, for a summary."""
     a, b = visible(d.a, 60), visible(d.b, 60)
     key = visible(d.key, 80)
+    parts = [re.fullmatch(r"[0-9a-f]{12} (\(.+\))", v) for v in (a, b)]
+    if d.section == "code" and parts[0] and parts[1]:  # which functions, not the hashes
+        return f"{key} {parts[0][1]}" if parts[0][1] == parts[1][1] else f"{key} {parts[0][1]} in A, {parts[1][1]} in B"
     if d.a == "(absent)":
         return f"{key} (in B only)" if d.b == "(given)" else f"{key} ({b}, in B only)"
     if d.b == "(absent)":

@@ -218,6 +218,23 @@ class Scene:
         return found
 
     @cached_property
+    def trained_alone(self) -> tuple[list[str], list[str]]:
+        """Names of parameters or buffers that both runs have, of which A alone, B alone had a gradient before the first divergence."""
+        import numpy as np
+
+        held, trained = [], []
+        for n, (trace, column) in enumerate(((self.pair.a, self.pair.align.a), (self.pair.b, self.pair.align.reached_b))):
+            renamed = self.pair.align.renamed if n else {}
+            sites = [(*renamed.get((root, module), (root, module)), tensor) for root, module, _, tensor in trace.sites]
+            kinds, before = trace.events["kind"], np.arange(len(trace.events)) < int(column[self.at])
+            held.append({sites[k] for k in np.unique(trace.events["site"][kinds == Kind.PARAMETER]).tolist()})
+            given = [sites[k] for k in np.unique(trace.events["site"][before & (kinds == Kind.GRADIENT)]).tolist()]
+            trained.append({(root, module, tensor.removesuffix(".grad")): None for root, module, tensor in given})
+        both = held[0] & held[1]
+        left, right = ([k for k in trained[n] if k in both and k not in trained[1 - n]] for n in (0, 1))
+        return [".".join(filter(None, k[1:])) for k in left], [".".join(filter(None, k[1:])) for k in right]
+
+    @cached_property
     def module_orders(self) -> tuple[list[str], list[str]] | None:
         """Names of sibling modules that both models have, in the order of each, where that is not the same."""
         a, b = module_table(self.pair.a.notes_meta), same_names(module_table(self.pair.b.notes_meta), self.pair.align.renamed)

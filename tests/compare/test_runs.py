@@ -45,6 +45,30 @@ def test_an_extra_pass_before_it_costs_a_gap_not_a_difference() -> None:
     assert [(g.side, g.step, g.records) for g in c.gaps] == [("b", 1, 36)]
 
 
+def passes(first: int, batches: list[int], scale: int = 0) -> list[dict[str, Any]]:
+    """Parameters, then for each batch a forward and a backward pass, then one update; ``scale`` changes the loss alone."""
+    rows = [event("a", 1, tensor="weight", kind=Kind.PARAMETER, phase=Phase.INIT, flags=Flag(0))]
+    for n, batch in enumerate(batches):
+        rows += [event("", batch, tensor="input.0", kind=Kind.DATA), event("a", batch + 1), event("b", batch + 2)]
+        rows.append(event("", batch + scale + 3, tensor="loss.0", kind=Kind.LOSS, root="loss"))
+        rows.append(event("a", first + batch + scale + n, tensor="weight.grad", kind=Kind.GRADIENT, phase=Phase.BACKWARD))
+    return [*rows, event("a", first + scale, tensor="weight", kind=Kind.PARAMETER, phase=Phase.OPTIMIZER)]
+
+
+def test_accumulated_gradients_meet_those_of_the_same_batch() -> None:
+    """B halves the loss and goes on with a second batch before its step: the loss of the first is what differs."""
+    c = compared(passes(0, [100]), passes(0, [100, 200], scale=1000))
+    assert c.first is not None
+    assert (c.first.kind, c.first.index_a, c.first.index_b) == ("loss", 4, 4)
+
+
+def test_a_whole_pass_of_one_run_alone_meets_nothing() -> None:
+    """B tries another batch forward and backward before it begins as A does."""
+    c = compared(passes(0, [100]), passes(0, [200, 100]))
+    assert c.first is not None
+    assert (c.first.kind, c.first.index_a, c.first.index_b) == ("gradient", 5, 10)  # it adds to what is there
+
+
 def test_an_inserted_layer_costs_a_gap_in_each_step() -> None:
     c = compared(training(), training(modules=("a", "new", "b", "c")))
     assert (c.verdict, c.counts.differing) == ("identical", 0)

@@ -48,6 +48,10 @@ def test_equal_runs_differ_in_nothing() -> None:
         ("--amp", "", "--amp", "critical"),
         ("--bias -1", "--bias -2", "--bias", "critical"),
         ("optim.lr=1", "+optim.lr=2", "optim.lr", "critical"),
+        ("--set optim.lr=1 --set seed=2", "--set optim.lr=3 --set seed=2", "--set optim.lr", "critical"),
+        ("--set lr=1 --set lr=2", "--set lr=2 --set lr=1", "--set lr", "critical"),
+        ("-o log.out_dir=a", "-o log.out_dir=b", "-o log.out_dir", "harmless"),
+        ("--url http://a?x=1", "--url http://a?x=2", "--url", "critical"),
         ("--model-name a", "--model-name b", "--model-name", "critical"),
         ("--seed 1", "--seed 2", "--seed", "critical"),
         ("--workers 1", "--workers 2", "--workers", "notable"),
@@ -332,7 +336,67 @@ def test_changed_functions_are_named(old: str, new: str, said: str) -> None:
 )
 def test_comments_and_docstrings_are_harmless(old: str, new: str) -> None:
     d = by_key(manifest(code=files(net=NET)), manifest(code=files(net=NET.replace(old, new))))["net.py"]
-    assert (d.severity, d.reason) == ("harmless", "only comments, docstrings and layout changed")
+    assert (d.severity, d.reason) == ("harmless", "only comments, docstrings, layout or names of local variables changed")
+
+
+STEP = """
+def step(x, lr, n=2):
+    scale, keep = lr / n, []
+    for row in x:
+        keep.append(row * scale)
+    return sum(keep), [k for k in keep if (lambda v: v > scale)(k)]
+"""
+RENAMED = """
+def step(batch, rate, n=2):
+    "Other names."
+    factor, rows = rate / n, []
+    for r in batch:
+        rows.append(r * factor)
+    return sum(rows), [p for p in rows if (lambda w: w > factor)(p)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (STEP, RENAMED),
+        ("def f(net):\n    m = net.eval()\n    return m", "def f(net):\n    model = net.eval()\n    return model"),
+        ("def f(x):\n    y: int = 1\n    return x + y", "def f(x):\n    z = 1\n    return x + z"),
+    ],
+)
+def test_names_of_local_variables_are_harmless(a: str, b: str) -> None:
+    assert sources.changed_parts(a, b) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (STEP, RENAMED.replace("rate / n", "n / rate")),
+        (STEP, RENAMED.replace("n=2", "n=2.0")),
+        (STEP, RENAMED.replace("w > factor", "factor > w")),
+        (STEP, STEP.replace("row * scale", "row * Scale")),  # a global
+        ("def f(x): return -0.0", "def f(x): return 0.0"),
+        ("def f(x): return 1", "def f(x): return True"),
+        ("def f(a): return locals()", "def f(b): return locals()"),
+        ("def f(t, a): return t.query('x > @a')", "def f(t, b): return t.query('x > @a')"),
+        ("def f(**a): return a", "def f(**b): return b"),
+        ("@main\ndef f(a): return a", "@main\ndef f(b): return b"),  # a decorator may read the names
+        ("def f(a, b): return a - b", "def f(b, a): return a - b"),
+        ("def f():\n def g(): return a\n a = b = 1\n b = 2\n return g", "def f():\n def g(): return b\n a = b = 1\n b = 2\n return g"),
+        ("def f(): yield 1", "def f(): return 1"),
+    ],
+)
+def test_what_a_function_does_counts_whatever_its_variables_are_called(a: str, b: str) -> None:
+    assert sources.changed_parts(a, b) == (["step" if "step" in a else "f"], [], [])
+
+
+def test_type_hints_alone_are_notable() -> None:
+    """A few libraries read them, so they are not called harmless."""
+    a, b = "def f(x, n=1): return x", "from __future__ import annotations\n\ndef f(x: int, n: int = 1) -> int: return x"
+    d = by_key(manifest(code=files(a=a)), manifest(code=files(a=b)))["a.py"]
+    assert (d.severity, d.reason) == ("notable", "only type hints changed")
+    d = by_key(manifest(code=files(a=a + "\ndef g(x): return 1")), manifest(code=files(a=b + "\ndef g(x): return 2")))["a.py"]
+    assert (d.severity, d.a.partition(" ")[2]) == ("critical", "(g changed)")
 
 
 def test_sources_that_cannot_be_parsed_are_still_critical() -> None:

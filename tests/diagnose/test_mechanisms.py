@@ -9,7 +9,8 @@ import pytest
 
 from reprodebug.compare.runs import examine
 from reprodebug.diagnose.ranking import diagnose
-from reprodebug.model.comparison import Cause
+from reprodebug.diagnose.rule import leading
+from reprodebug.model.comparison import Cause, Difference
 from reprodebug.model.events import Flag, Kind, Phase
 from tests.compare.traces import event, run, trace
 
@@ -167,6 +168,7 @@ def test_a_variable_that_only_an_installed_package_names() -> None:
     assert causes(data, "r = random.Random()", a, b)[0].rule == "generator made without a seed"
 
 
+<<<<<<< HEAD
 def evaluated(value: int) -> list[dict[str, Any]]:
     """Weights; in B alone a call that watches; then an input of the training."""
     watched = [event("fc", 50, flags=Flag.INPUT, tensor="input.0", shape=(2,)), event("fc", 51, flags=Flag(0), shape=(2,))]
@@ -278,3 +280,80 @@ def test_a_checkpoint_that_an_earlier_run_left() -> None:
     assert found.category != "implicit-state", "the command asks for it"
     both = causes(weights, "", **{"/x/last.pt": (read("1"), None), "/x/best.pt": (None, read("2"))})
     assert not [c for c in both if "finds the checkpoint" in c.summary]
+=======
+def test_a_width_that_nothing_names_follows_from_what_is_read() -> None:
+    """Text that is decoded otherwise has another alphabet: the layer's size is an effect."""
+    weights = [[event("emb", n, tensor="weight", kind=Kind.PARAMETER, phase=Phase.INIT, shape=(30 + n, 8), flags=Flag(0))] for n in (1, 2)]
+    a, b = ({**variables(LC_ALL=name), "interpreter": {"filesystem_encoding": name}} for name in ("utf-8", "ascii"))
+    notes = tuple([{"type": "modules", "root": "Net", "modules": [["emb", "Embedding", f"{n}, 8"]]}] for n in (31, 32))
+    found = causes(lambda n: weights[n - 1], "text = open('a.txt').read()", a, b, (notes[0], notes[1]))
+    assert found[0].rule == "variables" and "LC_ALL" in found[0].summary
+    assert not [c for c in found if c.rule in ("layer settings", "extra draws") and c.confidence >= 0.3]
+    layers = causes(lambda n: weights[n - 1], "", None, None, (notes[0], notes[1]))[0]
+    assert layers.rule == "layer settings" and layers.confidence < 0.5
+    assert "Embedding(31) in A, Embedding(32) in B" in layers.summary
+
+
+def test_parameters_that_one_run_alone_trains() -> None:
+    def training(frozen: bool) -> list[dict[str, Any]]:
+        rows = [event(m, 1, tensor="weight", kind=Kind.PARAMETER, phase=Phase.INIT, flags=Flag(0)) for m in ("stem", "head")]
+        grads = [
+            event(m, 3, tensor="weight.grad", kind=Kind.GRADIENT, phase=Phase.BACKWARD, flags=Flag(0))
+            for m in ("head", *(() if frozen else ("stem",)))
+        ]
+        return [*rows, event("head", 2), *grads, event("head", 5 + frozen, tensor="weight", kind=Kind.PARAMETER, phase=Phase.OPTIMIZER)]
+
+    found = causes(lambda n: training(n == 2))[0]
+    assert found.rule == "parameters that one run trains" and found.summary.startswith("A alone trains stem.weight: in B no gradient")
+    found = causes(lambda n: training(n == 1))[0]
+    assert found.summary.startswith("B alone trains stem.weight")
+
+    def clipped(n: int) -> list[dict[str, Any]]:
+        return [*training(False)[:-1], event("head", 5 + n, tensor="weight", kind=Kind.PARAMETER, phase=Phase.OPTIMIZER)]
+
+    assert "parameters that one run trains" not in {c.rule for c in causes(clipped)}, "both train the same"
+
+
+def test_of_several_changed_files_the_one_that_computes_the_difference_is_named_first() -> None:
+    """Not the first by name, and not the most conspicuous."""
+    old = {
+        "a_train.py": "def main():\n    rate = 0.1\n    return rate",
+        "b_heads.py": "class Head:\n    def forward(self, x): return x",
+        "z_net.py": "class Net:\n    def forward(self, x): return x",
+    }
+    new = {**old, "a_train.py": "def main():\n    momentum = 0.9\n    return 0.1", "b_heads.py": old["b_heads.py"] + " + 1"}
+    new["z_net.py"] = old["z_net.py"] + " * 2\ndef more(): pass"
+    sides = []
+    for n, texts in enumerate((old, new)):
+        files = {name: {"text": text, "hash": f"xxh3-128:{hash(text):x}", "size": 1} for name, text in texts.items()}
+        modules = {"type": "modules", "root": "Net", "modules": [["", "Net", ""], ["fc", "Linear", ""], ["head", "Head", ""]]}
+        sides.append(run(trace(forward(n), [modules]), code={"files": files}))
+    found = diagnose(examine(*sides)).causes[0]
+    assert found.summary.startswith(
+        "the code differs: z_net.py, a_train.py and b_heads.py (Net.forward changed, only in B: more and 2 more)"
+    )
+    assert found.evidence[0].startswith("z_net.py")
+
+
+def test_a_hook_of_the_interpreter_comes_with_the_path() -> None:
+    sides = []
+    for n in (1, 2):
+        files = {"train.py": {"text": "", "hash": "xxh3-128:1", "size": 1}}
+        hook = {"tools/sitecustomize.py": {"text": "import builtins", "hash": "xxh3-128:2", "size": 1}} if n == 2 else {}
+        path = {"variables": {"PYTHONPATH": "/x/src" if n == 1 else "/x/tools:/x/src"}}
+        sides.append(run(trace(forward(n)), environment=path, code={"files": {**files, **hook}}))
+    found = diagnose(examine(*sides)).causes[0]
+    assert (found.rule, found.category) == ("changed code", "environment") and "same PYTHONPATH" in found.remedy
+    assert "PYTHONPATH" in found.summary and "sitecustomize.py (in B only)" in found.summary
+
+
+def test_a_number_of_threads_that_a_variable_sets() -> None:
+    a, b = ({**variables(KNOBS=f'{{"threads": {n}}}'), "settings": {"intra_op_threads": n}} for n in (1, 2))
+    found = causes(forward, "k = json.loads(os.environ['KNOBS'])", a, b)[0]
+    assert found.rule == "threads" and "KNOBS" in found.summary
+
+
+def test_a_changed_file_that_leads_somewhere_is_named_by_its_functions() -> None:
+    d = Difference("code", "net.py", "0123456789ab (Net.forward changed)", "ba9876543210 (Net.forward changed)", "critical", "")
+    assert leading([d]) == "; net.py (Net.forward changed) leads there"
+>>>>>>> h2

@@ -43,7 +43,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "own-50-folder": ("folder of the run", ("file content", "reading order", "resume without place in the data")),
     "own-51-mid-epoch": ("resume without place in the data", ("resume without random state", "other checkpoint")),
     "own-52-prefix": ("variables", ("hash order", "folder of the run")),
-    "own-53-groups": ("changed code", ("optimizer settings", "nondeterministic kernel")),
+    "own-53-groups": ("changed code", ("parameters that one run trains", "optimizer settings", "nondeterministic kernel")),
     "own-54-plugin": ("extra draws", ("missing or other seed", "construction order")),
     "own-55-cores": ("number of cores", ("threads", "hash order", "options")),
     "own-56-old-head": ("changed code", ("optimizer settings", "optimizer state not restored")),
@@ -60,6 +60,9 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "own-67-log-often": ("work beside the training", ("hash order", "extra draws")),
     "own-68-clicks-twice": ("loader workers", ("options", "end of the training")),
     "own-69-feeder": ("generator of several threads", ("extra draws", "order of arrival", "clock or process id")),
+    "own-70-rewritten": ("changed code", ("file content", "hash order", "missing or other seed")),
+    "own-71-frozen": ("parameters that one run trains", ("options", "optimizer settings", "missing or other seed")),
+    "own-72-alphabet": ("variables", ("layer settings", "extra draws")),
 }
 """own case -> (the rule that wins, rules that stay below SILENT)"""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from reprodebug.compare.history import module_table
 from reprodebug.diagnose.rule import Draft, belongs, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import Scene
 from reprodebug.diagnose.triggers import best, triggers
@@ -72,8 +73,9 @@ def changed_code(s: Scene) -> Iterator[Draft]:
         return
     files = [t.difference for t in found if t.weight >= 0.5]
     weaker = [t.difference for t in found if t.weight < 0.5]
-    chosen = files or weaker
-    strength = (0.85 if len(files) == 1 else 0.8) if files else 0.3
+    chosen = sorted(files or weaker, key=lambda d: (-_nearness(s, d), not s.related(f"{d.key} {_functions([d])}")))
+    near = [_nearness(s, d) for d in chosen]
+    strength = (0.85 if len(files) == 1 or near[0] > near[1] else 0.8) if files else 0.3
     if files and not [d for d in files if d.severity == "critical"]:
         strength = 0.75  # files that one run alone imports
     if other:
@@ -99,14 +101,33 @@ def changed_code(s: Scene) -> Iterator[Draft]:
         if commits
         else "Compare the changed functions, and run both with the same code."
     )
+    if places:
+        remedy = "Start both runs with the same PYTHONPATH: Python imports what it finds first along it."
     category = "environment" if places else "code"
     yield Draft(category, summary, tuple(evidence), remedy, strength, frozenset(d.key for d in [*chosen, *places, *commits, *layers]))
 
 
+def _nearness(s: Scene, d: Difference) -> int:
+    """2: a changed file defines what computes the first difference, or what calls it; 0: nothing but other modules; else 1."""
+    table = module_table(s.pair.a.notes_meta)
+    above = [s.first.module]
+    while above[-1]:
+        above.append(above[-1].rpartition(".")[0])
+    roots = {s.first.root} if s.first.root else {root for root, _ in table}
+    types = {kind for kind, _ in table.values()}
+    own = {kind for (root, name), (kind, _) in table.items() if root in roots and name in above} if s.stage != "data" else set()
+    changed = {
+        re.sub(r"^class ", "", part.strip()) for m in re.findall(r"\((.+)\)", f"{d.a}\n{d.b}") for part in re.split(r"[,;:]| changed", m)
+    }
+    classes = {part.partition(".")[0] for part in changed if part and part != "only here"}
+    return 2 if classes & own else 0 if classes and classes <= types else 1
+
+
 def _other_places(s: Scene, files: list[Difference]) -> list[Difference]:
-    """``PYTHONPATH``, where each run imports a file of the same name from another folder."""
+    """``PYTHONPATH``, where each run imports a file of the same name from another folder, or one run a hook of the interpreter."""
     names = [{d.key.rpartition("/")[2] for d in files if (d.a, d.b)[n] == "(absent)"} for n in (0, 1)]
-    return s.find(r"^PYTHONPATH$", "environment") if names[0] & names[1] else []
+    found = names[0] & names[1] or (names[0] ^ names[1]) & {"sitecustomize.py", "usercustomize.py"}
+    return s.find(r"^PYTHONPATH$", "environment") if found else []
 
 
 def _file(s: Scene, d: Difference) -> str:
@@ -121,10 +142,12 @@ def _file(s: Scene, d: Difference) -> str:
 def _functions(found: list[Difference]) -> str:
     names: list[str] = []
     for d in found:
-        for text in (d.a, d.b):
+        for side, text in (("A", d.a), ("B", d.b)):
             m = re.search(r"\((.+)\)", text)
-            if m and text != "(absent)" and m[1] not in names:
-                names.append(m[1])
+            for part in m[1].split("; ") if m and text != "(absent)" else []:
+                part = part.replace("only here:", f"only in {side}:")
+                if part not in names:
+                    names.append(part)
     return listed(names, 3)
 
 

@@ -92,6 +92,9 @@ def layer_settings(s: Scene) -> Iterator[Draft]:
     if compiled is not None:
         trigger = best(s, r"compile|fast|optim|jit|speed") or s.variables_used[:1]
         summary = f"the model is compiled (torch.compile) in {'A' if 'OptimizedModule' in compiled.a else 'B'} only: fused kernels round otherwise"
+    elif not (trigger := trigger or s.variables_used[:1]):
+        likely *= 0.5
+        summary += "; nothing that the runs were given names it, so it follows from what the program reads or counts"
     summary += leading(trigger)
     category = "code" if trigger and trigger[0].section == "code" else "configuration"
     yield Draft(
@@ -103,6 +106,34 @@ def layer_settings(s: Scene) -> Iterator[Draft]:
         else "Build the model with the same settings in both runs.",
         likely,
         frozenset(d.key for d in [*found, *trigger]),
+    )
+
+
+@rule("parameters that one run trains")
+def trained(s: Scene) -> Iterator[Draft]:
+    """Parameters have a gradient in one run only: frozen, detached, or no parameter there."""
+    names = s.trained_alone
+    if not any(names):
+        return
+    side, other = ("A", "B") if names[0] else ("B", "A")
+    mine = names[0] or names[1]
+    built = s.find(r"^optimizer#.*\.n_params$", "config")
+    trigger = best(s, r"freez|frozen|train|grad|detach|tune|lora|layer|head|backbone|stem|encoder", 1) or s.variables_used[:1]
+    summary = f"{side} alone trains {listed(mine, 3)}: in {other} no gradient reaches {'it' if len(mine) == 1 else 'them'}" + leading(
+        trigger
+    )
+    evidence = [
+        f"has a gradient in {side} only: {listed(mine, 6)}",
+        *(said(d) for d in [*built[:2], *trigger]),
+        f"first to differ: {s.place}",
+    ]
+    yield Draft(
+        {"code": "code", "environment": "environment"}.get(trigger[0].section if trigger else "", "configuration"),
+        summary,
+        tuple(evidence),
+        "Freeze the same parameters in both runs (requires_grad_(), detach(), no_grad(), what the optimizer is given).",
+        0.92,
+        frozenset(d.key for d in [*built, *trigger]),
     )
 
 

@@ -198,7 +198,7 @@ def variables(s: Scene) -> Iterator[Draft]:
         strength *= 0.8
     evidence = [
         *(said(d) for d in chosen[:4]),
-        *(f"the program {'gets it through' if d.key in through else 'reads it:'} {read[d.key].place}" for d in used[:3]),
+        *dict.fromkeys(f"the program {'gets it through' if d.key in through else 'reads it:'} {read[d.key].place}" for d in used[:3]),
         *(f"an installed package that the program imports names it: {s.packages_name[d.key]}" for d in packaged[:3]),
     ]
     summary = f"the environment variable{'s' if len(chosen) > 1 else ''} {listed((named(d) for d in chosen), 3)} {'differ' if len(chosen) > 1 else 'differs'}"

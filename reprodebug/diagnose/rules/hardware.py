@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import Scene
+from reprodebug.diagnose.triggers import best
 from reprodebug.model.comparison import Difference
 
 _THREADS = re.compile(
@@ -41,11 +42,13 @@ def threads(s: Scene) -> Iterator[Draft]:
     d = effective[0] if effective else found[0]
     variables = [x for x in found if x.key.isupper() and x is not d]
     summary = f"the number of threads differs ({named(d)}{'; ' + named(variables[0]) if variables else ''}): sums are split otherwise and round otherwise"
-    evidence = [*(said(x) for x in found[:4]), *_before(s)]
+    trigger = [] if variables else s.variables_used[:1] or [x for x in best(s) if re.search("thread", x.key + x.a + x.b, re.I)][:1]
+    summary += leading(trigger)
+    evidence = [*(said(x) for x in [*found[:4], *trigger]), *_before(s)]
     remedy = (
         "Set the same number of threads in both runs (OMP_NUM_THREADS, torch.set_num_threads); one thread gives the same order everywhere."
     )
-    yield Draft("hardware", summary, tuple(evidence), remedy, likely, frozenset(x.key for x in found))
+    yield Draft("hardware", summary, tuple(evidence), remedy, likely, frozenset(x.key for x in [*found, *trigger]))
 
 
 @rule("number of cores", "sources")
