@@ -168,7 +168,6 @@ def test_a_variable_that_only_an_installed_package_names() -> None:
     assert causes(data, "r = random.Random()", a, b)[0].rule == "generator made without a seed"
 
 
-<<<<<<< HEAD
 def evaluated(value: int) -> list[dict[str, Any]]:
     """Weights; in B alone a call that watches; then an input of the training."""
     watched = [event("fc", 50, flags=Flag.INPUT, tensor="input.0", shape=(2,)), event("fc", 51, flags=Flag(0), shape=(2,))]
@@ -280,7 +279,8 @@ def test_a_checkpoint_that_an_earlier_run_left() -> None:
     assert found.category != "implicit-state", "the command asks for it"
     both = causes(weights, "", **{"/x/last.pt": (read("1"), None), "/x/best.pt": (None, read("2"))})
     assert not [c for c in both if "finds the checkpoint" in c.summary]
-=======
+
+
 def test_a_width_that_nothing_names_follows_from_what_is_read() -> None:
     """Text that is decoded otherwise has another alphabet: the layer's size is an effect."""
     weights = [[event("emb", n, tensor="weight", kind=Kind.PARAMETER, phase=Phase.INIT, shape=(30 + n, 8), flags=Flag(0))] for n in (1, 2)]
@@ -356,4 +356,3 @@ def test_a_number_of_threads_that_a_variable_sets() -> None:
 def test_a_changed_file_that_leads_somewhere_is_named_by_its_functions() -> None:
     d = Difference("code", "net.py", "0123456789ab (Net.forward changed)", "ba9876543210 (Net.forward changed)", "critical", "")
     assert leading([d]) == "; net.py (Net.forward changed) leads there"
->>>>>>> h2

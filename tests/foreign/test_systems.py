@@ -551,7 +551,10 @@ def test_many_facts_and_points_are_compared_quickly(tmp_path: Path) -> None:
         sides.append(join("p", [record]))
     found = compare_records(*sides)
     assert {d.key for d in found.differences} == {"p7", "loss"}
-    assert next(d for d in found.differences if d.key == "loss").reason == "first differs at step 99000: 0.5 in A, 1.5 in B; the last values are equal"
+    assert (
+        next(d for d in found.differences if d.key == "loss").reason
+        == "first differs at step 99000: 0.5 in A, 1.5 in B; the last values are equal"
+    )
 
 
 # what the bulk readers, the choice of runs and the extras must hold

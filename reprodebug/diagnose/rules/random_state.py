@@ -222,13 +222,10 @@ def extra_draws(s: Scene) -> Iterator[Draft]:
             strength *= 0.7
         if s.find(r"^DataLoader#\d+\.(sampler|batch_sampler|batch_size|drop_last|size|generator)$"):
             strength *= 0.6  # another number of batches: the loader's draws follow from that
-<<<<<<< HEAD
         if s.find(r"^DataLoader#\d+\.persistent_workers$"):
             strength *= 0.8  # kept workers draw no other seed at the start of an epoch
-=======
         if s.stage == "init" and s.find("other settings", "config", text="reason"):
             strength *= 0.5  # layers of another size take another number of draws
->>>>>>> h2
         if s.ended is not None:
             strength *= 0.6  # what a run does after its training draws too
         if s.stage == "forward" and not RANDOM_MODULES.search(s.first.module_type) and s.first.module and s.inputs_equal:
