@@ -12,7 +12,8 @@ July 1988) as in ``difflib``; steps too long for it fall back to the k-th occurr
 by a longest increasing subsequence (Hunt and Szymanski, CACM 20(5), 1977).
 
 Several threads that train take their turns by chance: there partners are the k-th records of one place in the same
-thread, and B's take the steps of A's.
+thread, and B's take the steps of A's. Where several threads call modules and one of them trains, which of them takes a
+piece of work is chance, too: inside a step records of equal bits are partners wherever they stand.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class Alignment:
     a: np.ndarray[Any, Any]
     """int64[n], positions in A's events, increasing"""
     b: np.ndarray[Any, Any]
-    """int64[n], positions in B's events; increasing but for the records of an optimizer's step and of threads that train by turns,
-    which may come in another order"""
+    """int64[n], positions in B's events; increasing but for the records of an optimizer's step and of several threads, which may
+    come in another order"""
     only_a: np.ndarray[Any, Any]
     only_b: np.ndarray[Any, Any]
     step_a: np.ndarray[Any, Any]
@@ -93,7 +94,8 @@ def align(a: Trace, b: Trace) -> Alignment:
         step_b = step_b.copy()
         step_b[ib] = step_a[ia]
         return Alignment(ia, ib, np.flatnonzero(free_a), np.flatnonzero(free_b), step_a, step_b, place_a, place_b, renamed)
-    if len(place_a) == len(place_b) and np.array_equal(place_a, place_b) and np.array_equal(step_a, step_b):
+    shared_out = _several_call(a) and _several_call(b)
+    if not shared_out and len(place_a) == len(place_b) and np.array_equal(place_a, place_b) and np.array_equal(step_a, step_b):
         every = np.arange(len(place_a))
         return Alignment(every, every, empty, empty, step_a, step_b, place_a, place_b, renamed)
     strict_a, strict_b = _strict(a, b, place_a, place_b)
@@ -107,13 +109,19 @@ def align(a: Trace, b: Trace) -> Alignment:
             continue
         from_b, to_b = bounds_b[step]
         pa, pb = place_a[from_a:to_a], place_b[from_b:to_b]
-        if len(pa) == len(pb) and np.array_equal(pa, pb):
+        same = len(pa) == len(pb) and np.array_equal(pa, pb)
+        if same and (not shared_out or _equal(a, b, slice(from_a, to_a), slice(from_b, to_b))):
             inside = np.arange(len(pa))
             out_a.append(from_a + inside)
             out_b.append(from_b + inside)
             clean = clean and _equal(a, b, slice(from_a, to_a), slice(from_b, to_b))
             continue
         sa, sb = strict_a[from_a:to_a], strict_b[from_b:to_b]
+        if shared_out:
+            anywhere = _anywhere((_bits(a, sa, from_a), _bits(b, sb, from_b)), (sa, sb), (pa, pb))
+            out_a.append(from_a + anywhere[0])
+            out_b.append(from_b + anywhere[1])
+            continue
         key = (sa.tobytes(), sb.tobytes())
         found = known.get(key)
         if found is None:
@@ -158,6 +166,26 @@ def _trainers(trace: Trace) -> dict[int, str]:
         if len(called):
             found[thread] = trace.sites[events["site"][called[0]]][0]
     return found if len(set(found.values())) > 1 else {}
+
+
+def _several_call(trace: Trace) -> bool:
+    """Whether more than one thread calls modules."""
+    events = trace.events
+    threads = events["thread"][(events["kind"] == Kind.ACTIVATION) & (events["phase"] == Phase.FORWARD)]
+    return len(threads) > 0 and bool(threads.min() != threads.max())
+
+
+def _anywhere(bits: tuple[Any, Any], *levels: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Partners inside one step of which several threads did the work: equal bits first, in whatever order they came, and what is
+    left by the levels' keys."""
+    import numpy as np
+
+    ia, ib = _columns(_occurrences(*bits))
+    at_a, at_b = (np.flatnonzero(_free(column, taken)) for column, taken in zip(bits, (ia, ib), strict=True))
+    more = _sequence(*((x[at_a], y[at_b]) for x, y in levels))
+    ia, ib = np.append(ia, at_a[more[0]]), np.append(ib, at_b[more[1]])
+    order = np.argsort(ia, kind="stable")
+    return ia[order], ib[order]
 
 
 def _owned(traces: tuple[Trace, Trace], places: tuple[Any, Any], trainers: tuple[dict[int, str], dict[int, str]]) -> tuple[Any, Any]:

@@ -218,6 +218,24 @@ def test_threads_that_train_by_turns_are_compared_each_with_itself(parts: bool) 
         assert (c.layers[0].root, c.first.module, c.first.kind, c.first.step, c.counts.differing) == ("R", "a", "activation", 5, 6)
 
 
+@pytest.mark.parametrize("change", [0, 1])
+def test_which_thread_took_a_piece_of_work_is_no_difference(change: int) -> None:
+    def trained(pieces: str, change: int) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        for step in range(2):
+            for n, piece in enumerate(pieces):
+                value = 100 * ord(piece) + 10 * change * step
+                rows += [event("a", value + k, step=step, thread=n % 3, flags=flag) for k, flag in enumerate((Flag.INPUT, Flag.TRAINING))]
+            rows.append(event("a", step + change, step=step, tensor="weight", kind=Kind.PARAMETER, phase=Phase.OPTIMIZER))
+        return rows
+
+    c = compared(trained("abcd", 0), trained("dbac", change))
+    if not change:
+        assert (c.verdict, c.counts.compared, c.counts.only_a) == ("identical", 18, 0)
+    else:
+        assert (c.first.kind, c.first.step, c.counts.differing, c.counts.only_a) == ("parameter", 0, 10, 0)
+
+
 def test_steps_of_a_program_without_an_optimizer_survive_the_counter_wrapping() -> None:
     rows = [event("a", 1, turn=n & 0xFFFF) for n in range(65530, 65545)]
     assert np.array_equal(np.diff(alignment.steps(trace(rows))), np.ones(14))
