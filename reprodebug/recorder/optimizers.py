@@ -16,16 +16,20 @@ if TYPE_CHECKING:
 _PARAMETER, _OPTIMIZER_KIND = int(Kind.PARAMETER), int(Kind.OPTIMIZER)
 _OPTIMIZER = int(Phase.OPTIMIZER)
 _UNOBSERVED, _SCALAR = int(Flag.UNOBSERVED), int(Flag.SCALAR)
+_FEW = 4
+"""optimizers; a program that has one for each parameter would be told of all the others by each of them"""
 
 
 class _Known:
     """One optimizer: its number, the places of its parameters, the hyper-parameters last written."""
 
-    __slots__ = ("buffers", "hyper", "number", "places", "plan")
+    __slots__ = ("buffers", "held", "hyper", "number", "places", "plan")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.hyper: Any = None
+        self.held = -1
+        """parameters at the last step"""
         self.places: dict[int, Slot | tuple[int, int]] = {}
         self.buffers: dict[tuple[int, str], tuple[int, int, Any]] = {}
         """(state site, key) -> (address, bytes, buffer): a state tensor stays where it is from step to step"""
@@ -111,7 +115,9 @@ class Optimizers:
                 slots.append((p, place))
         buffers: list[tuple[Slot, Any]] = []
         forgotten: list[tuple[Slot, Any]] = []
-        """have a gradient and belong to no optimizer that stepped: told all the same, for the other run's may hold them"""
+        """belong to no optimizer that stepped: told all the same, for the other run's may hold them; those without a gradient only
+        in a step at which the optimizer holds others than before, such as the first"""
+        anew, known.held = known.held != len(slots) and self._count <= _FEW, len(slots)
         for root in guest.modules.roots:
             for info in root.infos:
                 for slot in info.slots:
@@ -119,11 +125,17 @@ class Optimizers:
                         t = slot.tensor()
                         if t is not None and (slot.version != version_of(t) or slot.silent(t)):
                             buffers.append((slot, t))
-                    elif not slot.owned and slot.hooked and not slot.alias_of:
+                    elif not slot.owned and (slot.hooked or anew) and not slot.alias_of:
                         t = slot.tensor()
-                        if t is not None and t.is_leaf and t.grad is not None and key_of(t) not in places:
+                        if t is not None and t.is_leaf and (anew or t.grad is not None) and key_of(t) not in places:
                             forgotten.append((slot, t))
         ahead = self._ahead(known, optimizer, slots, buffers) if guest.fingerprint.device is not None else {}
+        copies = all(isinstance(place, tuple) for _, place in slots) and any(p.grad is not None for p, _ in slots)
+        if copies:  # the model's own parameters follow after the step
+            forgotten = []
+        for slot, t in forgotten:
+            if t.grad is None:  # first: what one run alone trains is the cause of what else differs after its update
+                guest.parameters.record(slot, t, _OPTIMIZER)
         for p, place in slots:
             if isinstance(place, tuple):
                 record(p, place[0], _PARAMETER, _OPTIMIZER, known=ahead.get(key_of(p)) if ahead else None)
@@ -131,9 +143,9 @@ class Optimizers:
                 place.owned = True
                 place.version = version_of(p)
                 place.digest, _ = record(p, place.site, _PARAMETER, _OPTIMIZER, known=ahead.get(key_of(p)) if ahead else None)
-        copies = all(isinstance(place, tuple) for _, place in slots) and any(p.grad is not None for p, _ in slots)
-        for slot, t in [] if copies else forgotten:  # where it trains copies, the model's own follow after the step
-            guest.parameters.record(slot, t, _OPTIMIZER)
+        for slot, t in forgotten:
+            if t.grad is not None:
+                guest.parameters.record(slot, t, _OPTIMIZER)
         for slot, t in buffers:
             guest.parameters.record(slot, t, _OPTIMIZER, True, ahead.get(key_of(t)) if ahead else None)
         for p, place in slots:
