@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from reprodebug._base.errors import ReprodebugError
 from reprodebug.compare import functions
 from reprodebug.compare import importance as rate
 from reprodebug.compare.importance import CRITICAL, HARMLESS, NOTABLE, Rated
@@ -203,12 +204,12 @@ def _named(a: Mapping[str, Any], b: Mapping[str, Any], make: _Make) -> Iterator[
 
 
 def configuration(name: str, a: object, b: object, make: _Make) -> Iterator[Difference]:
-    """The keys in which two configuration files differ; JSON and TOML by value, others by line."""
+    """The keys in which two configuration files differ; JSON, TOML and YAML by value, others by line."""
     if not isinstance(a, str) or not isinstance(b, str):
         return
     try:
         left, right = _load(name, a), _load(name, b)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, ReprodebugError):
         left = right = None
     if left is None or right is None:
         lines_a, lines_b = ([s for line in t.splitlines() if (s := re.sub(r"(^|\s)#.*", "", line).rstrip())] for t in (a, b))
@@ -237,6 +238,11 @@ def _load(name: str, text: str) -> Any:
         import tomllib
 
         return tomllib.loads(text)
+    if name.endswith((".yaml", ".yml")):
+        from reprodebug.foreign import _yaml
+
+        documents = _yaml.load_all(text)
+        return documents[0] if len(documents) == 1 else documents
     return None
 
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 from reprodebug.recorder import kernels
+from reprodebug.recorder.lines import Lines
 from reprodebug.recorder.regions import Regions
+from reprodebug.recorder.schemas import MOST_WORDS, Schemas
 
 if TYPE_CHECKING:
     from reprodebug.recorder.guest import Guest
@@ -25,36 +26,6 @@ if TYPE_CHECKING:
 VARIABLE = "REPRODEBUG_ZOOM"
 """JSON: the fields of ``Stretch``"""
 FOLDER = "zoom"
-_UNDEFINED = frozenset(
-    {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "empty_permuted", "_empty_affine_quantized", "resize_"}
-)
-"""operations whose result holds whatever lay in memory"""
-_FILLS = frozenset(
-    {
-        "uniform_", "normal_", "fill_", "zero_", "copy_", "bernoulli_", "random_", "exponential_", "cauchy_", "log_normal_", "geometric_",
-        "set_", "set_data",
-    }
-)  # fmt: skip
-"""operations that overwrite their first tensor: what it held before is no input"""
-_SHAPED = frozenset(
-    {
-        "bernoulli.p", "rand_like", "randn_like", "randint_like", "zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones",
-        "new_full", "new_empty",
-    }
-)  # fmt: skip
-"""operations that ask their first tensor for its shape alone"""
-_SILENT = {"native_batch_norm": (3, 4), "cudnn_batch_norm": (3, 4), "miopen_batch_norm": (3, 4)}
-"""operations that write arguments which their schema does not say they write: positions of those"""
-_DULL = frozenset(
-    {
-        "_wrapped_call_impl", "_call_impl", "decorate_context", "inner", "wrapper", "wrapped", "__torch_function__", "_fn", "_engine_run_backward",
-        "profile_hook_step", "_use_grad", "_wrapper", "__enter__", "__exit__", "<lambda>", "<listcomp>", "<genexpr>",
-    }
-)  # fmt: skip
-_VIEWS = frozenset({"_unsafe_view", "_reshape_alias", "view_copy", "_reshape_copy", "lift_fresh_copy"})
-"""operations that change no value, though their schema does not say so"""
-_MOST_WORDS = 400
-_MOST_FRAMES = 200
 _BATCH = 1 << 20
 
 
@@ -137,15 +108,11 @@ class Watch:
         self._values: dict[str, int] = {}
         self._storages: dict[int, int] = {}
         self._lines: dict[int, str] = {}
-        self._kinds: dict[Any, int] = {}
-        self._schemas: dict[Any, Any] = {}
-        self._here = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-        self._torch_home = os.path.dirname(os.path.abspath(guest.torch.__file__)) + os.sep
-        self._library = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
+        self._schemas = Schemas(guest.torch)
+        self._source = Lines(guest.torch)
         self._keep = None if stretch.keep is None else frozenset(stretch.keep)
         self._sequence = guest.torch._C._autograd._get_sequence_nr
         self._node = guest.torch._C._current_autograd_node
-        self._seeded = guest.torch.Tag.nondeterministic_seeded
         self._target: Any = None
         self._worker = False
         """a forked child of the process that was asked for: it has a log of its own"""
@@ -334,7 +301,7 @@ class Watch:
         """Put values into what an operation is given, or gave; from here on the program goes its own way."""
         put, self._put = self._put, {}
         self.active = False
-        schema = self._schemas[func]
+        schema = self._schemas.of(func)
         values = {**dict(zip(schema["names"], args)), **kwargs, "out": result}
         tensors = dict(pair for name, value in values.items() for pair in self.tensors_of(name, value))
         if put.get("generator"):
@@ -379,12 +346,12 @@ class Watch:
         """Followed, not written down: remember which line made which node of the graph."""
         number = self._sequence() - 1
         if number >= 0 and number not in self._lines:
-            where = self._where()
+            where = self._source.where()
             self._lines[number] = where[0] if where is not None else ""
 
     def before(self, func: Any, args: Any, kwargs: Any) -> dict[str, Any] | None:
         """What goes into an operation. None: it is one of our own."""
-        schema = self._schema(func)
+        schema = self._schemas.of(func)
         row = self.head(schema["name"], 3)
         if row is None:
             return None
@@ -408,7 +375,7 @@ class Watch:
 
     def head(self, name: str, depth: int) -> dict[str, Any] | None:
         """A row for an operation, with where it is called: ``depth`` frames above this one's caller. None: one of our own, or no room."""
-        where = self._where(depth)
+        where = self._source.where(depth)
         if where is None or self.full:
             return None
         number = self._sequence() - 1
@@ -443,7 +410,7 @@ class Watch:
 
     def after(self, row: dict[str, Any], func: Any, args: Any, kwargs: Any, result: Any) -> None:
         """What came out of it: results, and arguments that it wrote."""
-        schema = self._schemas[func]
+        schema = self._schemas.of(func)
         keep = self._keep is None or row["n"] in self._keep
         found: list[Any] = []
         written: set[int] = set()
@@ -471,7 +438,7 @@ class Watch:
                     tensors.append(self.tensor(f"{name}.{n}", v, keep and not overwritten, overwritten=overwritten))
         else:
             kind = type(value).__name__
-            words[name] = f"<{kind}>" if kind in ("Generator", "UntypedStorage", "TypedStorage") else repr(value)[:_MOST_WORDS]
+            words[name] = f"<{kind}>" if kind in ("Generator", "UntypedStorage", "TypedStorage") else repr(value)[:MOST_WORDS]
 
     def tensors_of(self, name: str, value: Any) -> list[tuple[str, Any]]:
         tensor = self.guest._tensor
@@ -480,38 +447,6 @@ class Watch:
         if isinstance(value, (list, tuple)):
             return [(f"{name}.{n}", v) for n, v in enumerate(value) if isinstance(v, tensor)]
         return []
-
-    def _schema(self, func: Any) -> dict[str, Any]:
-        found: dict[str, Any] | None = self._schemas.get(func)
-        if found is None:
-            schema = getattr(func, "_schema", None)
-            if schema is None:  # a higher-order operator: a branch, a loop, an attention with a program of its own
-                found = self._schemas[func] = {
-                    "name": str(func), "names": [f"arg{n}" for n in range(16)], "defaults": {}, "writes": [], "out": set(), "view": False,
-                    "undefined": False, "fills": False, "random": False,
-                }  # fmt: skip
-                return found
-            base = schema.name.partition("::")[2]
-            writes = [a.name for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write]
-            writes += [schema.arguments[n].name for n in _SILENT.get(base, ()) if n < len(schema.arguments)]
-            returns = [r.alias_info for r in schema.returns]
-            found = self._schemas[func] = {
-                "name": str(func),
-                "names": [a.name for a in schema.arguments],
-                "defaults": {
-                    a.name: repr(a.default_value)[:_MOST_WORDS]
-                    for a in schema.arguments
-                    if a.has_default_value() and "Tensor" not in str(a.type) and "Generator" not in str(a.type)
-                },
-                "writes": writes,
-                "out": {a.name for a in schema.arguments if getattr(a, "is_out", False)},
-                "view": base in _VIEWS
-                or (base != "lift_fresh" and bool(returns) and all(r is not None and not r.is_write for r in returns)),
-                "undefined": base in _UNDEFINED,
-                "fills": base in _FILLS or base in _SHAPED or f"{base}.{schema.overload_name}" in _SHAPED,
-                "random": self._seeded in func.tags,
-            }
-        return found
 
     # tensors
 
@@ -604,40 +539,6 @@ class Watch:
             return digest
         except Exception:
             return ""
-
-    # where in the source
-
-    def _where(self, depth: int = 2) -> tuple[str, str, str] | None:
-        """``(file:line, function, torch's functions between)`` of the nearest frame of the program's or its packages'; None: our own work."""
-        frame: Any = sys._getframe(depth + 1)
-        between: list[str] = []
-        steps = 0
-        while frame is not None and steps < _MOST_FRAMES:
-            steps += 1
-            code = frame.f_code
-            kind = self._kinds.get(code)
-            if kind is None:
-                kind = self._kinds[code] = self._kind(code)
-            if kind == 0:
-                name = getattr(code, "co_qualname", code.co_name)
-                return f"{code.co_filename}:{frame.f_lineno}", name, " > ".join(reversed(between[:8]))
-            if kind == 2:
-                return None
-            if kind == 1 and code.co_name not in _DULL:
-                between.append(getattr(code, "co_qualname", code.co_name))
-            frame = frame.f_back
-        return "", "", " > ".join(reversed(between[:8]))
-
-    def _kind(self, code: Any) -> int:
-        """0: the program's, 1: torch's or the standard library's, 2: the recorder's own work, 3: our wrapper around one of its functions."""
-        path = code.co_filename
-        if path.startswith(self._here):
-            return 3 if code.co_name in ("wrapper", "__torch_dispatch__") else 2
-        if path.startswith((self._torch_home, "<frozen", "<eval_with_key", "<__array_function__")):
-            return 1
-        if path.startswith(self._library) and "-packages" not in path:
-            return 1
-        return 0
 
     # the log
 

@@ -432,14 +432,21 @@ def test_configuration_files(suffix: str) -> None:
         return manifest(code={"named": {f"base.{suffix}": {"hash": HASH + body, "size": 1, "text": body}}})
 
     found = by_key(with_(text(1, "x")), with_(text(2, "y")))
-    if suffix == "yaml":
-        assert "lr: 2" in found["base.yaml"].b
-        assert found["base.yaml"].severity == "critical"
-        assert by_key(with_(text(1, "x")), with_("# new\n" + text(1, "x")))["base.yaml"].severity == "harmless"
-    else:
-        lr, tags = found[f"base.{suffix}: model.lr"], found[f"base.{suffix}: log.tags"]
-        assert (lr.a, lr.b, lr.severity, lr.section) == ("1", "2", "critical", "config")
-        assert tags.severity == "harmless"
+    lr, tags = found[f"base.{suffix}: model.lr"], found[f"base.{suffix}: log.tags"]
+    assert (lr.a, lr.b, lr.severity, lr.section) == ("1", "2", "critical", "config")
+    assert tags.severity == "harmless"
+    if suffix != "json":
+        assert by_key(with_(text(1, "x")), with_("# new\n" + text(1, "x")))[f"base.{suffix}"].severity == "harmless"
+
+
+def test_what_is_no_yaml_is_compared_by_line() -> None:
+    def with_(body: str) -> Manifest:
+        return manifest(code={"named": {"base.yaml": {"hash": HASH + body, "size": 1, "text": body}}})
+
+    bomb = "a: &a [x, x]\n" + "".join(f"{c}: &{c} [{', '.join([f'*{b}'] * 9)}]\n" for b, c in zip("abcdefgh", "bcdefghi", strict=True))
+    for text in ("lr: {1", bomb, "lr: 1\n---\n: ]"):
+        found = by_key(with_(text), with_(text + "\nlr: 2"))["base.yaml"]
+        assert "lr: 2" in found.b and found.severity == "critical"
 
 
 @pytest.mark.parametrize(("name", "section"), [("study.ipynb", "code"), ("rows.csv", "data")])
