@@ -4,7 +4,7 @@ All variants of a workload live at once as children of this process and take sin
 machine does meanwhile hits all of them alike. Where a process gets its memory makes its steps up to 2 % faster or slower for
 as long as it lives, so that some sets of children follow each other. Quoted is the median over rounds of the ratio inside one round.
 
-    python -m tests.benchmarks.overhead [--rounds N] [--workloads gpt,cnn,llama] [--no-debug-mode]
+    python -m tests.benchmarks.overhead [--rounds N] [--workloads gpt,cnn,llama,specks] [--no-debug-mode]
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def measure(workload: str, variants: list[str], rounds: int) -> list[dict[str, A
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--workloads", default="gpt,cnn,llama")
+    parser.add_argument("--workloads", default="gpt,cnn,llama,specks")
     parser.add_argument("--no-debug-mode", action="store_true")
     parser.add_argument("--worker", nargs=2)
     arguments = parser.parse_args()

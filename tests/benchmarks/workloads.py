@@ -1,4 +1,5 @@
-"""The three workloads of the overhead benchmark: a small GPT, a ResNet-18-like CNN on 32x32, a tiny Llama.
+"""The workloads of the overhead benchmark: a small GPT, a ResNet-18-like CNN on 32x32, a tiny Llama; and a network whose
+layers are so small that what a record costs beside the reading of its tensor shows.
 
 Each is ``make() -> step``: one call of ``step`` is one training step and returns the loss as a tensor.
 """
@@ -137,4 +138,24 @@ def llama() -> Callable[[], Any]:
     return step
 
 
-WORKLOADS: dict[str, Callable[[], Callable[[], Any]]] = {"gpt": gpt, "cnn": cnn, "llama": llama}
+def specks() -> Callable[[], Any]:
+    """100 modules: 50 times a linear layer of 16 units and a ReLU, batch 4; SGD."""
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    model = nn.Sequential(*[m for _ in range(50) for m in (nn.Linear(16, 16), nn.ReLU())])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x = torch.randn(4, 16)
+
+    def step() -> Any:
+        loss = model(x).pow(2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+WORKLOADS: dict[str, Callable[[], Callable[[], Any]]] = {"gpt": gpt, "cnn": cnn, "llama": llama, "specks": specks}
