@@ -41,7 +41,7 @@ DIRTY = "+changes"
 """behind a commit's hash: with the uncommitted changes of the recorded run"""
 OF_A = DIRTY + "-of-a"
 """the same, of run A: both may have their own changes of one commit"""
-_CHANGED = " with uncommitted changes"
+_CHANGED, _OF_A = " with uncommitted changes", " of A"
 _WHERE_GIT_IS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
                  "GIT_NAMESPACE", "GIT_PREFIX")  # fmt: skip
 """variables that would lead git, started by a trial's program, into the user's repository"""
@@ -150,7 +150,7 @@ def dirty(commit: str) -> bool:
 
 def name(tree: Worktree, commit: str) -> str:
     """A commit in words."""
-    bare, whose = plain(commit), " of A" if commit.endswith(OF_A) else ""
+    bare, whose = plain(commit), _OF_A if commit.endswith(OF_A) else ""
     return f"commit {bare[:10]} ({visible(tree.subject(bare), 60)}){_CHANGED + whose if dirty(commit) else ''}"
 
 
@@ -467,7 +467,7 @@ def git_log(result: Bisection, good: str, bad: str, *, first_parent: bool = Fals
     names: dict[str, str] = {}
     for t in result.trials:
         commit = re.match(r"commit ([0-9a-f]{10,})", t.candidate)
-        if commit and _CHANGED not in t.candidate:
+        if commit and not t.candidate.endswith((_CHANGED, _CHANGED + _OF_A)):
             names[commit[1]] = t.candidate
             said.setdefault(commit[1], []).append(t.bad)
     for full, was in result.inferred:

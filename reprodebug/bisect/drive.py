@@ -128,7 +128,8 @@ def _answer(q: Question, lab: Lab, cwd: str, environment: dict[str, str], leave:
         place = Snapshot(cwd, lab.session.path)
         p = releases.Packages(packages.pins(q.good), packages.pins(q.bad), list(q.command), cwd, environment, q.find_links)
         p.enter_place = place.enter
-        p.extras = {n: packages.extras(q.good).get(n, frozenset()) | packages.extras(q.bad).get(n, frozenset()) for n in {**p.a, **p.b}}
+        good, bad = packages.extras(q.good), packages.extras(q.bad)
+        p.extras = {n: good.get(n, frozenset()) | bad.get(n, frozenset()) for n in {**p.a, **p.b}}
         result = packages.search(lab, p)
         return replace(result, notes=(*result.notes, *place.notes))
     if axis == "commits":

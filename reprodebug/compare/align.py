@@ -110,11 +110,12 @@ def align(a: Trace, b: Trace) -> Alignment:
         from_b, to_b = bounds_b[step]
         pa, pb = place_a[from_a:to_a], place_b[from_b:to_b]
         same = len(pa) == len(pb) and np.array_equal(pa, pb)
-        if same and (not shared_out or _equal(a, b, slice(from_a, to_a), slice(from_b, to_b))):
+        equal = same and (clean or shared_out) and _equal(a, b, slice(from_a, to_a), slice(from_b, to_b))
+        if equal or (same and not shared_out):
             inside = np.arange(len(pa))
             out_a.append(from_a + inside)
             out_b.append(from_b + inside)
-            clean = clean and _equal(a, b, slice(from_a, to_a), slice(from_b, to_b))
+            clean = clean and equal
             continue
         sa, sb = strict_a[from_a:to_a], strict_b[from_b:to_b]
         if shared_out:

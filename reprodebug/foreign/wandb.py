@@ -261,7 +261,9 @@ def _artifact(fields: dict[int, list[Any]], record: Record, path: str) -> None:
     name = name.partition(":")[0]
     record.add("data", name, digest, path)
     try:
-        record.leaves("data", f"{name}/metadata", metadata, path, derived=name) if (metadata := json.loads(said or "{}")) else None
+        metadata = json.loads(said or "{}")
+        if metadata:
+            record.leaves("data", f"{name}/metadata", metadata, path, derived=name)
     except (ValueError, RecursionError):
         return
 

@@ -37,7 +37,8 @@ WAIT_S = 30.0
 """the end of the recording waits this long for the device"""
 CAPTURED = "a CUDA graph was being captured on its stream: nothing may be added to it"
 LOST = "its fingerprint was asked for again too late"
-_LOW_ADDRESS = 1 << 36
+LOW_ADDRESS = 1 << 36
+"""a tensor whose storage was freed has its offset for an address: below this the storage is looked at"""
 _KEEP_SPENT = 8192
 _LATELY = 16
 """big tensors that are remembered"""
@@ -489,7 +490,7 @@ class DeviceFingerprints:
 def address_of(t: Any) -> int:
     """Where a dense tensor lies. Raises Unreadable where its storage has been freed: then its offset is all that is left of it."""
     address: int = t.data_ptr()
-    if address < _LOW_ADDRESS and address == t.storage_offset() * t.itemsize:
+    if address < LOW_ADDRESS and address == t.storage_offset() * t.itemsize:
         raise Unreadable("its storage has been freed")
     return address
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from reprodebug.model.events import Flag
 from reprodebug.recorder import device_kernel
-from reprodebug.recorder.device import DeviceFingerprints, Plan, Unreadable, address_of
+from reprodebug.recorder.device import LOW_ADDRESS, DeviceFingerprints, Plan, Unreadable, address_of
 from reprodebug.recorder.handlers import pass_on
 from reprodebug.recorder.writer import Writer
 
@@ -30,8 +30,6 @@ _CHUNK_BYTES = 64 << 20
 _STREAM_BYTES = 2 << 20
 """from this size on xxhash's streaming code, which gives the same digest, reads main memory a tenth faster"""
 _MAX_BUFFERS = 8192
-_LOW_ADDRESS = 1 << 36
-"""a tensor whose storage was freed has its offset for an address: below this the storage is looked at"""
 _NONCONTIGUOUS = int(Flag.NONCONTIGUOUS)
 _UNOBSERVED = int(Flag.UNOBSERVED)
 _REQUIRES_GRAD = int(Flag.REQUIRES_GRAD)
@@ -158,7 +156,7 @@ class Fingerprinter:
                     now = t.data_ptr()
                     if now == address:
                         return self._digest(buffer, seed), meta, 0
-                    if now > _LOW_ADDRESS:
+                    if now > LOW_ADDRESS:
                         buffers = self._buffers
                         buffer = buffers.get((now, nbytes))
                         if buffer is None:
