@@ -1,9 +1,11 @@
-"""Record every sample pair again: ``python sample_runs/make.py [--gpu] [PAIR...]``. With ``--gpu`` those in ``gpu``, on an NVIDIA GPU.
+"""Record every sample pair again: ``python sample_runs/make.py [--gpu] [--side a|b] [PAIR...]``. With ``--gpu`` those in ``gpu``, on an
+NVIDIA GPU; with ``--side`` that side only. A pair whose sides take a machine each is recorded by ``--side`` alone.
 
 Each folder with a ``pair.toml`` is a pair: the script, the two ways of running it, and the expected answer. Each side runs
 in a folder of its own with a minimal environment, so that the records hold nothing of the machine's owner.
 """
 
+import argparse
 import json
 import os
 import pathlib
@@ -14,6 +16,7 @@ import tempfile
 import tomllib
 
 HERE = pathlib.Path(__file__).resolve().parent
+WORK = pathlib.Path(tempfile.gettempdir()) / "reprodebug-samples"
 
 
 def package(folder: pathlib.Path, name: str, version: str, source: str) -> None:
@@ -69,7 +72,12 @@ def neutral(out: pathlib.Path) -> None:
     """Put neutral names in the place of this machine's folders. Nothing else of the record is touched."""
     from reprodebug.store.trace import read_trace, write_trace
 
-    folders = {str(HERE.parent): "/src/reprodebug", sys.prefix: "/opt/venv", sys.base_prefix: "/usr/local"}
+    folders = {
+        str(WORK): "/tmp/reprodebug-samples",
+        str(HERE.parent): "/src/reprodebug",
+        sys.prefix: "/opt/venv",
+        sys.base_prefix: "/usr/local",
+    }
 
     def renamed(text: str) -> str:
         for folder, name in folders.items():
@@ -84,26 +92,34 @@ def neutral(out: pathlib.Path) -> None:
         write_trace(trace, str(path))
 
 
-def make(pair: pathlib.Path, into: pathlib.Path) -> None:
-    """Record both sides of a pair into ``into``/a and ``into``/b."""
-    root = pathlib.Path(tempfile.gettempdir()) / "reprodebug-samples"
-    shutil.rmtree(root, ignore_errors=True)
-    for side in ("a", "b"):
+def make(pair: pathlib.Path, into: pathlib.Path, sides: str = "ab") -> None:
+    """Record the sides of a pair into ``into``/a and ``into``/b."""
+    shutil.rmtree(WORK, ignore_errors=True)
+    for side in sides:
         out = into / side
         shutil.rmtree(out, ignore_errors=True)
-        record(pair, side, out, root)
+        record(pair, side, out, WORK)
         neutral(out)
-    shutil.rmtree(root, ignore_errors=True)
+    shutil.rmtree(WORK, ignore_errors=True)
 
 
 def pairs(gpu: bool = False) -> list[pathlib.Path]:
     return sorted(p.parent for p in HERE.glob("gpu/*/pair.toml" if gpu else "*/pair.toml"))
 
 
+def one_machine(pair: pathlib.Path) -> bool:
+    """Whether both sides of a pair are recorded on the same machine."""
+    return bool(tomllib.loads((pair / "pair.toml").read_text()).get("one_machine", True))
+
+
 if __name__ == "__main__":
-    names = [word for word in sys.argv[1:] if word != "--gpu"]
-    for found in pairs("--gpu" in sys.argv[1:]):
-        if not names or found.name in names:
-            make(found, found)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--gpu", action="store_true")
+    parser.add_argument("--side", choices=("a", "b"))
+    parser.add_argument("names", nargs="*", metavar="PAIR")
+    arguments = parser.parse_args()
+    for found in pairs(arguments.gpu):
+        if (arguments.side or one_machine(found)) and (not arguments.names or found.name in arguments.names):
+            make(found, found, arguments.side or "ab")
             size = sum(f.stat().st_size for f in found.rglob("*") if f.is_file())
             print(f"{found.name:24} {size / 1024:7.0f} KiB", flush=True)

@@ -7,6 +7,7 @@ needs a call. Runs in the program's Python, so it stays in syntax that Python 3.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -51,9 +52,46 @@ def at_torch(torch: Any, wanted: dict[str, Any]) -> list[str]:
             continue
         try:
             impose(torch, value)
+            _hold(torch, functools.partial(impose, torch, value), _SETTERS.get(name, ()))
         except (AttributeError, RuntimeError, TypeError, ValueError):
             unknown.append(name)
     return unknown
+
+
+def _hold(torch: Any, again: Any, names: tuple[str, ...]) -> None:
+    """A program that sets such a switch itself, e.g. from its options, gets what is imposed all the same."""
+    busy = False
+
+    def held(original: Any) -> Any:
+        @functools.wraps(original)
+        def setter(*args: Any, **kwargs: Any) -> Any:
+            nonlocal busy
+            result = None if original.__name__ in _ONCE else original(*args, **kwargs)
+            if not busy:
+                busy = True
+                try:
+                    again()
+                except RuntimeError:  # too late for this one
+                    pass
+                finally:
+                    busy = False
+            return result
+
+        return setter
+
+    properties = [p for m in (torch.backends.cudnn, torch.backends.mkldnn) for p in vars(type(m)).values() if hasattr(p, "setter")]
+    for name in names:
+        owner = torch if hasattr(torch, name) else torch._C
+        original = getattr(owner, name, None)
+        if original is None:  # this torch has it not
+            continue
+        replacement = held(original)
+        setattr(owner, name, replacement)
+        for p in properties:  # which keep the function itself
+            if p.setter is original:
+                p.setter = replacement
+            elif name == "_set_fp32_precision_setter" and getattr(p.setter, "__name__", "") == "inner":
+                p.setter = held(p.setter)
 
 
 def _sorted_listings() -> None:
@@ -208,3 +246,23 @@ _TORCH = {
     "fill_uninitialized_memory": _fill,
     "default_dtype": _dtype,
 }
+
+_SETTERS = {
+    "deterministic_algorithms": ("_set_deterministic_algorithms",),
+    "cudnn_benchmark": ("_set_cudnn_benchmark",),
+    "cudnn_deterministic": ("_set_cudnn_deterministic",),
+    "tf32": (
+        "_set_cublas_allow_tf32", "_set_cudnn_allow_tf32", "_set_float32_matmul_precision", "_set_fp32_precision_setter",
+    ),
+    "reduced_precision_reduction": (
+        "_set_cublas_allow_fp16_reduced_precision_reduction", "_set_cublas_allow_bf16_reduced_precision_reduction",
+    ),
+    "sdp_backend": ("_set_sdp_use_flash", "_set_sdp_use_mem_efficient", "_set_sdp_use_math", "_set_sdp_use_cudnn"),
+    "mkldnn": ("_set_mkldnn_enabled",),
+    "intra_op_threads": ("set_num_threads",),
+    "inter_op_threads": ("set_num_interop_threads",),
+    "fill_uninitialized_memory": ("_set_deterministic_fill_uninitialized_memory",),
+}  # fmt: skip
+"""what is imposed -> torch's functions that set it"""
+_ONCE = ("set_num_interop_threads",)
+"""of these, those that torch lets be called once only"""

@@ -110,6 +110,7 @@ def finish_run(path: str, **changes: Any) -> StoredRun:
     processes = list(manifest.processes)
     loaded: dict[tuple[int, int], Trace] = {}
     for process, trace, _ in found:
+        trace.notes_meta = [_light(note) for note in trace.notes_meta]
         write_trace(trace, os.path.join(path, process.trace))
         processes.append(process)
     manifest = _completed(manifest, processes)
@@ -149,6 +150,10 @@ def _manifest(path: str) -> Manifest:
     return Manifest(
         command=(), cwd="", started="", label=os.path.basename(os.path.abspath(path)), notes=("run.json is missing: it was rebuilt",)
     )
+
+
+_HEAVY = ("modules", "libraries", "sys_path", "variables")
+"""facts of a process that make up most of what it says of itself"""
 
 
 def _completed(manifest: Manifest, processes: list[Process]) -> Manifest:
@@ -204,6 +209,13 @@ def _argv(start: dict[str, Any]) -> tuple[str, ...]:
     return tuple(str(a) for a in argv) if isinstance(argv, list) else ()
 
 
+def _light(note: dict[str, Any]) -> dict[str, Any]:
+    """A note without those facts out of which the parent has made what ``run.json`` says."""
+    if not isinstance(note.get("facts"), dict):
+        return note
+    return {**note, "facts": {k: v for k, v in note["facts"].items() if k not in _HEAVY}}
+
+
 def _process(start: dict[str, Any], trace: Trace, rank: int, ordinal: int) -> Process:
     environment: dict[str, Any] = {}
     notes = []
@@ -222,8 +234,7 @@ def _process(start: dict[str, Any], trace: Trace, rank: int, ordinal: int) -> Pr
             notes.append(visible(note.get("what", ""), 600))
         elif kind == "end" and isinstance(note.get("steps"), int):
             steps = max(steps, note["steps"])
-    for heavy in ("modules", "libraries", "sys_path", "variables"):
-        environment.pop(heavy, None)
+    environment = {k: v for k, v in environment.items() if k not in _HEAVY}
     if trace.cut:
         notes.append(visible(trace.cut, 300))
     elif not trace.complete and not any(n.startswith("recording stopped") for n in notes):

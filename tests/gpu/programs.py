@@ -1,4 +1,7 @@
-"""Programs that the tests on a GPU run, plain and recorded. ``python -m tests.gpu.programs NAME RUN [LEVEL]``; RUN ``-``: plain."""
+"""Programs that the tests on a GPU run, plain and recorded: ``python -m tests.gpu.programs NAME RUN [LEVEL [FILE]]``.
+
+RUN ``-``: plain. FILE, which is not there yet: where the ranks of a program find each other.
+"""
 
 from __future__ import annotations
 
@@ -141,6 +144,115 @@ def graph() -> None:
     said(plain=plain, out=out, after=net(x))
 
 
+def graphed() -> None:
+    """A part of the net whose forward and backward torch captures and replays in every step, beside one that runs as written."""
+    import torch
+    from torch import nn
+
+    deterministic()
+    part = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 16)).cuda()
+    head = nn.Linear(16, 4).cuda()
+    optimizer = torch.optim.Adam([*part.parameters(), *head.parameters()])
+    x = torch.randn(5, 8, 16, device="cuda")
+    replayed = torch.cuda.make_graphed_callables(part, (torch.zeros_like(x[0]),))
+    for n in range(5):
+        loss = head(replayed(x[n])).pow(2).mean()
+        optimizer.zero_grad(set_to_none=False)
+        loss.backward()
+        optimizer.step()
+    said(loss=loss, parameters=[*part.parameters(), *head.parameters()])
+
+
+def compiled(mode: str | None = None) -> None:
+    """A net that torch compiles, forward and backward, with a shape that changes once."""
+    import torch
+    from torch import nn
+
+    deterministic()
+    net = nn.Sequential(nn.Linear(32, 64), nn.LayerNorm(64), nn.GELU(), nn.Linear(64, 8)).cuda()
+    fast = torch.compile(net, mode=mode)
+    optimizer = torch.optim.AdamW(net.parameters(), fused=True)
+    losses = []
+    for n in range(6):
+        loss = fast(torch.randn(16 if n < 4 else 24, 32, device="cuda")).pow(2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach().clone())
+    said(losses=losses, parameters=list(net.parameters()))
+
+
+def reduced() -> None:
+    """The same with the graphs that torch.compile captures by itself."""
+    compiled("reduce-overhead")
+
+
+def spread() -> None:
+    """One rank of NCCL: DDP, then fully sharded parameters."""
+    import torch
+    import torch.distributed as dist
+    from torch import nn
+    from torch.distributed.fsdp import fully_shard
+
+    deterministic()
+    dist.init_process_group("nccl", init_method=f"file://{sys.argv[4]}", rank=0, world_size=1, device_id=torch.device("cuda", 0))
+    results = []
+    for wrap in (lambda m: nn.parallel.DistributedDataParallel(m, device_ids=[0]), fully_shard):
+        net = wrap(nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 8)).cuda())
+        optimizer = torch.optim.AdamW(net.parameters())
+        for _ in range(4):
+            loss = net(torch.randn(16, 32, device="cuda")).pow(2).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        results += [p.full_tensor() if hasattr(p, "full_tensor") else p for p in net.parameters()]
+    said(parameters=results)
+    dist.destroy_process_group()
+
+
+def kinds() -> None:
+    """Tensors of many kinds on the device: fp8, complex, bool, sparse gradients, jagged, channels last, checkpointed, offloaded."""
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+    from torch.utils.checkpoint import checkpoint
+
+    deterministic()
+    torch.use_deterministic_algorithms(False)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(20, 16, sparse=True)
+            self.mix = nn.Linear(16, 16, dtype=torch.bfloat16)
+            self.conv = nn.Conv2d(1, 4, 3, padding=1)
+
+        def forward(self, ids: Any, image: Any) -> Any:
+            wave = torch.fft.rfft(self.table(ids).float()).abs()
+            low = checkpoint(self.mix, wave.repeat(1, 1, 2)[..., :16].bfloat16(), use_reentrant=False)
+            small = low.detach().to(torch.float8_e4m3fn).float()
+            seen = self.conv(image.to(memory_format=torch.channels_last))
+            return low.float().mean() + 0.0 * small.sum() + torch.where(seen > 0, seen, 0.5 * seen).mean()
+
+    net = Net().cuda()
+    optimizers = [torch.optim.SparseAdam(net.table.parameters()), torch.optim.AdamW([*net.mix.parameters(), *net.conv.parameters()])]
+    kept = torch.empty(8, 16, dtype=torch.bfloat16, pin_memory=True)
+    jagged = torch.nested.nested_tensor([torch.ones(n, 16) for n in (2, 5)], layout=torch.jagged, device="cuda")
+    for n in range(4):
+        ids = torch.arange(6, device="cuda").view(2, 3) + n
+        with torch.autograd.graph.save_on_cpu(pin_memory=True):
+            loss = net(ids, torch.randn(2, 1, 8, 8, device="cuda"))
+        for o in optimizers:
+            o.zero_grad()
+        loss.backward()
+        for o in optimizers:
+            o.step()
+        kept.copy_(net.mix(torch.ones(8, 16, device="cuda", dtype=torch.bfloat16)).detach(), non_blocking=True)
+        F.linear(jagged, torch.eye(16, device="cuda"))
+    torch.cuda.synchronize()
+    said(loss=loss, parameters=[p.float() for p in net.parameters()], kept=kept.float())
+
+
 def broken() -> None:
     """An index out of range: a device-side assertion ends the program."""
     import torch
@@ -155,7 +267,7 @@ def broken() -> None:
     print(rows.sum().item())
 
 
-PROGRAMS = {"kitchen": kitchen, "quiet": quiet, "graph": graph, "broken": broken}
+PROGRAMS = {f.__name__: f for f in (kitchen, quiet, graph, graphed, compiled, reduced, spread, kinds, broken)}
 
 if __name__ == "__main__":
     record(sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else "fingerprint")

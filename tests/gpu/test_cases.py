@@ -20,11 +20,11 @@ for needed in ("h5py", "scipy", "git", "deepdiff"):  # what recording, comparing
         pytest.skip(f"{needed} is not installed", allow_module_level=True)
 
 ROOT = Path(__file__).parents[2]
-PAIRS = sorted((ROOT / "sample_runs" / "gpu").glob("*/pair.toml"))
 _spec = importlib.util.spec_from_file_location("make_samples", ROOT / "sample_runs" / "make.py")
 assert _spec is not None and _spec.loader is not None
 make = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(make)
+PAIRS = [p / "pair.toml" for p in make.pairs(gpu=True) if make.one_machine(p)]
 
 
 def reprodebug(*words: str, cwd: Path = ROOT) -> tuple[int, dict[str, Any]]:

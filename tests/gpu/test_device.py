@@ -6,6 +6,7 @@ import ctypes
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -336,10 +337,11 @@ def test_draws_between_two_states_of_a_generator(tmp_path: Path) -> None:
 # programs
 
 
-def run(name: str, out: Path | None, level: str = "fingerprint", expect: int = 0) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUBLAS_WORKSPACE_CONFIG": ":4096:8", "REPRODEBUG_DEBUG": "1"}
-    command = [sys.executable, "-m", "tests.gpu.programs", name, "-" if out is None else str(out), level]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+def run(name: str, out: Path | None, level: str = "fingerprint", expect: int | None = 0, **env: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUBLAS_WORKSPACE_CONFIG": ":4096:8", "REPRODEBUG_DEBUG": "1"} | env
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "tests.gpu.programs", name, "-" if out is None else str(out), level, f"{folder}/store"]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert expect is None or done.returncode == expect, done.stderr[-3000:]
     return done
 
@@ -414,8 +416,35 @@ def test_a_program_with_a_graph(tmp_path: Path) -> None:
     assert [n["replays"] for n in trace.notes_meta if n.get("type") == "graphs"] == [1]
 
 
+@pytest.mark.parametrize("name", ["graphed", "compiled", "reduced"])
+def test_what_a_region_hides_is_said(tmp_path: Path, name: str) -> None:
+    plain = run(name, None).stdout
+    assert run(name, tmp_path / "run").stdout == plain
+    trace = journal(tmp_path / "run")
+    assert trace.complete
+    assert len(trace.events)
+    notes = {n.get("type") for n in trace.notes_meta}
+    assert {"graphs", "compiled"} & notes, notes
+
+
+@pytest.mark.parametrize("name", ["spread", "kinds"])
+def test_ranks_and_kinds_of_tensors(tmp_path: Path, name: str) -> None:
+    plain = run(name, None).stdout
+    assert run(name, tmp_path / "run").stdout == plain
+    trace = journal(tmp_path / "run")
+    assert trace.complete
+    assert unobserved(trace) == set()
+
+
+@pytest.mark.parametrize("allocator", ["backend:cudaMallocAsync", "expandable_segments:True"])
+def test_another_allocator(tmp_path: Path, allocator: str) -> None:
+    plain = run("kitchen", None, PYTORCH_CUDA_ALLOC_CONF=allocator).stdout
+    assert run("kitchen", tmp_path / "run", PYTORCH_CUDA_ALLOC_CONF=allocator).stdout == plain
+    assert unobserved(journal(tmp_path / "run")) == set()
+
+
 def test_a_program_that_breaks_the_device_breaks_as_before(tmp_path: Path) -> None:
-    plain, recorded = (run("broken", out, expect=None) for out in (None, tmp_path / "run"))  # type: ignore[arg-type]
+    plain, recorded = (run("broken", out, expect=None) for out in (None, tmp_path / "run"))
     assert plain.returncode == recorded.returncode != 0
     assert "device-side assert" in plain.stderr
     assert "device-side assert" in recorded.stderr

@@ -20,6 +20,8 @@ from tests.cases.runner import first_is_right
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_runs"
 PAIRS = sorted(p.parent for p in SAMPLES.glob("*/pair.toml"))
+ON_GPUS = sorted(p.parent for p in SAMPLES.glob("gpu/*/pair.toml"))
+ALL = [*PAIRS, *ON_GPUS]
 
 
 def truth(pair: Path) -> dict:
@@ -44,12 +46,19 @@ def check(pair: Path, a: Path, b: Path) -> None:
         assert any(expected["explains"] in key for key in named), named
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=lambda p: p.name)
+@pytest.mark.parametrize("pair", ALL, ids=lambda p: p.name)
 def test_recorded_pair(pair: Path) -> None:
     check(pair, pair / "a", pair / "b")
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=lambda p: p.name)
+@pytest.mark.parametrize("pair", ON_GPUS, ids=lambda p: p.name)
+def test_why_a_pair_from_a_gpu_parts(pair: Path) -> None:
+    causes = api.compare(str(pair / "a"), str(pair / "b")).causes
+    assert causes[0].category in truth(pair)["truth"]["accept"], causes[:2]
+    assert causes[0].confidence >= 0.5
+
+
+@pytest.mark.parametrize("pair", ALL, ids=lambda p: p.name)
 def test_recorded_pair_through_the_api(pair: Path) -> None:
     expected = truth(pair)["truth"]
     found = api.compare(str(pair / "a"), str(pair / "b"))
@@ -58,7 +67,7 @@ def test_recorded_pair_through_the_api(pair: Path) -> None:
     assert found.coverage.share == 1.0
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=lambda p: p.name)
+@pytest.mark.parametrize("pair", ALL, ids=lambda p: p.name)
 def test_a_recorded_pair_tells_nothing_of_the_machine_that_made_it(pair: Path) -> None:
     for side in ("a", "b"):
         texts = [(pair / side / "run.json").read_text()]

@@ -17,9 +17,9 @@ _CAPABILITY = re.compile(
     r"cpu_capability|ATEN_CPU_CAPABILITY|CPU instructions|^cpu$|machine|DNNL_MAX_CPU_ISA|ONEDNN_MAX_CPU_ISA|NPY_|CORETYPE|MKL_ENABLE|MKL_CBWR|MKL_DEBUG",
     re.I,
 )
-_GPU = re.compile(r"gpu|cuda_devices|nvidia_driver|driver|cudnn|cublas|CUDA_VISIBLE", re.I)
+_GPU = re.compile(r"gpu|cuda_devices|nvidia_driver|driver|cudnn(?!_[a-z])|cublas(?!_workspace)|CUDA_VISIBLE", re.I)
 _KERNEL = re.compile(
-    r"^mkldnn|^nnpack|onednn|sdp_|cudnn_(benchmark|enabled|deterministic)|deterministic_algorithms|blas_library|linalg_library|inductor_|dynamo_|jit_",
+    r"^mkldnn|^nnpack|onednn|sdp_|cudnn_(benchmark|enabled|deterministic)|deterministic_algorithms|cublas_workspace|blas_library|linalg_library|inductor_|dynamo_|jit_",
     re.I,
 )
 
@@ -124,7 +124,9 @@ def kernel_settings(s: Scene) -> Iterator[Draft]:
     trigger = [
         d
         for d in s.find(r".", "config", "environment")
-        if re.search(r"mkldnn|onednn|determin|compile|sdp|backend|cudnn|nnpack", d.key, re.I) and d not in found
+        if re.search(r"mkldnn|onednn|determin|benchmark|compile|sdp|backend|cudnn|cublas|nnpack", d.key, re.I)
+        and (d.section == "config" or d.key.isupper())  # not the library that another kernel brings along
+        and d not in found
     ]
     trigger += [d for d in s.variables_read if d not in trigger]
     summary = f"torch chooses other kernels: {listed((named(d) for d in found), 3)}" + leading(trigger[:2])
