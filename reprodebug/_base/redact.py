@@ -180,13 +180,18 @@ def _redact_shell(script: str, key: bytes) -> str:
     return _SHELL_ASSIGNED.sub(assigned, _SHELL_FLAG.sub(flag, redact_source(script, key)))
 
 
+def state_home() -> str:
+    """The folder of what this user's reprodebug keeps from run to run."""
+    root = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    return os.path.join(root, "reprodebug")
+
+
 def machine_key() -> bytes:
     """The per-user key of the masks, made on first use under the user's state directory (mode 0600).
 
     Falls back to a constant where no file can be written: masks then stay stable, only guessable by trial.
     """
-    root = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
-    path = os.path.join(root, "reprodebug", "mask.key")
+    path = os.path.join(state_home(), "mask.key")
     try:
         with open(path, "rb") as f:
             key = f.read(32)

@@ -225,8 +225,8 @@ class Calls:
 
     def _again(self, t: Any, site: int, thread: ThreadState) -> tuple[bytes, int, int]:
         """The fingerprint of ``t``; a big tensor that this thread read lately, and nothing wrote since, is not read again."""
-        if type(t) not in self._plain or t.layout is not self._strided or not t.is_cpu or t.nbytes < WORTH_BYTES:
-            return self._fingerprint.at(t, site) if self._fingerprint.device is None else self._fingerprint.again(t, site)
+        if not t.is_cpu or type(t) not in self._plain or t.layout is not self._strided or t.nbytes < WORTH_BYTES:
+            return self._fingerprint.at(t, site)
         known = thread.lately.known(t)
         if known is None:
             known = self._fingerprint.at(t, site)

@@ -3,7 +3,8 @@
 Owns what is on its way. A tensor is hashed where it lies by one kernel on the stream that is current, so the memory is
 read after what the program queued before and before what it queues next; no tensor is kept. The result goes into a slot of a block;
 a block is copied to pinned memory on the same stream and asked about now and then. Until it is back, a ``token`` of 16
-bytes stands in the event's record in the place of the fingerprint: equal only to itself, never written to the disk.
+bytes stands in the event's record in the place of the fingerprint: equal only to itself, never written to the disk. It says
+which filling of a block and which slot the fingerprint comes from.
 
 Only the end of the recording waits, and not for long. Nothing is queued while a stream is captured into a CUDA graph: what would
 have to be is unobserved, as is the inside of the graph.
@@ -22,13 +23,18 @@ from typing import Any
 
 from reprodebug.model.events import EVENT, Flag, Kind, Phase
 from reprodebug.recorder import device_kernel as kernel
-from reprodebug.recorder.lately import WORTH_BYTES, key_of
+from reprodebug.recorder.lately import key_of
 from reprodebug.recorder.writer import Writer
 
 TOKEN = b"\xf1reprodb"
-"""first half of every token; a fingerprint that begins like this has a chance of 2**-64"""
+"""first half of every token; a fingerprint that begins like this has a chance of 2**-64. The second half is the serial number of
+a block's filling and the slot in it, or, for a fingerprint made of several, ``_OF_PARTS`` and a number."""
 SLOTS = 4096
 """results of 16 bytes in one block"""
+_SLOT_BITS = 12
+_SLOT = (1 << _SLOT_BITS) - 1
+_OF_PARTS = 1 << 63
+assert SLOTS == 1 << _SLOT_BITS
 BLOCKS = 4
 """blocks made at a time"""
 SEND_AFTER_S = 0.05
@@ -39,14 +45,19 @@ CAPTURED = "a CUDA graph was being captured on its stream: nothing may be added 
 LOST = "its fingerprint was asked for again too late"
 LOW_ADDRESS = 1 << 36
 """a tensor whose storage was freed has its offset for an address: below this the storage is looked at"""
-_KEEP_SPENT = 8192
+_KEEP_SPENT = 64
+"""blocks whose results stay after every record that came before them is written: a fingerprint may be asked for once more"""
+WORTH_BYTES = 16 << 20
+"""from this size on reading a tensor takes the device longer than the program's thread needs to look whether it was read lately"""
 _LATELY = 16
 """big tensors that are remembered"""
+_BUSY = "it was used in the middle of another record (a signal handler?)"
 _NOTHING = bytes(16)
 _DATA, _ACTIVATION, _PARAMETER = int(Kind.DATA), int(Kind.ACTIVATION), int(Kind.PARAMETER)
 _FORWARD = int(Phase.FORWARD)
 _UNOBSERVED = int(Flag.UNOBSERVED)
 _token = struct.Struct("<8sQ").pack
+_number = struct.Struct("<8xQ").unpack
 _AT_SITE, _AT_META, _AT_STEP, _AT_FLAGS, _AT_KIND, _AT_PHASE = 8, 12, 16, 28, 30, 31
 """positions inside an EVENT record"""
 _AT_DIGEST = EVENT.size - 16
@@ -61,7 +72,7 @@ class Unreadable(Exception):
 class Block:
     """Results of one stream that travel together."""
 
-    __slots__ = ("address", "event", "generation", "host", "late", "memory", "tokens", "used")
+    __slots__ = ("address", "event", "host", "late", "memory", "serial", "used")
 
     def __init__(self, memory: Any, address: int, host: Any, event: Any) -> None:
         self.memory = memory
@@ -69,11 +80,9 @@ class Block:
         """of the slots on the device"""
         self.host = host
         self.event = event
-        self.generation = 0
-        """how often it has been cleared"""
+        self.serial = 0
+        """of its filling, unique in this process"""
         self.used = 0
-        self.tokens: list[tuple[int, bytes]] = []
-        """(slot, token) of single fingerprints"""
         self.late: list[tuple[int, int, Callable[[bytes | None], None]]] = []
         """(slot, slots, who is given their bytes, or None when they are lost)"""
 
@@ -127,9 +136,18 @@ class DeviceFingerprints:
         self._lock = threading.RLock()
         self._busy = False
         self._count = itertools.count(1).__next__
-        self._found: dict[bytes, Any] = {}
-        """token -> None while it is away, then the fingerprint, or a reason (str), or parts (list) to be made one of"""
-        self._spent: deque[bytes] = deque()
+        self._lane: Lane | None = None
+        """the one used last"""
+        self._away: set[int] = set()
+        """serial numbers of blocks that are being filled or on their way"""
+        self._results: dict[int, bytes | str] = {}
+        """serial number -> the slots of a block that is back, or the reason why it never will be"""
+        self._arrived: deque[tuple[int, int]] = deque()
+        """(sequence number of the next record at that time, serial number) of each of these"""
+        self._parts: dict[int, Any] = {}
+        """number of a fingerprint made of several -> the several (list), then the fingerprint or a reason (str)"""
+        self._spent: deque[int] = deque()
+        """of these, those that are done"""
         self.conditional: set[bytes] = set()
         """tokens of records that only count where they differ from the last of their place"""
         self.outermost: set[bytes] = set()
@@ -140,7 +158,7 @@ class DeviceFingerprints:
         self._outputs: set[bytes] = set()
         self._metas: dict[tuple[int, str], int] = {}
         self._lately: dict[int, Any] = {}
-        """key of a big tensor -> (weak reference, version, (lane, address, seed), block, its generation, slot of its fingerprint)"""
+        """key of a big tensor -> (weak reference, version, (lane, address, seed), block, its filling, slot of its fingerprint)"""
         writer.late = self
         writer.meta_event({"type": "device-fingerprint", "algorithm": kernel.ALGORITHM, "by": backend.name})
 
@@ -151,16 +169,51 @@ class DeviceFingerprints:
         address = address_of(t)
         with self._lock:
             block, slot, lane = self._slots(t.get_device(), 1)
-            token = _token(TOKEN, self._count())
+            token = _token(TOKEN, block.serial << _SLOT_BITS | slot)
             try:
                 self.backend.hash(block, slot, lane, t, address, t.nbytes, seed, 1)
             finally:
                 self._busy = False
-            self._found[token] = None
-            block.tokens.append((slot, token))
             if lane.lent:
                 self._send(lane)
         return token
+
+    def place(self, t: Any, seed: int) -> Callable[[Any], bytes | None]:
+        """``hash_again`` for tensors of the shape, dtype and device of ``t``, with all prepared that does not depend on the one at hand:
+        this runs for each output, input and gradient of a step. None where it does not apply; ``hash`` then says why."""
+        index, nbytes = t.get_device(), t.nbytes
+        if not self.backend.notes or nbytes >= WORTH_BYTES:
+            return lambda t: self.hash_again(t, seed)
+        lock, pack, launch = self._lock, _token, self.backend.prepared(index, nbytes, seed)
+        current_stream, (current_device, capturing) = self.backend.stream, self.backend.questions()
+
+        def queue(t: Any) -> bytes | None:
+            address = t.data_ptr()
+            if address < LOW_ADDRESS:
+                return None
+            with lock:
+                if self._busy or current_device() != index or capturing():
+                    return None
+                self._busy = True
+                try:
+                    stream = current_stream(index)
+                    lane = self._lane
+                    if lane is None or lane.stream != stream or lane.index != index:
+                        lane = self._lane = self._lane_of(index, stream)
+                    block = lane.block
+                    if block is None or block.used == SLOTS:
+                        block = self._room(lane, 1)
+                    slot = block.used
+                    block.used = slot + 1
+                    launch(address, block.address + 16 * slot, stream)
+                finally:
+                    self._busy = False
+                token = pack(TOKEN, block.serial << _SLOT_BITS | slot)
+                if lane.lent:
+                    self._send(lane)
+            return token
+
+        return queue
 
     def hash_again(self, t: Any, seed: int) -> bytes:
         """Like ``hash``, for what goes from module to module and from term to term: a big tensor that was hashed lately is
@@ -175,20 +228,18 @@ class DeviceFingerprints:
         with self._lock:
             row = lately.pop(key, None)
             block, slot, lane = self._slots(t.get_device(), 2)
-            token = _token(TOKEN, self._count())
+            token = _token(TOKEN, block.serial << _SLOT_BITS | slot)
             try:
                 noted = None
                 if row is not None:
-                    ref, version, where, old, generation, first = row
-                    if ref() is t and version == t._version and where == (lane, address, seed) and old.generation == generation:
+                    ref, version, where, old, serial, first = row
+                    if ref() is t and version == t._version and where == (lane, address, seed) and old.serial == serial:
                         noted = old.address + 16 * first
                 self.backend.note(block, slot, lane, address, t.nbytes, seed, noted)
                 if noted is None:
-                    row = (weakref.ref(t), t._version, (lane, address, seed), block, block.generation, slot)
+                    row = (weakref.ref(t), t._version, (lane, address, seed), block, block.serial, slot)
             finally:
                 self._busy = False
-            self._found[token] = None
-            block.tokens.append((slot, token))
             if lane.lent:
                 self._send(lane)
                 return token
@@ -240,11 +291,9 @@ class DeviceFingerprints:
                     self.backend.launch(block, slot, lane, table)
                 finally:
                     self._busy = False
+                first = block.serial << _SLOT_BITS | slot
                 for n, at in enumerate(positions):
-                    token = _token(TOKEN, self._count())
-                    self._found[token] = None
-                    block.tokens.append((slot + n, token))
-                    found[at] = (token, plan.rows[at][3], 0)
+                    found[at] = (_token(TOKEN, first + n), plan.rows[at][3], 0)
                 if lane.lent:
                     self._send(lane)
         return plan, found
@@ -279,9 +328,9 @@ class DeviceFingerprints:
         """One fingerprint of several and of text; a token where one of them is a token."""
         if not any(self.is_token(p) for p in parts):
             return self._digest(b"".join(parts))
-        token = _token(TOKEN, self._count())
-        self._found[token] = list(parts)
-        return token
+        number = _OF_PARTS | self._count()
+        self._parts[number] = list(parts)
+        return _token(TOKEN, number)
 
     @staticmethod
     def is_token(digest: bytes) -> bool:
@@ -291,31 +340,41 @@ class DeviceFingerprints:
     def _slots(self, index: int, n: int) -> tuple[Block, int, Lane]:
         """``n`` slots of the current stream's block. Leaves ``_busy`` set: the caller queues, then clears it."""
         if self._busy:
-            raise Unreadable("it was used in the middle of another record (a signal handler?)")
+            raise Unreadable(_BUSY)
         self._busy = True
         try:
             stream = self.backend.stream(index)
             if self.backend.capturing(index, stream):
                 raise Unreadable(CAPTURED)
-            lane = self._lanes.get((index, stream))
-            if lane is None:
-                lane = self._lanes[index, stream] = Lane(index, stream, self.backend.lent(index, stream))
+            lane = self._lane_of(index, stream)
             block = lane.block
-            if block is not None and block.used + n > SLOTS:
-                self._send(lane)
-                block = None
-            if block is None:
-                if not lane.free:
-                    lane.free += self.backend.blocks(lane, BLOCKS, SLOTS)
-                block = lane.block = lane.free.popleft()
-                self.backend.clear(block, lane)
-                block.generation += 1
+            if block is None or block.used + n > SLOTS:
+                block = self._room(lane, n)
             slot = block.used
             block.used = slot + n
             return block, slot, lane
         except BaseException:
             self._busy = False
             raise
+
+    def _lane_of(self, index: int, stream: int) -> Lane:
+        lane = self._lanes.get((index, stream))
+        if lane is None:
+            lane = self._lanes[index, stream] = Lane(index, stream, self.backend.lent(index, stream))
+        return lane
+
+    def _room(self, lane: Lane, n: int) -> Block:
+        """An empty block for a lane; that in use is sent."""
+        if lane.block is not None:
+            self._send(lane)
+        if not lane.free:
+            lane.free += self.backend.blocks(lane, BLOCKS, SLOTS)
+        block = lane.free[0]
+        self.backend.clear(block, lane)
+        block.serial = self._count()
+        self._away.add(block.serial)
+        lane.block = lane.free.popleft()
+        return block
 
     # what comes back
 
@@ -385,41 +444,55 @@ class DeviceFingerprints:
                 self._lose(block, f"the device reports: {error}"[:200])
                 continue
             lane.away.popleft()
-            found = self._found
-            for slot, token in block.tokens:
-                found[token] = raw[16 * slot : 16 * slot + 16]
+            self._settle(block, raw)
             for slot, n, then in block.late:
                 then(raw[16 * slot : 16 * (slot + n)])
-            self._reuse(block)
+            block.late, block.used = [], 0
             lane.free.append(block)
+
+    def _settle(self, block: Block, found: bytes | str) -> None:
+        self._results[block.serial] = found
+        self._arrived.append((self._writer.seq_seen, block.serial))
+        self._away.discard(block.serial)
 
     def _lose(self, block: Block, why: str) -> None:
         """Its results will not come; the memory is not used again, something may still write to it."""
-        for _, token in block.tokens:
-            self._found[token] = why
+        self._settle(block, why)
         for _, _, then in block.late:
             then(None)
-        self._reuse(block)
-
-    @staticmethod
-    def _reuse(block: Block) -> None:
-        block.tokens, block.late, block.used = [], [], 0
+        block.late, block.used = [], 0
 
     # what is written
 
     def take(self, records: deque[bytes], n: int) -> list[bytes]:
         """Of the first ``n`` records those before the first whose fingerprint is still away, with the fingerprints put in."""
         out: list[bytes] = []
+        results, outermost, serial, raw = self._results, self.outermost, 0, None
         for _ in range(n):
             row = records[0]
             if row[_AT_DIGEST:_AT_END] == TOKEN:
-                settled = self._settled(row)
-                if settled is None:
-                    break
-                row = settled
+                number: int = _number(row[_AT_DIGEST:])[0]
+                if number >> _SLOT_BITS != serial:
+                    serial = number >> _SLOT_BITS
+                    raw = results.get(serial)
+                kind = row[_AT_KIND]
+                if type(raw) is bytes and kind != _PARAMETER and kind != _DATA and row[_AT_DIGEST:] not in outermost:
+                    at = 16 * (number & _SLOT)
+                    row = row[:_AT_DIGEST] + raw[at : at + 16]
+                else:
+                    settled = self._settled(row)
+                    if settled is None:
+                        break
+                    row = settled
             records.popleft()
             if row:
                 out.append(row)
+        arrived = self._arrived
+        written = int.from_bytes(records[0][:8], "little") if records else self._writer.seq_seen
+        while len(arrived) > _KEEP_SPENT and arrived[0][0] <= written:
+            del results[arrived.popleft()[1]]
+        while len(self._spent) > SLOTS:
+            self._parts.pop(self._spent.popleft(), None)
         return out
 
     def _settled(self, row: bytes) -> bytes | None:
@@ -428,9 +501,9 @@ class DeviceFingerprints:
         found = self._result(token)
         if found is None:
             return None
-        self._spent.append(token)
-        if len(self._spent) > _KEEP_SPENT:
-            self._forget(self._spent.popleft())
+        conditional, outermost = token in self.conditional, token in self.outermost
+        self.conditional.discard(token)
+        self.outermost.discard(token)
         if not isinstance(found, bytes):
             return self._unobserved(row, str(found))
         kind = row[_AT_KIND]
@@ -438,37 +511,36 @@ class DeviceFingerprints:
             site = row[_AT_SITE:_AT_META]
             same = self._last.get(site) == found
             self._last[site] = found
-            if token in self.conditional:
-                self.conditional.discard(token)
-                if same:
-                    return b""
-        elif kind == _DATA or token in self.outermost:
+            if conditional and same:
+                return b""
+        elif kind == _DATA or outermost:
             if row[_AT_STEP : _AT_STEP + 4] != self._step:
                 self._step = row[_AT_STEP : _AT_STEP + 4]
                 self._outputs.clear()
-            if token in self.outermost:
-                self.outermost.discard(token)
+            if outermost:
                 self._outputs.add(found)
             elif row[_AT_PHASE] == _FORWARD and found in self._outputs:  # what another root computed is no data
                 row = row[:_AT_KIND] + bytes((_ACTIVATION,)) + row[_AT_PHASE:]
         return row[:_AT_DIGEST] + found
 
-    def _result(self, token: bytes) -> Any:
-        found = self._found.get(token, LOST)
-        if isinstance(found, list):
-            parts = [self._result(p) if self.is_token(p) else p for p in found]
-            if any(p is None for p in parts):
-                return None
-            why = next((p for p in parts if isinstance(p, str)), "")
-            self._spent.extend(p for p in found if self.is_token(p))
-            found = self._found[token] = why or self._digest(b"".join(parts))
-        return found
-
-    def _forget(self, token: bytes) -> None:
-        if self._found.get(token, 0) is not None:
-            self._found.pop(token, None)
-            self.conditional.discard(token)
-            self.outermost.discard(token)
+    def _result(self, token: bytes) -> bytes | str | None:
+        """The fingerprint that a token stands for; None while it is away, else the reason why it will not come."""
+        number: int = _number(token)[0]
+        if number & _OF_PARTS:
+            found = self._parts.get(number, LOST)
+            if isinstance(found, list):
+                parts = [self._result(p) if self.is_token(p) else p for p in found]
+                if any(p is None for p in parts):
+                    return None
+                why = next((p for p in parts if isinstance(p, str)), "")
+                found = self._parts[number] = why or self._digest(b"".join(parts))  # type: ignore[arg-type]
+                self._spent.append(number)
+            return found  # type: ignore[no-any-return]
+        serial = number >> _SLOT_BITS
+        raw = self._results.get(serial)
+        if raw is None:
+            return None if serial in self._away else LOST
+        return raw if isinstance(raw, str) else raw[16 * (number & _SLOT) :][:16]
 
     def _unobserved(self, row: bytes, why: str) -> bytes:
         meta = int.from_bytes(row[_AT_META:_AT_STEP], "little")

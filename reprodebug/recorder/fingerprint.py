@@ -99,7 +99,8 @@ class Fingerprinter:
         """(address, bytes) -> buffer: allocators hand out the same places again, and making one is audited by Python"""
         self.device: DeviceFingerprints | None = None
         """of tensors on an accelerator; None until the first is met"""
-        self._device_sites: dict[int, tuple[Any, Any, int, int, int]] = {}
+        self._device_sites: dict[int, tuple[Any, Any, int, int, Any]] = {}
+        """site -> (shape, dtype, device, meta, what queues the fingerprint of such a tensor)"""
         self._unreachable: dict[str, str] = {}
         """type of a device -> why its values cannot be had"""
         self._described: dict[int, Any] = {}
@@ -168,7 +169,7 @@ class Fingerprinter:
             except Exception as error:
                 pass_on(error)
                 return self(t)
-        if self.device is not None and type(t) in self.plain and not t.is_cpu:
+        if self.device is not None and type(t) in self.plain and not t.is_cpu and t.layout is self._strided:
             return self._device_at(t, site)
         found = self(t)
         if found[2] == 0 and type(t) in self.plain and t.layout is self._strided:
@@ -233,28 +234,21 @@ class Fingerprinter:
                 self._unreachable[kind] = f"values on {kind} are not fingerprinted: {error}"[:200]
         return self._unreachable.get(kind, "")
 
-    def again(self, t: Any, site: int) -> tuple[bytes, int, int]:
-        """Like ``at``, where an accelerator is in use: a big tensor on it that was read lately is read again only if written since."""
-        if type(t) in self.plain and not t.is_cpu:
-            return self._device_at(t, site, True)
-        return self.at(t, site)
-
-    def _device_at(self, t: Any, site: int, lately: bool = False) -> tuple[bytes, int, int]:
-        """``at`` for a tensor on an accelerator: a kernel is queued, the fingerprint is a token."""
+    def _device_at(self, t: Any, site: int) -> tuple[bytes, int, int]:
+        """``at`` for a tensor on an accelerator: a kernel is queued, the fingerprint is a token. A big tensor that was read lately is
+        read again only if written since."""
         known = self._device_sites.get(site)
-        device = self.device
         try:
-            if known is not None and device is not None:
-                shape, dtype, meta, seed, index = known
-                if (
-                    type(t) in self.plain and t.shape == shape and t.dtype is dtype and t.layout is self._strided
-                    and t.is_contiguous() and not t.is_neg() and t.get_device() == index
-                ):  # fmt: skip
-                    return device.hash_again(t, seed) if lately else device.hash(t, seed), meta, 0
+            if known is not None:
+                shape, dtype, index, meta, queue = known
+                if t.shape == shape and t.dtype is dtype and t.get_device() == index and t.is_contiguous() and not t.is_neg():
+                    token = queue(t)
+                    if token is not None:
+                        return token, meta, 0
             found = self(t)
             row = self._hashable(t) if found[2] == 0 else None
-            if row is not None:
-                self._device_sites[site] = (t.shape, t.dtype, row[0], row[1], t.get_device())
+            if row is not None and self.device is not None and (known is None or known[:3] != (t.shape, t.dtype, t.get_device())):
+                self._device_sites[site] = (t.shape, t.dtype, t.get_device(), row[0], self.device.place(t, row[1]))
             return found
         except Exception as error:
             pass_on(error)

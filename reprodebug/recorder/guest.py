@@ -20,7 +20,7 @@ import time
 from datetime import datetime, timezone
 from typing import Any
 
-from reprodebug._base.redact import machine_key, redact_argv
+from reprodebug._base.redact import machine_key, redact_argv, state_home
 from reprodebug.model.events import EVENT
 from reprodebug.recorder import imposed, operations
 from reprodebug.recorder.calls import Calls, PerThread, ThreadState
@@ -286,7 +286,7 @@ class Guest:
             self.writer.meta_event({"type": "settings", "step": 0, "settings": facts.settings(self.torch)})
             from reprodebug.recorder.files import FileWatch
 
-            self._files = FileWatch(self._on_file, ignore=(self.run,))
+            self._files = FileWatch(self._on_file, ignore=(self.run, state_home()))
             self._files.start()
         self.writer.flush()
 

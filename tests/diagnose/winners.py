@@ -76,6 +76,7 @@ SAMPLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "gpu/cublas-workspace": ("kernel settings", ("graphics processor", "nondeterministic kernel")),
     "gpu/cudnn-benchmark": ("kernel settings", ("graphics processor", "variables")),
     "gpu/fused-optimizer": ("optimizer settings", ("graphics processor", "kernel settings")),
+    "gpu/other-gpu": ("graphics processor", ("kernel settings", "file content", "nondeterministic kernel")),
     "gpu/tf32": ("reduced precision", ("graphics processor", "kernel settings")),
     "matmul-precision": ("reduced precision", ("processor", "threads", "nondeterministic kernel")),
     "missing-seed": ("missing or other seed", ("resume without random state", "extra draws")),
@@ -84,8 +85,3 @@ SAMPLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "threads": ("threads", ("processor", "graphics processor", "kernel settings")),
 }
 """sample pair -> the same"""
-
-UNTRIED = {
-    "graphics processor": "needs two kinds of GPU",
-}
-"""rules that no pair recorded here can make win, and why"""

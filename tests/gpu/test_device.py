@@ -109,6 +109,13 @@ def test_torch_operations_agree_on_the_device() -> None:
         assert device_kernel.torch_sums(torch, t, 7).cpu().numpy().tobytes() == reference(data_of(n), 7)
 
 
+def test_a_place_that_sees_tensor_after_tensor(fingerprint: Fingerprinter) -> None:
+    g = torch.Generator("cuda").manual_seed(3)
+    tensors = [torch.randn(n, generator=g, device="cuda") for n in [257] * 5000 + [9, 257, 257, 1 << 22, 257]]
+    found = [fingerprint.at(t, 1) for t in tensors]
+    assert [back(fingerprint, row) for row in found] == [expected(fingerprint, t) for t in tensors]
+
+
 def test_many_at_once_and_rows(fingerprint: Fingerprinter) -> None:
     g = torch.Generator().manual_seed(3)
     tensors = [torch.randn(int(n), generator=g).cuda() for n in torch.randint(1, 60_000, (400,), generator=g)]
@@ -131,13 +138,14 @@ def test_many_at_once_and_rows(fingerprint: Fingerprinter) -> None:
 
 
 def test_a_big_tensor_is_read_again_only_if_it_was_written(fingerprint: Fingerprinter) -> None:
-    t = torch.randn(1 << 20, device="cuda")
+    t = torch.randn(1 << 23, device="cuda")
+    assert t.nbytes > device.WORTH_BYTES
     for site in (1, 1, 2, 2):
-        assert back(fingerprint, fingerprint.again(t, site)) == expected(fingerprint, t)
+        assert back(fingerprint, fingerprint.at(t, site)) == expected(fingerprint, t)
     results = []
     for change in (lambda: None, lambda: t.data.mul_(2), lambda: t.add_(1), lambda: t.view(torch.int32).bitwise_xor_(1)):
         change()  # the second moves no version counter
-        results += [(fingerprint.again(t, 1), expected(fingerprint, t)), (fingerprint.again(t, 1), expected(fingerprint, t))]
+        results += [(fingerprint.at(t, 1), expected(fingerprint, t)), (fingerprint.at(t, 1), expected(fingerprint, t))]
     assert [back(fingerprint, found) == wanted for found, wanted in results] == [True] * 8
 
 
@@ -209,7 +217,7 @@ def test_freed_storage_is_not_read(fingerprint: Fingerprinter) -> None:
     assert all(agrees(fingerprint, t) for t in views)
     whole.untyped_storage().resize_(0)
     for t in views:
-        assert fingerprint.at(t, 1)[2] & fingerprint.again(t, 2)[2] & Flag.UNOBSERVED
+        assert fingerprint.at(t, 1)[2] & Flag.UNOBSERVED
     assert fingerprint.together(None, views)[1] == [None, None]
     torch.cuda.synchronize()
 

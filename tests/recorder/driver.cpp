@@ -23,6 +23,12 @@ typedef struct CUevent_st* CUevent;
 typedef int CUstreamCaptureStatus;
 typedef int CUstreamCaptureMode;
 #define CUDAAPI
+struct CUlaunchConfig {
+    unsigned gridDimX, gridDimY, gridDimZ, blockDimX, blockDimY, blockDimZ, sharedMemBytes;
+    CUstream hStream;
+    void* attrs;
+    unsigned numAttrs;
+};
 #define cuMemFree cuMemFree_v2
 #define cuMemAlloc cuMemAlloc_v2
 #define cuMemcpyDtoHAsync cuMemcpyDtoHAsync_v2
@@ -145,10 +151,11 @@ CUresult CUDAAPI cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode* m) {
     return answer(0);
 }
 CUresult CUDAAPI cuGetErrorString(CUresult, const char** text) { *text = "made up"; return answer(0); }
-CUresult CUDAAPI cuLaunchKernel(
-    CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, CUstream s, void** values, void** extra
-) {
-    if (!gx || !gy || gz != 1 || bx != THREADS || by != 1 || bz != 1 || shared || extra || gy > 65535) return answer(1);
+CUresult CUDAAPI cuLaunchKernelEx(const CUlaunchConfig* c, CUfunction f, void** values, void** extra) {
+    const unsigned gx = c->gridDimX, gy = c->gridDimY;
+    const CUstream s = c->hStream;
+    if (!gx || !gy || c->gridDimZ != 1 || c->blockDimX != THREADS || c->blockDimY != 1 || c->blockDimZ != 1) return answer(1);
+    if (c->sharedMemBytes || c->attrs || c->numAttrs || extra || gy > 65535) return answer(1);
     const int number = ((Function*)f)->number;
     u64 given[5] = {};  // a launch takes the arguments along: what the caller does to them afterwards is not seen
     Table table;

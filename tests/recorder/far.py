@@ -163,6 +163,5 @@ class DriverFingerprinter(FarFingerprinter):
         key = (t.shape, t.dtype, t.device)
         return (self._metas.get(key) or self._intern(t, key))[:2]
 
-    def again(self, t: Any, site: int) -> tuple[bytes, int, int]:
-        row = self._hashable(t)
-        return self(t) if row is None or self.device is None else (self.device.hash_again(t, row[1]), row[0], 0)
+    def at(self, t: Any, site: int) -> tuple[bytes, int, int]:
+        return self._device_at(t, site)

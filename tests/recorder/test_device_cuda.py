@@ -46,6 +46,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> str:
 def far(driver: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     for name in ("DRIVER", "find_nvrtc", "compiled"):
         monkeypatch.setattr(device_cuda, name, getattr(device_cuda, name))  # put back afterwards
+    monkeypatch.setattr("reprodebug.recorder.device.WORTH_BYTES", 256 << 10)
     fingerprint = FarFingerprinter(torch, Writer(str(tmp_path)))
     backend = cuda_over_memory(driver)
     fingerprint.device = DeviceFingerprints(torch, fingerprint._writer, backend, fingerprint._digest, fingerprint._described)

@@ -64,6 +64,7 @@ class Machine:
 def machine(driver: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:  # noqa: F811
     for name in ("DRIVER", "find_nvrtc", "compiled"):
         monkeypatch.setattr(device_cuda, name, getattr(device_cuda, name))  # put back afterwards
+    monkeypatch.setattr(device, "WORTH_BYTES", 256 << 10)
     made = Machine(driver, tmp_path)
     yield made
     made.reset()
@@ -135,6 +136,45 @@ def test_a_stream_made_outside_of_torch_may_end_at_once(machine: Machine) -> Non
     assert [machine.result(token) for token in tokens] == [wanted(t)] * 4
     assert found == [torch.tensor(2.5).numpy().tobytes()]
     machine.cards.capture(other, False)
+
+
+def test_what_is_prepared_for_a_place(machine: Machine) -> None:
+    """The same fingerprints on whichever stream is current, and none where something else has to be looked at first."""
+    small, big = (machine.device.place(torch.empty(n), SEED) for n in (33, 100_000))
+    tensors = [torch.randn(33) for _ in range(9)]
+    found = []
+    for n, t in enumerate(tensors):
+        machine.cards.streams[-1] = machine.cards.stream(-1, n % 3)
+        found.append((small(t), t))
+    machine.cards.streams[-1] = 0
+    t = torch.randn(100_000)
+    found += [(big(t), t), (big(t), t)]
+    launches = machine.ask("launches")
+    machine.cards.capture(0, True)
+    assert small(tensors[0]) is None
+    machine.cards.capture(0, False)
+    machine.cards._exchange(0)
+    assert small(tensors[0]) is None
+    machine.cards._exchange(-1)
+    assert machine.ask("launches") == launches
+    other = machine.cards.stream(-1, 9)
+    machine.cards.streams[-1] = other
+    machine.cards.lent.add(other)
+    found.append((small(tensors[1]), tensors[1]))
+    assert machine.device._lanes[-1, other].block is None  # it has been sent: the stream may end
+    machine.cards.streams[-1] = 0
+    machine.device.finish()
+    assert [machine.result(token) for token, _ in found] == [wanted(t) for _, t in found]
+
+
+def test_a_place_fills_one_block_after_another(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "SLOTS", 4)
+    monkeypatch.setattr(device_cuda, "SLOTS", 4)
+    queue = machine.device.place(torch.empty(5), SEED)
+    tensors = [torch.full((5,), float(n)) for n in range(50)]
+    tokens = [queue(t) for t in tensors]
+    machine.device.finish()
+    assert [machine.result(token) for token in tokens] == [wanted(t) for t in tensors]
 
 
 # captures
@@ -250,6 +290,7 @@ def test_freed_storage_is_not_read(machine: Machine) -> None:
             with pytest.raises(Unreadable, match="freed"):
                 way(t, SEED)
         assert look_up(t) is None
+        assert machine.device.place(torch.empty(4), SEED)(t) is None
         assert machine.fingerprint(t)[2] & Flag.UNOBSERVED
     with pytest.raises(Unreadable, match="freed"):
         machine.device.rows(views[3], 4, lambda raw: None)
