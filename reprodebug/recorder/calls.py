@@ -71,6 +71,7 @@ class Calls:
         self._autocast = getattr(torch._C, "_is_any_autocast_enabled", None) or torch.is_autocast_enabled
         self._tracing = torch._C._get_tracing_state
         self._tensor = torch.Tensor
+        self._function_modes, self._dispatch_modes = guest.function_modes, guest.dispatch_modes
         self._backward = torch.autograd.backward.__code__
         self._strided = torch.strided
         self._plain = guest.fingerprint.plain
@@ -225,7 +226,9 @@ class Calls:
 
     def _again(self, t: Any, site: int, thread: ThreadState) -> tuple[bytes, int, int]:
         """The fingerprint of ``t``; a big tensor that this thread read lately, and nothing wrote since, is not read again."""
-        if not t.is_cpu or type(t) not in self._plain or t.layout is not self._strided or t.nbytes < WORTH_BYTES:
+        if not t.is_cpu:
+            return self._fingerprint.elsewhere(t, site)
+        if type(t) not in self._plain or t.layout is not self._strided or t.nbytes < WORTH_BYTES:
             return self._fingerprint.at(t, site)
         known = thread.lately.known(t)
         if known is None:
@@ -262,7 +265,10 @@ class Calls:
         try:
             grad = grads[number]
             if grad is not None:
-                self._guest.unseen(self._gradient, grad, site, call, flags)
+                if self._function_modes() or self._dispatch_modes():
+                    self._guest.unseen(self._gradient, grad, site, call, flags)
+                else:
+                    self._gradient(grad, site, call, flags)
         except Exception as error:
             self._guest.fault("gradient hook", error)
 

@@ -169,8 +169,8 @@ class Fingerprinter:
             except Exception as error:
                 pass_on(error)
                 return self(t)
-        if self.device is not None and type(t) in self.plain and not t.is_cpu and t.layout is self._strided:
-            return self._device_at(t, site)
+        if self.device is not None and not t.is_cpu:
+            return self.elsewhere(t, site)
         found = self(t)
         if found[2] == 0 and type(t) in self.plain and t.layout is self._strided:
             row = self._metas.get((t.shape, t.dtype, t.device))
@@ -234,19 +234,22 @@ class Fingerprinter:
                 self._unreachable[kind] = f"values on {kind} are not fingerprinted: {error}"[:200]
         return self._unreachable.get(kind, "")
 
-    def _device_at(self, t: Any, site: int) -> tuple[bytes, int, int]:
-        """``at`` for a tensor on an accelerator: a kernel is queued, the fingerprint is a token. A big tensor that was read lately is
-        read again only if written since."""
+    def elsewhere(self, t: Any, site: int) -> tuple[bytes, int, int]:
+        """``at`` for a tensor that is not in main memory: on an accelerator a kernel is queued, the fingerprint is a token. A big
+        tensor that was read lately is read again only if written since."""
         known = self._device_sites.get(site)
         try:
-            if known is not None:
+            if known is not None and type(t) in self.plain:
                 shape, dtype, index, meta, queue = known
-                if t.shape == shape and t.dtype is dtype and t.get_device() == index and t.is_contiguous() and not t.is_neg():
+                if (
+                    t.shape == shape and t.dtype is dtype and t.get_device() == index and t.layout is self._strided
+                    and t.is_contiguous() and not t.is_neg()
+                ):  # fmt: skip
                     token = queue(t)
                     if token is not None:
                         return token, meta, 0
             found = self(t)
-            row = self._hashable(t) if found[2] == 0 else None
+            row = self._hashable(t) if found[2] == 0 and self.device is not None else None
             if row is not None and self.device is not None and (known is None or known[:3] != (t.shape, t.dtype, t.get_device())):
                 self._device_sites[site] = (t.shape, t.dtype, t.get_device(), row[0], self.device.place(t, row[1]))
             return found

@@ -164,4 +164,4 @@ class DriverFingerprinter(FarFingerprinter):
         return (self._metas.get(key) or self._intern(t, key))[:2]
 
     def at(self, t: Any, site: int) -> tuple[bytes, int, int]:
-        return self._device_at(t, site)
+        return self.elsewhere(t, site)
