@@ -13,6 +13,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from reprodebug.model.events import Flag, Kind, Phase
+from reprodebug.recorder.device_results import is_token
 from reprodebug.recorder.lately import WORTH_BYTES, Lately
 from reprodebug.recorder.modules import Info, Root, key_of, version_of
 
@@ -213,8 +214,8 @@ class Calls:
                 self._output_digests.clear()
             self._output_digests.add(known[0])
             device = self._fingerprint.device
-            if device is not None and device.is_token(known[0]):
-                device.outermost.add(known[0])
+            if device is not None and is_token(known[0]):
+                device.results.outermost.add(known[0])
         if same:
             return  # a container hands on its last child's output: one gradient, one record
         thread.last = weakref.ref(t)

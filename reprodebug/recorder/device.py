@@ -2,9 +2,8 @@
 
 Owns what is on its way. A tensor is hashed where it lies by one kernel on the stream that is current, so the memory is
 read after what the program queued before and before what it queues next; no tensor is kept. The result goes into a slot of a block;
-a block is copied to pinned memory on the same stream and asked about now and then. Until it is back, a ``token`` of 16
-bytes stands in the event's record in the place of the fingerprint: equal only to itself, never written to the disk. It says
-which filling of a block and which slot the fingerprint comes from.
+a block is copied to pinned memory on the same stream and asked about now and then. Until it is back a token stands in the
+event's record (``device_results``).
 
 Only the end of the recording waits, and not for long. Nothing is queued while a stream is captured into a CUDA graph: what would
 have to be is unobserved, as is the inside of the graph.
@@ -12,7 +11,6 @@ have to be is unobserved, as is the inside of the graph.
 
 from __future__ import annotations
 
-import itertools
 import struct
 import threading
 import time
@@ -21,20 +19,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from reprodebug.model.events import EVENT, Flag, Kind, Phase
 from reprodebug.recorder import device_kernel as kernel
+from reprodebug.recorder.device_results import SLOT_BITS, TOKEN, Results, pack_token, token
 from reprodebug.recorder.lately import key_of
 from reprodebug.recorder.writer import Writer
 
-TOKEN = b"\xf1reprodb"
-"""first half of every token; a fingerprint that begins like this has a chance of 2**-64. The second half is the serial number of
-a block's filling and the slot in it, or, for a fingerprint made of several, ``_OF_PARTS`` and a number."""
 SLOTS = 4096
 """results of 16 bytes in one block"""
-_SLOT_BITS = 12
-_SLOT = (1 << _SLOT_BITS) - 1
-_OF_PARTS = 1 << 63
-assert SLOTS == 1 << _SLOT_BITS
+assert SLOTS <= 1 << SLOT_BITS
 BLOCKS = 4
 """blocks made at a time"""
 SEND_AFTER_S = 0.05
@@ -42,27 +34,13 @@ SEND_AFTER_S = 0.05
 WAIT_S = 30.0
 """the end of the recording waits this long for the device"""
 CAPTURED = "a CUDA graph was being captured on its stream: nothing may be added to it"
-LOST = "its fingerprint was asked for again too late"
 LOW_ADDRESS = 1 << 36
 """a tensor whose storage was freed has its offset for an address: below this the storage is looked at"""
-_KEEP_SPENT = 64
-"""blocks whose results stay after every record that came before them is written: a fingerprint may be asked for once more"""
 WORTH_BYTES = 16 << 20
 """from this size on reading a tensor takes the device longer than the program's thread needs to look whether it was read lately"""
 _LATELY = 16
 """big tensors that are remembered"""
 _BUSY = "it was used in the middle of another record (a signal handler?)"
-_NOTHING = bytes(16)
-_DATA, _ACTIVATION, _PARAMETER = int(Kind.DATA), int(Kind.ACTIVATION), int(Kind.PARAMETER)
-_FORWARD = int(Phase.FORWARD)
-_UNOBSERVED = int(Flag.UNOBSERVED)
-_token = struct.Struct("<8sQ").pack
-_number = struct.Struct("<8xQ").unpack
-_AT_SITE, _AT_META, _AT_STEP, _AT_FLAGS, _AT_KIND, _AT_PHASE = 8, 12, 16, 28, 30, 31
-"""positions inside an EVENT record"""
-_AT_DIGEST = EVENT.size - 16
-_AT_END = _AT_DIGEST + 8
-assert EVENT.format == "<QIIiIIHBBHHI16s"
 
 
 class Unreadable(Exception):
@@ -129,37 +107,15 @@ class DeviceFingerprints:
         dtype, device, layout)."""
         self.backend = backend
         self._torch = torch
-        self._writer = writer
-        self._digest = digest
-        self._described = described
         self._lanes: dict[tuple[int, int], Lane] = {}
         self._lock = threading.RLock()
         self._busy = False
-        self._count = itertools.count(1).__next__
         self._lane: Lane | None = None
         """the one used last"""
-        self._away: set[int] = set()
-        """serial numbers of blocks that are being filled or on their way"""
-        self._results: dict[int, bytes | str] = {}
-        """serial number -> the slots of a block that is back, or the reason why it never will be"""
-        self._arrived: deque[tuple[int, int]] = deque()
-        """(sequence number of the next record at that time, serial number) of each of these"""
-        self._parts: dict[int, Any] = {}
-        """number of a fingerprint made of several -> the several (list), then the fingerprint or a reason (str)"""
-        self._spent: deque[int] = deque()
-        """of these, those that are done"""
-        self.conditional: set[bytes] = set()
-        """tokens of records that only count where they differ from the last of their place"""
-        self.outermost: set[bytes] = set()
-        """tokens of outputs of outermost modules: what another one is given of them is no data"""
-        self._last: dict[bytes, bytes] = {}
-        """site -> last fingerprint of the parameter or buffer there"""
-        self._step = b""
-        self._outputs: set[bytes] = set()
-        self._metas: dict[tuple[int, str], int] = {}
         self._lately: dict[int, Any] = {}
         """key of a big tensor -> (weak reference, version, (lane, address, seed), block, its filling, slot of its fingerprint)"""
-        writer.late = self
+        self.results = Results(writer, digest, described)
+        writer.late = self.results
         writer.meta_event({"type": "device-fingerprint", "algorithm": kernel.ALGORITHM, "by": backend.name})
 
     # what is queued
@@ -169,14 +125,14 @@ class DeviceFingerprints:
         address = address_of(t)
         with self._lock:
             block, slot, lane = self._slots(t.get_device(), 1)
-            token = _token(TOKEN, block.serial << _SLOT_BITS | slot)
+            given = token(block.serial, slot)
             try:
                 self.backend.hash(block, slot, lane, t, address, t.nbytes, seed, 1)
             finally:
                 self._busy = False
             if lane.lent:
                 self._send(lane)
-        return token
+        return given
 
     def place(self, t: Any, seed: int) -> Callable[[Any], bytes | None]:
         """``hash_again`` for tensors of the shape, dtype and device of ``t``, with all prepared that does not depend on the one at hand:
@@ -184,7 +140,7 @@ class DeviceFingerprints:
         index, nbytes = t.get_device(), t.nbytes
         if not self.backend.notes or nbytes >= WORTH_BYTES:
             return lambda t: self.hash_again(t, seed)
-        lock, pack, launch = self._lock, _token, self.backend.prepared(index, nbytes, seed)
+        lock, pack, launch = self._lock, pack_token, self.backend.prepared(index, nbytes, seed)
         current_stream, (current_device, capturing) = self.backend.stream, self.backend.questions()
 
         def queue(t: Any) -> bytes | None:
@@ -208,10 +164,10 @@ class DeviceFingerprints:
                     launch(address, block.address + 16 * slot, stream)
                 finally:
                     self._busy = False
-                token = pack(TOKEN, block.serial << _SLOT_BITS | slot)
+                given = pack(TOKEN, block.serial << SLOT_BITS | slot)
                 if lane.lent:
                     self._send(lane)
-            return token
+            return given
 
         return queue
 
@@ -228,7 +184,7 @@ class DeviceFingerprints:
         with self._lock:
             row = lately.pop(key, None)
             block, slot, lane = self._slots(t.get_device(), 2)
-            token = _token(TOKEN, block.serial << _SLOT_BITS | slot)
+            given = token(block.serial, slot)
             try:
                 noted = None
                 if row is not None:
@@ -242,11 +198,11 @@ class DeviceFingerprints:
                 self._busy = False
             if lane.lent:
                 self._send(lane)
-                return token
+                return given
             if len(lately) >= _LATELY:
                 del lately[next(iter(lately))]
             lately[key] = row
-        return token
+        return given
 
     def check(self, t: Any) -> None:
         """Raises Unreadable where nothing may be queued for this tensor now."""
@@ -291,9 +247,8 @@ class DeviceFingerprints:
                     self.backend.launch(block, slot, lane, table)
                 finally:
                     self._busy = False
-                first = block.serial << _SLOT_BITS | slot
                 for n, at in enumerate(positions):
-                    found[at] = (_token(TOKEN, first + n), plan.rows[at][3], 0)
+                    found[at] = (token(block.serial, slot + n), plan.rows[at][3], 0)
                 if lane.lent:
                     self._send(lane)
         return plan, found
@@ -323,19 +278,6 @@ class DeviceFingerprints:
                 part = found[start : start + kernel.TABLE]
                 tables.append((index, [at for at, _, _, _ in part], self.backend.table(index, [row[1:] for row in part])))
         return Plan(rows, tables)
-
-    def combined(self, parts: list[bytes]) -> bytes:
-        """One fingerprint of several and of text; a token where one of them is a token."""
-        if not any(self.is_token(p) for p in parts):
-            return self._digest(b"".join(parts))
-        number = _OF_PARTS | self._count()
-        self._parts[number] = list(parts)
-        return _token(TOKEN, number)
-
-    @staticmethod
-    def is_token(digest: bytes) -> bool:
-        """Whether this stands for a fingerprint that may still be away."""
-        return digest[:8] == TOKEN and len(digest) == 16
 
     def _slots(self, index: int, n: int) -> tuple[Block, int, Lane]:
         """``n`` slots of the current stream's block. Leaves ``_busy`` set: the caller queues, then clears it."""
@@ -371,8 +313,7 @@ class DeviceFingerprints:
             lane.free += self.backend.blocks(lane, BLOCKS, SLOTS)
         block = lane.free[0]
         self.backend.clear(block, lane)
-        block.serial = self._count()
-        self._away.add(block.serial)
+        block.serial = self.results.expect()
         lane.block = lane.free.popleft()
         return block
 
@@ -444,119 +385,18 @@ class DeviceFingerprints:
                 self._lose(block, f"the device reports: {error}"[:200])
                 continue
             lane.away.popleft()
-            self._settle(block, raw)
+            self.results.arrived(block.serial, raw)
             for slot, n, then in block.late:
                 then(raw[16 * slot : 16 * (slot + n)])
             block.late, block.used = [], 0
             lane.free.append(block)
 
-    def _settle(self, block: Block, found: bytes | str) -> None:
-        self._results[block.serial] = found
-        self._arrived.append((self._writer.seq_seen, block.serial))
-        self._away.discard(block.serial)
-
     def _lose(self, block: Block, why: str) -> None:
         """Its results will not come; the memory is not used again, something may still write to it."""
-        self._settle(block, why)
+        self.results.arrived(block.serial, why)
         for _, _, then in block.late:
             then(None)
         block.late, block.used = [], 0
-
-    # what is written
-
-    def take(self, records: deque[bytes], n: int) -> list[bytes]:
-        """Of the first ``n`` records those before the first whose fingerprint is still away, with the fingerprints put in."""
-        out: list[bytes] = []
-        results, outermost, serial, raw = self._results, self.outermost, 0, None
-        for _ in range(n):
-            row = records[0]
-            if row[_AT_DIGEST:_AT_END] == TOKEN:
-                number: int = _number(row[_AT_DIGEST:])[0]
-                if number >> _SLOT_BITS != serial:
-                    serial = number >> _SLOT_BITS
-                    raw = results.get(serial)
-                kind = row[_AT_KIND]
-                if type(raw) is bytes and kind != _PARAMETER and kind != _DATA and row[_AT_DIGEST:] not in outermost:
-                    at = 16 * (number & _SLOT)
-                    row = row[:_AT_DIGEST] + raw[at : at + 16]
-                else:
-                    settled = self._settled(row)
-                    if settled is None:
-                        break
-                    row = settled
-            records.popleft()
-            if row:
-                out.append(row)
-        arrived = self._arrived
-        written = int.from_bytes(records[0][:8], "little") if records else self._writer.seq_seen
-        while len(arrived) > _KEEP_SPENT and arrived[0][0] <= written:
-            del results[arrived.popleft()[1]]
-        while len(self._spent) > SLOTS:
-            self._parts.pop(self._spent.popleft(), None)
-        return out
-
-    def _settled(self, row: bytes) -> bytes | None:
-        """The record with its fingerprint; None: not yet; empty: it is left out."""
-        token = row[_AT_DIGEST:]
-        found = self._result(token)
-        if found is None:
-            return None
-        conditional, outermost = token in self.conditional, token in self.outermost
-        self.conditional.discard(token)
-        self.outermost.discard(token)
-        if not isinstance(found, bytes):
-            return self._unobserved(row, str(found))
-        kind = row[_AT_KIND]
-        if kind == _PARAMETER:
-            site = row[_AT_SITE:_AT_META]
-            same = self._last.get(site) == found
-            self._last[site] = found
-            if conditional and same:
-                return b""
-        elif kind == _DATA or outermost:
-            if row[_AT_STEP : _AT_STEP + 4] != self._step:
-                self._step = row[_AT_STEP : _AT_STEP + 4]
-                self._outputs.clear()
-            if outermost:
-                self._outputs.add(found)
-            elif row[_AT_PHASE] == _FORWARD and found in self._outputs:  # what another root computed is no data
-                row = row[:_AT_KIND] + bytes((_ACTIVATION,)) + row[_AT_PHASE:]
-        return row[:_AT_DIGEST] + found
-
-    def _result(self, token: bytes) -> bytes | str | None:
-        """The fingerprint that a token stands for; None while it is away, else the reason why it will not come."""
-        number: int = _number(token)[0]
-        if number & _OF_PARTS:
-            found = self._parts.get(number, LOST)
-            if isinstance(found, list):
-                parts = [self._result(p) if self.is_token(p) else p for p in found]
-                if any(p is None for p in parts):
-                    return None
-                why = next((p for p in parts if isinstance(p, str)), "")
-                found = self._parts[number] = why or self._digest(b"".join(parts))  # type: ignore[arg-type]
-                self._spent.append(number)
-            return found  # type: ignore[no-any-return]
-        serial = number >> _SLOT_BITS
-        raw = self._results.get(serial)
-        if raw is None:
-            return None if serial in self._away else LOST
-        return raw if isinstance(raw, str) else raw[16 * (number & _SLOT) :][:16]
-
-    def _unobserved(self, row: bytes, why: str) -> bytes:
-        meta = int.from_bytes(row[_AT_META:_AT_STEP], "little")
-        known = self._metas.get((meta, why))
-        if known is None:
-            shape, dtype, device, layout = self._described.get(meta, ([], "state", "", ""))
-            known = self._metas[meta, why] = self._writer.meta(shape, dtype, device, layout, why)
-        flags = int.from_bytes(row[_AT_FLAGS:_AT_KIND], "little") | _UNOBSERVED
-        return (
-            row[:_AT_META]
-            + known.to_bytes(4, "little")
-            + row[_AT_STEP:_AT_FLAGS]
-            + flags.to_bytes(2, "little")
-            + row[_AT_KIND:_AT_DIGEST]
-            + _NOTHING
-        )
 
 
 def address_of(t: Any) -> int:

@@ -21,6 +21,7 @@ from typing import Any
 from reprodebug.model.events import Flag
 from reprodebug.recorder import device_kernel
 from reprodebug.recorder.device import LOW_ADDRESS, DeviceFingerprints, Plan, Unreadable, address_of
+from reprodebug.recorder.device_results import is_token
 from reprodebug.recorder.handlers import pass_on
 from reprodebug.recorder.writer import Writer
 
@@ -351,8 +352,8 @@ class Fingerprinter:
                     digest = repr(part).encode()
                 digests.append(digest)
                 h.update(digest)
-        if self.device is not None and any(map(self.device.is_token, digests)):
-            return self.device.combined([seed.to_bytes(8, "little"), *digests]), meta, 0
+        if self.device is not None and any(map(is_token, digests)):
+            return self.device.results.combined([seed.to_bytes(8, "little"), *digests]), meta, 0
         return h.digest(), meta, 0
 
     def _parts(self, t: Any) -> tuple[Any, ...]:
@@ -393,7 +394,7 @@ class Fingerprinter:
         if name == "NestedTensor" and hasattr(t, "_values") and hasattr(t, "_offsets"):
             values, meta, flags = self(t._values)
             offsets, _, more = self(t._offsets)
-            joined = self._digest(values + offsets) if self.device is None else self.device.combined([values, offsets])
+            joined = self._digest(values + offsets) if self.device is None else self.device.results.combined([values, offsets])
             return joined, meta, flags | (more & _UNOBSERVED)
         return NOTHING, self._reason(t, f"tensor subclass {name} hides its values"), _UNOBSERVED
 

@@ -6,6 +6,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from reprodebug.model.events import Flag, Kind, Phase
+from reprodebug.recorder.device_results import is_token
 from reprodebug.recorder.fingerprint import NOTHING
 from reprodebug.recorder.modules import key_of, version_of
 
@@ -183,7 +184,7 @@ class Optimizers:
             elif value is not None:
                 parts.append(f"{key}={value!r}".encode()[:4096])
         device = fingerprint.device
-        digest = NOTHING if flags else device.combined(parts) if device is not None else fingerprint._digest(b"".join(parts))
+        digest = NOTHING if flags else device.results.combined(parts) if device is not None else fingerprint._digest(b"".join(parts))
         if self._device_meta < 0:  # says that this fingerprint was made in another way than one of bytes in main memory
             self._device_meta = guest.writer.meta([], "state", "" if device is None else device.backend.kind, "", "")
         self._event(site, self._device_meta, flags, digest)
@@ -205,7 +206,7 @@ class Optimizers:
                     buffers[site, key] = (value.data_ptr(), value.nbytes, buffer)
                 else:
                     digest, _, more = fingerprint(value)
-                    if fingerprint.device is not None and fingerprint.device.is_token(digest):
+                    if fingerprint.device is not None and is_token(digest):
                         self._device_state(state, site, {})
                         return
                     flags |= more & _UNOBSERVED

@@ -6,6 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from reprodebug.model.events import Flag, Kind, Phase
+from reprodebug.recorder.device_results import is_token
 from reprodebug.recorder.modules import Root, Slot, key_of, version_of
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ class Parameters:
             known = known or fingerprint(t)
             if known[0] == slot.digest:
                 return
-            if fingerprint.device is not None and fingerprint.device.is_token(known[0]):
-                fingerprint.device.conditional.add(known[0])  # whether it changed is known when it is back
+            if fingerprint.device is not None and is_token(known[0]):
+                fingerprint.device.results.conditional.add(known[0])  # whether it changed is known when it is back
         flags = _F_BUFFER if slot.buffer else 0
         slot.digest, _ = self._guest.record(t, slot.site, _PARAMETER, phase, flags, known=known)
 

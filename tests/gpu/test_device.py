@@ -18,6 +18,7 @@ import torch
 from reprodebug.diagnose.draws import apart, seed_of
 from reprodebug.model.events import Flag, Kind
 from reprodebug.recorder import device, device_kernel
+from reprodebug.recorder.device_results import is_token
 from reprodebug.recorder.fingerprint import Fingerprinter
 from reprodebug.recorder.randomness import Randomness
 from reprodebug.recorder.writer import Writer
@@ -44,7 +45,7 @@ def back(fingerprint: Fingerprinter, found: tuple[bytes, int, int]) -> bytes:
     assert not flags & Flag.UNOBSERVED, fingerprint._reasons
     assert fingerprint.device is not None
     fingerprint.device.finish()
-    result = fingerprint.device._result(digest) if fingerprint.device.is_token(digest) else digest
+    result = fingerprint.device.results.of(digest) if is_token(digest) else digest
     assert isinstance(result, bytes), result
     return result
 

@@ -21,7 +21,8 @@ import pytest
 import torch
 
 from reprodebug.model.events import EVENT, Flag, Kind, Phase
-from reprodebug.recorder import device, device_kernel
+from reprodebug.recorder import device, device_kernel, device_results
+from reprodebug.recorder.device_results import is_token
 from reprodebug.recorder.loading import Loading
 from reprodebug.recorder.writer import Writer
 from reprodebug.store.trace import read_journal
@@ -201,7 +202,7 @@ def settled(far: FarFingerprinter, t: torch.Tensor) -> bytes:
     assert not flags & Flag.UNOBSERVED
     assert far.device is not None
     far.device.finish()
-    found = far.device._result(digest) if far.device.is_token(digest) else digest
+    found = far.device.results.of(digest) if is_token(digest) else digest
     assert isinstance(found, bytes)
     return found
 
@@ -377,7 +378,7 @@ def test_a_buffer_counts_only_where_it_changed(at: Journal) -> None:
 
     def look() -> None:
         token, meta, _ = at.far(t)
-        at.device.conditional.add(token)
+        at.device.results.conditional.add(token)
         at.row(token, meta, Kind.PARAMETER, site="running_mean")
 
     token, meta, _ = at.far(t)
@@ -396,7 +397,7 @@ def test_a_buffer_counts_only_where_it_changed(at: Journal) -> None:
 def test_what_another_outermost_module_computed_is_no_data(at: Journal) -> None:
     t, u = torch.randn(4), torch.randn(4)
     token, meta, _ = at.far(t)
-    at.device.outermost.add(token)
+    at.device.results.outermost.add(token)
     at.row(token, meta, Kind.ACTIVATION)
     for x in (t.clone(), u):
         token, meta, _ = at.far(x)
@@ -412,7 +413,7 @@ def test_one_fingerprint_of_several(at: Journal) -> None:
     t, u = torch.randn(4), torch.randn(5)
 
     def both(text: bytes) -> bytes:
-        return at.device.combined([at.far(t)[0], text, at.far(u)[0]])
+        return at.device.results.combined([at.far(t)[0], text, at.far(u)[0]])
 
     for text in (b"step=1", b"step=1", b"step=2"):
         at.row(both(text), kind=Kind.OPTIMIZER)
@@ -424,7 +425,7 @@ def test_one_fingerprint_of_several(at: Journal) -> None:
     a, b, c, d = (digest for _, _, digest, _ in at.flush())
     assert a == b
     assert len({a, c, d}) == 3
-    assert at.device.combined([b"x"]) == at.far._digest(b"x")
+    assert at.device.results.combined([b"x"]) == at.far._digest(b"x")
 
 
 def test_the_value_of_a_loss_arrives_with_the_fingerprints(at: Journal) -> None:
@@ -498,12 +499,31 @@ def test_a_handler_in_the_middle_of_a_record_spoils_nothing(at: Journal) -> None
     assert at.flush()[0][2] == seeded(at.far, t)
 
 
+def test_results_stay_until_the_records_that_wait_for_them_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_results, "_KEEP_BLOCKS", 0)
+    writer = Writer(str(tmp_path))
+    results = device_results.Results(writer, lambda raw: raw[:16], {})
+    serials = [results.expect() for _ in range(9)]
+    tokens = [device_results.token(serial, 3) for serial in serials]
+    for token in tokens:
+        writer.event(0, 0, 0, 0, 0, 0, int(Kind.GRADIENT), 0, 0, 0, 0, token)
+    for serial in serials[:0:-1]:  # the first is the last to come
+        results.arrived(serial, bytes(48) + bytes([serial]) * 16)
+        assert results.take(writer.records, 9) == []
+    assert results.of(tokens[0]) is None
+    results.arrived(serials[0], "lost")
+    rows = results.take(writer.records, 9)
+    assert [row[-16:] for row in rows] == [bytes(16)] + [bytes([serial]) * 16 for serial in serials[1:]]
+    assert int.from_bytes(rows[0][28:30], "little") & Flag.UNOBSERVED
+    assert {results.of(token) for token in tokens} == {device_results.LOST}
+
+
 def test_positions_inside_a_record() -> None:
-    row = EVENT.pack(1, 2, 3, 4, 5, 6, 7, 1, 2, 8, 9, 10, device.TOKEN + bytes(8))
-    fields = [(device._AT_SITE, 4, 2), (device._AT_META, 4, 3), (device._AT_STEP, 4, 4)]
-    fields += [(device._AT_FLAGS, 2, 7), (device._AT_KIND, 1, 1), (device._AT_PHASE, 1, 2)]
+    row = EVENT.pack(1, 2, 3, 4, 5, 6, 7, 1, 2, 8, 9, 10, device_results.TOKEN + bytes(8))
+    fields = [(device_results._AT_SITE, 4, 2), (device_results._AT_META, 4, 3), (device_results._AT_STEP, 4, 4)]
+    fields += [(device_results._AT_FLAGS, 2, 7), (device_results._AT_KIND, 1, 1), (device_results._AT_PHASE, 1, 2)]
     assert [int.from_bytes(row[at : at + n], "little") for at, n, _ in fields] == [value for *_, value in fields]
-    assert row[device._AT_DIGEST : device._AT_END] == device.TOKEN
+    assert row[device_results._AT_DIGEST : device_results._AT_END] == device_results.TOKEN
 
 
 # whole programs

@@ -65,7 +65,7 @@ def launches(far: Any) -> int:
 def back(far: Any, found: tuple[bytes, int, int]) -> bytes:
     assert not found[2] & Flag.UNOBSERVED, far._reasons
     far.device.finish()
-    result = far.device._result(found[0])
+    result = far.device.results.of(found[0])
     assert isinstance(result, bytes), result
     return result
 
@@ -117,7 +117,7 @@ def test_a_big_tensor_is_read_again_only_if_it_was_written(far: Any) -> None:
         before = threads()
         token = far.device.hash_again(t, seed)
         far.device.finish()
-        return far.device._result(token) == seeded(far, t), threads() > before
+        return far.device.results.of(token) == seeded(far, t), threads() > before
 
     assert read() == (True, True)
     assert read() == (True, False)
@@ -146,7 +146,7 @@ def test_what_is_remembered_ends_with_its_block(far: Any, monkeypatch: pytest.Mo
         if n % 3 == 0:
             far.device.finish()
         far.device.finish()
-        assert far.device._result(token) == seeded(far, t), n
+        assert far.device.results.of(token) == seeded(far, t), n
 
 
 def test_rows_and_values(far: Any) -> None:
@@ -173,14 +173,14 @@ def test_nothing_is_waited_for_and_errors_are_reasons(far: Any) -> None:
     for lane in far.device._lanes.values():
         lane.sent = 0.0
     far.device.tick()
-    assert far.device._result(token) is None
+    assert far.device.results.of(token) is None
     pending.value = 0
     far.device.tick()
-    assert far.device._result(token) == seeded(far, t)
+    assert far.device.results.of(token) == seeded(far, t)
     token = far(t)[0]
     library(far).break_device(719)
     far.device.finish()
-    assert far.device._result(token) == "the device reports: made up (CUDA error 719)"
+    assert far.device.results.of(token) == "the device reports: made up (CUDA error 719)"
     assert far(t)[2] & Flag.UNOBSERVED
     library(far).break_device(0)
 

@@ -57,7 +57,7 @@ class Machine:
         self.device.tick()
 
     def result(self, token: bytes) -> Any:
-        return self.device._result(token)
+        return self.device.results.of(token)
 
 
 @pytest.fixture
