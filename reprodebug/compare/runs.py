@@ -180,7 +180,8 @@ _PHASES = {p.word: int(p) for p in Phase}
 def _check(a: StoredRun, b: StoredRun, shared: list[tuple[int, int]]) -> None:
     for name, run in (("A", a), ("B", b)):
         if not run.traces or not any(p.events for p in run.manifest.processes):
-            why = f" ({run.notes[0]})" if run.notes else ""
+            ended = f"its command ended with code {run.manifest.exit_code}" if run.manifest.exit_code else ""
+            why = f" ({'; '.join(filter(None, (ended, *run.notes[:1])))})" if ended or run.notes else ""
             raise NothingComparable(
                 f"run {name} recorded no tensor{why}",
                 hint="record it again with `reprodebug capture -- COMMAND`; the program must import torch and run a module",
