@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 from reprodebug._base.text import plural, visible
 from reprodebug.cli.arguments import Parser
@@ -72,9 +75,30 @@ def _surroundings(stored: object) -> list[str]:
     if commit:
         dirty = " with uncommitted changes" if m.code.get("dirty") else ""
         rows.append(f"code      commit {visible(commit)}{dirty}")
+    rows += _machine(m.environment)
     packages = m.environment.get("packages")
     if isinstance(packages, dict):
         rows.append(f"packages  {len(packages):,}")
     if m.data:
         rows.append(f"data      {plural(len(m.data), 'file')} opened or named")
     return rows
+
+
+def _machine(environment: Mapping[str, Any]) -> list[str]:
+    """Which Python and torch, and on what machine, as far as it was recorded."""
+
+    def part(name: str) -> dict[str, Any]:
+        found = environment.get(name)
+        return found if isinstance(found, dict) else {}
+
+    hardware, torch, python = part("hardware"), part("packages").get("torch"), part("interpreter").get("version")
+    listed = hardware.get("gpus")
+    gpus = Counter(str(g.get("name")) for g in listed if isinstance(g, dict)) if isinstance(listed, list) else Counter()
+    driver = f"driver {hardware['nvidia_driver']}" if gpus and hardware.get("nvidia_driver") else None
+    cores = f"{hardware['cpus_allowed']} cores" if hardware.get("cpus_allowed") else None
+    cards = [name if n == 1 else f"{n} x {name}" for name, n in gpus.items()]
+    rows = (
+        ("python", [python, f"torch {torch}" if torch else None]),
+        ("machine", [part("system").get("os"), hardware.get("cpu"), cores, *cards, driver]),
+    )
+    return [f"{name:<9} {visible(', '.join(map(str, filter(None, words))), 300)}" for name, words in rows if any(words)]

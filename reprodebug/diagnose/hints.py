@@ -33,14 +33,16 @@ class Hint:
     order of the tasks), ``clock``, ``local-time``, ``locale``, ``encoding`` (text read without naming one), ``home``, ``path``
     (an absolute one), ``temporary`` (a name made anew at each launch), ``cores`` (how many there are), ``uninitialised``,
     ``unseeded`` (a generator made without a seed), ``numpy-global``, ``python-global``,
-    ``numpy-seed``, ``python-seed``, ``exists``, ``variable``, ``checkpoint``, ``nondeterministic``, ``overwriting`` (of elements
-    that an index names twice, one stays), ``clip``, ``assertion`` (one that calls something), ``kept`` (what outlives a call: a
-    mutable default, a global that a function writes, a cache of results, a list that all objects of a class share)"""
+    ``numpy-seed``, ``python-seed``, ``exists``, ``variable``, ``checkpoint``, ``nondeterministic``, ``nondeterministic-gradient`` (its
+    backward is, on a GPU), ``overwriting`` (of elements that an index names twice, one stays), ``clip``, ``assertion`` (one that calls
+    something), ``kept`` (what outlives a call: a mutable default, a global that a function writes, a cache of results, a list that all
+    objects of a class share)"""
     file: str
     line: int
     text: str
     name: str = ""
-    """for ``variable``: which, or a beginning and ``*``; for ``overwriting``: the class that the line is in"""
+    """for ``variable``: which, or a beginning and ``*``; for ``nondeterministic``, ``nondeterministic-gradient`` and ``overwriting``:
+    the class of modules that the line is in"""
 
     @property
     def place(self) -> str:
@@ -74,6 +76,7 @@ _CALLS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("checkpoint", r"(torch\.)?load|.*\.load_state_dict|.*load_file|.*from_pretrained"),
         ("nondeterministic", r".*\.(index_add_?|scatter_add_?|scatter_reduce_?|index_put_?|put_|bincount|histc|kthvalue|median)"
                              r"|.*(interpolate|grid_sample|ctc_loss|nll_loss2d|max_unpool\dd|adaptive_avg_pool\dd)"),
+        ("nondeterministic-gradient", r".*\.(gather|index_select|take|take_along_dim|repeat_interleave)|.*\.embedding"),
         ("clip", r".*clip_grad_(norm|value)_?"),
         ("numpy-seed", r"(np|numpy)\.random\.seed"),
         ("python-seed", r"random\.seed"),
@@ -133,7 +136,7 @@ def _walk(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
             name = _name(node.func)
             for kind, pattern in _CALLS:
                 if pattern.fullmatch(name) and not (kind == "listing" and id(node) in calm):
-                    yield kind, node.lineno, ""
+                    yield kind, node.lineno, _class_of(node, modules) if kind.startswith("nondeterministic") else ""
             for used in [*(k.value for k in node.keywords if k.arg == "key"), *(node.args[:1] if name == "map" else [])]:
                 if _name(used) in ("hash", "id"):
                     yield ("hash" if _name(used) == "hash" else "address"), node.lineno, ""

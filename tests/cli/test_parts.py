@@ -25,3 +25,10 @@ def test_one_part_of_the_report_alone() -> None:
     assert "tinyaug" in reprodebug("compare", *pair, "--only", "environment,causes").stdout.decode()
     refused = reprodebug("compare", *pair, "--only", "colours")
     assert refused.returncode == 2 and "no part of the report" in refused.stderr.decode() and "Traceback" not in refused.stderr.decode()
+
+
+def test_show_says_where_a_run_was_recorded() -> None:
+    said = reprodebug("show", str(SAMPLES / "gpu" / "tf32" / "a")).stdout.decode()
+    assert "python    3.12.3, torch 2.11.0\n" in said
+    assert "16 cores, NVIDIA H100 80GB HBM3, driver 580." in said
+    assert " cores\n" in reprodebug("show", str(SAMPLES / "missing-seed" / "a")).stdout.decode()

@@ -27,6 +27,15 @@ def test_the_rule_of_a_sample_pair_wins(pair: str) -> None:
     assert not [c for c in causes if c.rule in silent and c.confidence >= SILENT]
 
 
+@pytest.mark.parametrize(("pair", "line"), [("atomics-scatter-add", ".gather(0, bins)"), ("atomics-index-add", ".index_add(0, cell")])
+def test_the_operation_named_is_one_of_the_module_s_own(pair: str, line: str) -> None:
+    """The program holds both; only one of them stands in the module that parted, and the one's forward has no atomics."""
+    cause = api.compare(str(SAMPLE_RUNS / "gpu" / pair / "a"), str(SAMPLE_RUNS / "gpu" / pair / "b")).causes[0]
+    (named,) = [row for row in cause.evidence if row.startswith("in the source")]
+    assert line in named
+    assert cause.confidence >= 0.75
+
+
 @pytest.mark.parametrize(
     ("facts", "wins"),
     [

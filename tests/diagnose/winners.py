@@ -71,6 +71,7 @@ SAMPLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "changed-package": ("packages", ("changed code", "dtype or autocast")),
     "forgotten-train-mode": ("train or eval mode", ("layer settings", "random module")),
     "gpu/atomics-index-add": ("nondeterministic kernel", ("graphics processor", "uninitialised memory")),
+    "gpu/atomics-scatter-add": ("nondeterministic kernel", ("graphics processor", "order of arrival")),
     "gpu/attention-backend": ("options", ("graphics processor", "reduced precision")),
     "gpu/bf16": ("dtype or autocast", ("graphics processor", "kernel settings")),
     "gpu/cublas-workspace": ("kernel settings", ("graphics processor", "nondeterministic kernel")),

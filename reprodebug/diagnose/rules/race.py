@@ -156,12 +156,17 @@ def kernel(s: Scene) -> Iterator[Draft]:
     device = str(s.pair.a.metas[s.events[0]["meta"]][2])
     kind = "cuda" if device.startswith("cuda") else "cpu"
     known = bool(_NONDETERMINISTIC[kind].search(s.first.module_type))
-    lines = s.hint("nondeterministic")
+    backward = s.stage == "backward" and kind == "cuda"
+    lines = s.hint("nondeterministic", *(["nondeterministic-gradient"] if backward else []))
+    if s.stage in ("forward", "loss") or not s.first.tensor.startswith("output"):  # the gradient of an output comes from other modules
+        lines = [h for h in lines if h.name in ("", s.first.module_type)]
+    lines.sort(key=lambda h: (h.name != s.first.module_type, h.name != ""))
     deterministic = [part.get("deterministic_algorithms") for part in (s.sides[0].part("settings"), s.sides[1].part("settings"))]
     if s.torch_parted and s.stage in ("forward", "loss"):
         return
     inside = [h for h in written if h.name == s.first.module_type]
-    strength = 0.8 if inside or (known and kind == "cuda") else 0.6 if lines or written else 0.45
+    listed_there = kind == "cuda" and (known or any(h.name == s.first.module_type for h in lines))
+    strength = 0.8 if inside or listed_there else 0.6 if lines or written else 0.45
     threads = [part.get("intra_op_threads") for part in (s.sides[0].part("settings"), s.sides[1].part("settings"))]
     if kind == "cpu" and threads == [1, 1]:
         strength *= 0.3
