@@ -145,7 +145,7 @@ class DeviceFingerprints:
 
         def queue(t: Any) -> bytes | None:
             address = t.data_ptr()
-            if address < LOW_ADDRESS:
+            if address < LOW_ADDRESS and address == t.storage_offset() * t.itemsize:
                 return None
             with lock:
                 if self._busy or current_device() != index or capturing():
