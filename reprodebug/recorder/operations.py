@@ -1,6 +1,6 @@
 """Every ATen operation of one stretch of the program, with its tensors: what ``reprodebug zoom`` asks of the guest.
 
-Owns the stretch (from which event to which), the log and its bytes, and ends the process right after the stretch. Reads and
+Owns the log of the stretch and its bytes, and ends the process right after the stretch. Reads and
 never writes: a ``TorchDispatchMode`` hands every call on as it came, tensors are only looked at, generators are only asked
 for their state. What another thread runs is not seen; a call of a compiled region is one operation (``regions``).
 
@@ -19,55 +19,12 @@ from reprodebug.recorder import kernels
 from reprodebug.recorder.lines import Lines
 from reprodebug.recorder.regions import Regions
 from reprodebug.recorder.schemas import MOST_WORDS, Schemas
+from reprodebug.recorder.stretch import FOLDER, Stretch
 
 if TYPE_CHECKING:
     from reprodebug.recorder.guest import Guest
 
-VARIABLE = "REPRODEBUG_ZOOM"
-"""JSON: the fields of ``Stretch``"""
-FOLDER = "zoom"
 _BATCH = 1 << 20
-
-
-class Stretch:
-    """Which events bound the stretch, and how much of it is kept."""
-
-    __slots__ = ("arm", "keep", "look", "max_bytes", "ordinal", "put", "rank", "start", "stop", "target")
-
-    def __init__(
-        self, rank: int = 0, ordinal: int = 0, arm: int = 0, start: int = 0, target: int = 0, stop: int = 0,
-        max_bytes: int = 1 << 30, keep: Any = None, put: Any = None, look: Any = None,
-    ) -> None:  # fmt: skip
-        self.rank = rank
-        self.ordinal = ordinal
-        """which of the processes of this rank, in order of their first event"""
-        self.arm = arm
-        """events recorded before the operations are followed, to know the lines of the forward pass; 0: from ``import torch`` on"""
-        self.start = start
-        """events recorded before the first operation that is written down"""
-        self.target = target
-        """position of the divergent event"""
-        self.stop = stop
-        """position of the event after which the process ends: the divergent one, or the last of the batch that it belongs to"""
-        self.max_bytes = max_bytes
-        """of log and tensors together; tensors get half of it at most"""
-        self.keep = keep
-        """numbers of the operations whose tensors are kept; None: of all, while there is room"""
-        self.put = put
-        """what a counterfactual puts in. ``op``: number of the operation, ``when``: ``before`` or ``after`` it, ``operands``:
-        ``[[name, value], ...]``, ``generator``: value of its state; or ``events``: ``{position: value}``. A value is
-        ``[file, position, bytes, dtype, shape]``."""
-        self.look = look
-        """what is looked into. ``op``: number of the operation whose kernels are named; ``graph``, ``call``, ``phase``: of the compiled
-        region that is opened"""
-
-    def to_json(self) -> str:
-        return json.dumps({n: getattr(self, n) for n in self.__slots__})
-
-    @classmethod
-    def from_environment(cls) -> Stretch | None:
-        text = os.environ.get(VARIABLE)
-        return cls(**json.loads(text)) if text else None
 
 
 def watch(guest: Guest) -> Any:

@@ -17,7 +17,7 @@ from reprodebug.bisect.trial import Untestable
 from reprodebug.model import zoom as model
 from reprodebug.model.events import Flag, Kind
 from reprodebug.model.zoom import Counterfactual
-from reprodebug.recorder.operations import FOLDER, Stretch
+from reprodebug.recorder.stretch import FOLDER, Stretch
 from reprodebug.zoom.log import Log, Op
 from reprodebug.zoom.origin import Origin
 from reprodebug.zoom.rerun import NotRepeatable, Repeat, Runner, first_apart, place

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from reprodebug.recorder.operations import FOLDER
+from reprodebug.recorder.stretch import FOLDER
 
 if TYPE_CHECKING:
     import numpy as np

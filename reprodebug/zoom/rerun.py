@@ -14,7 +14,7 @@ from reprodebug.bisect.recorded import Again
 from reprodebug.bisect.session import MARK
 from reprodebug.bisect.trial import Executed, Horizon, Untestable, execute, last_words
 from reprodebug.model.events import Flag, Kind, Phase
-from reprodebug.recorder.operations import VARIABLE, Stretch
+from reprodebug.recorder.stretch import VARIABLE, Stretch
 from reprodebug.zoom.log import Log, read
 from reprodebug.zoom.window import Bounds
 

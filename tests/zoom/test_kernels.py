@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from reprodebug.recorder.kernels import named, primitives
-from reprodebug.recorder.operations import VARIABLE, Stretch
+from reprodebug.recorder.stretch import VARIABLE, Stretch
 from reprodebug.zoom.log import Log, read
 from tests.recorder.test_neutral import environment
 

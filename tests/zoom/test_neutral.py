@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reprodebug.recorder.operations import VARIABLE, Stretch
+from reprodebug.recorder.stretch import VARIABLE, Stretch
 from reprodebug.zoom.log import read
 from tests.recorder.test_neutral import PROGRAMS, environment, run
 
