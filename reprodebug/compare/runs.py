@@ -12,7 +12,7 @@ from reprodebug._base.errors import NothingComparable
 from reprodebug._base.text import plural
 from reprodebug.compare import align as alignment
 from reprodebug.compare import coverage as seen
-from reprodebug.compare import devices, pools, restarts
+from reprodebug.compare import devices, places, pools, restarts
 from reprodebug.compare.before import equal_before
 from reprodebug.compare.generators import random_state_differences
 from reprodebug.compare.history import history_differences, module_table
@@ -28,7 +28,6 @@ from reprodebug.model.comparison import (
     Divergence,
     Gap,
     LayerDifference,
-    Numbers,
     RunSide,
     Tolerance,
     Unobserved,
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
 
 MINIMUM_COVERAGE = 0.4
 """below this share of parameters and module calls seen, equal records do not make the runs "identical" """
-_NUMBERS_FOR = 64
-"""differing places for which numbers are computed"""
 _GAPS = 20
 
 
@@ -127,9 +124,11 @@ def examine(a: StoredRun, b: StoredRun, tolerance: Tolerance | None = None) -> E
     pools.settle(a, b, pairs)
     firsts = [(p, at) for p in pairs if (at := p.first()) is not None]
     located = sorted(
-        ((_divergence(p, at, tolerance), p, at) for p, at in firsts), key=lambda x: (x[0].step, _PHASES[x[0].phase], x[0].rank)
+        ((places.divergence(p, at, tolerance), p, at) for p, at in firsts), key=lambda x: (x[0].step, _PHASES[x[0].phase], x[0].rank)
     )
-    layers = tuple(heapq.merge(*(_layers(p, tolerance) for p in pairs), key=lambda x: (x.first.step, _PHASES[x.first.phase], x.first.rank)))
+    layers = tuple(
+        heapq.merge(*(places.layers(p, tolerance) for p in pairs), key=lambda x: (x.first.step, _PHASES[x.first.phase], x.first.rank))
+    )
     coverage = seen.coverage([p.a for p in pairs], [p.b for p in pairs])
     counts = Counts(
         compared=sum(len(p.align.a) + p.elsewhere - p.unobserved for p in pairs),
@@ -146,7 +145,7 @@ def examine(a: StoredRun, b: StoredRun, tolerance: Tolerance | None = None) -> E
         *history_differences(pairs, (a.manifest, b.manifest)),
         *random_state_differences([p for p in pairs if not p.elsewhere], located),
     ]
-    smallest = _smallest(layers, counts) if first else None
+    smallest = places.smallest(layers) if first else None
     verdict, reason = _verdict(a, b, pairs, first, layers, counts, coverage, tolerance, gaps)
     unmatched = _unmatched(a, b, shared, parts)
     if verdict == "identical" and unmatched:
@@ -218,119 +217,6 @@ def _pair(rank: int, ordinal: int, a: Trace, b: Trace) -> Pair:
     return Pair(rank, ordinal, a, b, found, np.flatnonzero(different), int(blind.sum()), unlike, several)
 
 
-def _divergence(pair: Pair, at: int, tolerance: Tolerance, with_numbers: bool = True) -> Divergence:
-    ia, ib = int(pair.align.a[at]), int(pair.align.b[at])
-    event, partner = pair.a.events[ia], pair.b.events[ib]
-    root, module, module_type, tensor = pair.a.sites[event["site"]]
-    meta, meta_b = pair.a.metas[event["meta"]], pair.b.metas[partner["meta"]]
-    shape, dtype = tuple(meta[0]), meta[1]
-    state = event["kind"] == Kind.OPTIMIZER and dtype == "state"
-    same = (shape, dtype) == (tuple(meta_b[0]), meta_b[1])
-    numbers = Numbers()
-    if same and not state:
-        numbers = _numbers(pair, event, partner, dtype, shape, tolerance) if with_numbers else numbers
-    return Divergence(
-        kind=Kind(int(event["kind"])).word,
-        rank=pair.rank,
-        step=int(pair.align.step_a[ia]),
-        phase=Phase(int(event["phase"])).word,
-        module=module,
-        module_type=module_type,
-        root=root if pair.several else "",
-        tensor=tensor,
-        shape=None if state else shape,
-        dtype=None if state else dtype,
-        shape_b=None if same else tuple(meta_b[0]),
-        dtype_b=None if same else meta_b[1],
-        call=int(event["call"]),
-        index_a=ia,
-        index_b=ib,
-        numbers=numbers,
-        statistics=_statistics(pair, int(event["seq"]), int(partner["seq"])),
-    )
-
-
-def _numbers(pair: Pair, event: Any, partner: Any, dtype: str, shape: tuple[int, ...], tolerance: Tolerance) -> Numbers:
-    from reprodebug.compare.numbers import compare_bytes
-
-    ta, tb = pair.a.tensor(int(event["seq"])), pair.b.tensor(int(partner["seq"]))
-    if ta is not None and tb is not None:
-        return compare_bytes(ta[0], tb[0], dtype, shape, tolerance)
-    if shape in ((), (1,)):  # one element: its value is kept at every level for a loss
-        va, vb = _value(pair.a, int(event["seq"])), _value(pair.b, int(partner["seq"]))
-        if va is not None and vb is not None:
-            import numpy as np
-
-            kind = {"float32": np.float32, "float64": np.float64, "float16": np.float16}.get(dtype)
-            if kind is not None:
-                x, y = (np.frombuffer(np.array([v], kind).tobytes(), np.uint8) for v in (va, vb))
-                return compare_bytes(x, y, dtype, shape, tolerance)
-    import math
-
-    return Numbers(elements=math.prod(shape))
-
-
-def _value(trace: Trace, seq: int) -> float | None:
-    import numpy as np
-
-    stats = trace.stats
-    at = int(np.searchsorted(stats["seq"], seq))
-    if at >= len(stats) or stats["seq"][at] != seq:
-        return None
-    value = float(stats["value"][at])
-    return None if value != value else value
-
-
-def _statistics(pair: Pair, seq_a: int, seq_b: int) -> dict[str, tuple[float, float]]:
-    import numpy as np
-
-    rows = []
-    for trace, seq in ((pair.a, seq_a), (pair.b, seq_b)):
-        at = int(np.searchsorted(trace.stats["seq"], seq))
-        if at >= len(trace.stats) or trace.stats["seq"][at] != seq:
-            return {}
-        rows.append(trace.stats[at])
-    names = ("minimum", "maximum", "mean", "std", "l2", "nans", "infs", "zeros")
-    return {n: (float(rows[0][n]), float(rows[1][n])) for n in names if rows[0][n] == rows[0][n] and rows[1][n] == rows[1][n]}
-
-
-def _layers(pair: Pair, tolerance: Tolerance) -> list[LayerDifference]:
-    """The differing places of one process, each with its first difference, in order of that."""
-    import numpy as np
-
-    if len(pair.mismatch) == 0:
-        return []
-    places = pair.align.place_a[pair.align.a]
-    wrong = places[pair.mismatch]
-    totals = np.bincount(places)
-    counts = np.bincount(wrong, minlength=len(totals))
-    unique = np.flatnonzero(counts)
-    earliest = np.full(len(totals), len(wrong), np.int64)
-    earliest[wrong[::-1]] = np.arange(len(wrong) - 1, -1, -1)  # the last write of a place is its first difference
-    first, count = earliest[unique], counts[unique]
-    rows = []
-    for n, k in enumerate(np.argsort(first, kind="stable").tolist()):
-        at = int(pair.mismatch[first[k]])
-        exact = not tolerance.exact
-        divergence = _divergence(pair, at, tolerance, with_numbers=exact or n < _NUMBERS_FOR)
-        root = pair.a.sites[pair.a.events[pair.align.a[at]]["site"]][0]
-        if exact:
-            divergence = _worst(pair, divergence, pair.mismatch[wrong == unique[k]], tolerance)
-        rows.append(LayerDifference(divergence, int(count[k]), int(totals[unique[k]]), root))
-    return rows
-
-
-def _worst(pair: Pair, first: Divergence, positions: Any, tolerance: Tolerance) -> Divergence:
-    """With a tolerance every differing record of a place counts, not only its first: keep the first that fails it."""
-    if first.numbers.within is not True:
-        return first
-    for at in positions[1:].tolist():
-        other = _divergence(pair, at, tolerance)
-        if other.numbers.within is not True:
-            return dataclasses.replace(first, numbers=dataclasses.replace(first.numbers, within=other.numbers.within))
-    return first
-
-
 def _gaps(pair: Pair) -> list[Gap]:
     """Stretches that one run has alone, in steps that both runs reached."""
     found: list[Gap] = []
@@ -352,19 +238,6 @@ def _gaps(pair: Pair) -> list[Gap]:
                     break
             start = previous = index
     return sorted(found, key=lambda g: (g.step, g.rank))
-
-
-def _smallest(layers: tuple[LayerDifference, ...], counts: Counts) -> Numbers | None:
-    """The least tolerance that would have passed, where every differing record has exact numbers."""
-    known = [x.first.numbers for x in layers]
-    if not known or any(n.max_abs is None or x.differing > 1 for n, x in zip(known, layers, strict=True)):
-        return None
-    ulps = [n.max_ulp for n in known if n.max_ulp is not None]
-    return Numbers(
-        max_abs=max(n.max_abs for n in known if n.max_abs is not None),
-        max_rel=max(n.max_rel or 0.0 for n in known),
-        max_ulp=max(ulps) if len(ulps) == len(known) else None,
-    )
 
 
 def _verdict(
