@@ -40,6 +40,8 @@ WORTH_BYTES = 16 << 20
 """from this size on reading a tensor takes the device longer than the program's thread needs to look whether it was read lately"""
 _LATELY = 16
 """big tensors that are remembered"""
+_PLACES = 2048
+"""kinds of tensors for which a launch is kept prepared"""
 _BUSY = "it was used in the middle of another record (a signal handler?)"
 
 
@@ -114,6 +116,8 @@ class DeviceFingerprints:
         """the one used last"""
         self._lately: dict[int, Any] = {}
         """key of a big tensor -> (weak reference, version, (lane, address, seed), block, its filling, slot of its fingerprint)"""
+        self._places: dict[tuple[int, int, int], Callable[[Any], bytes | None]] = {}
+        """(device, bytes, seed) -> what ``place`` gave"""
         self.results = Results(writer, digest, described)
         writer.late = self.results
         writer.meta_event({"type": "device-fingerprint", "algorithm": kernel.ALGORITHM, "by": backend.name})
@@ -140,6 +144,14 @@ class DeviceFingerprints:
         index, nbytes = t.get_device(), t.nbytes
         if not self.backend.notes or nbytes >= WORTH_BYTES:
             return lambda t: self.hash_again(t, seed)
+        known = self._places.get((index, nbytes, seed))
+        if known is None:
+            if len(self._places) >= _PLACES:  # lengths that are never the same again
+                self._places.clear()
+            known = self._places[index, nbytes, seed] = self._place(index, nbytes, seed)
+        return known
+
+    def _place(self, index: int, nbytes: int, seed: int) -> Callable[[Any], bytes | None]:
         lock, pack, launch = self._lock, pack_token, self.backend.prepared(index, nbytes, seed)
         current_stream, (current_device, capturing) = self.backend.stream, self.backend.questions()
 

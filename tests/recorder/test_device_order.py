@@ -171,6 +171,7 @@ def test_a_place_fills_one_block_after_another(machine: Machine, monkeypatch: py
     monkeypatch.setattr(device, "SLOTS", 4)
     monkeypatch.setattr(device_cuda, "SLOTS", 4)
     queue = machine.device.place(torch.empty(5), SEED)
+    assert machine.device.place(torch.empty(5), SEED) is queue
     tensors = [torch.full((5,), float(n)) for n in range(50)]
     tokens = [queue(t) for t in tensors]
     machine.device.finish()
