@@ -379,6 +379,7 @@ REORDERED = "the same values, in another order or form (1 for 1.0): it matters t
 MADE_BY_THE_OTHER: Rated = (CRITICAL, "one run made this file, the other found and read one")
 
 
+MOVED = "another path, the same content"
 CHANGED_BY_BOTH = "a database of other content was opened, and each run changed it"
 """what it holds may be the program's data, or only what is noted of each run"""
 

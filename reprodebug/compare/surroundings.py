@@ -161,18 +161,43 @@ def _command(a: Side, b: Side) -> Iterator[Difference]:
         if x is not None and y is not None and a.neutral(x) == b.neutral(y):
             continue
         rated = rate.option(key)
-        if rated[0] != HARMLESS and _same_file(a, b, x, y):
+        files = [_named(side, word) for side, word in ((a, x), (b, y))]
+        if rated[0] != HARMLESS and files[0].get("hash") and files[0]["hash"] == files[1].get("hash"):
             rated = HARMLESS, "another path to a file of the same content"
+        elif values := _values_of(x, y, *files):
+            yield from values
+            rated = HARMLESS, "the name of a configuration file, whose values are compared one by one"
         yield _difference("config", key, x, y, rated)
 
 
-def _same_file(a: Side, b: Side, x: str | None, y: str | None) -> bool:
-    digests = []
-    for side, word in ((a, x), (b, y)):
-        named = side.manifest.code.get("named")
-        entry = named.get(word) if isinstance(named, Mapping) and word else None
-        digests.append(entry.get("hash") if isinstance(entry, Mapping) else None)
-    return digests[0] is not None and digests[0] == digests[1]
+def _named(side: Side, word: str | None) -> Mapping[str, Any]:
+    """The record of a file that a word of the command names; empty where it names none."""
+    named = side.manifest.code.get("named")
+    entry = named.get(word) if isinstance(named, Mapping) and word else None
+    return entry if isinstance(entry, Mapping) else {}
+
+
+def _values_of(x: str | None, y: str | None, left: Mapping[str, Any], right: Mapping[str, Any]) -> list[Difference]:
+    """The values in which two configuration files differ that one option names; none where they are no such pair, or too many."""
+    texts = left.get("text"), right.get("text")
+    if not x or not y or os.path.splitext(x)[1] != os.path.splitext(y)[1]:
+        return []
+    if not isinstance(texts[0], str) or not isinstance(texts[1], str) or (x.endswith(".json") and texts[0].lstrip()[:1] == "["):
+        return []
+    from reprodebug.compare import sources
+
+    found = list(sources.configuration(f"{x} / {y}", *texts, _difference))
+    return found if len(found) <= _MAX_KEYS else []
+
+
+def _compared_by_value(a: Side, b: Side) -> set[str]:
+    """Paths, as seen from the runs' own folders, of the configuration files whose values ``_command`` compares."""
+    left, right = rate.options(a.manifest.command), rate.options(b.manifest.command)
+    found = set()
+    for _, x, y in _pairs(left, right):
+        if _values_of(x, y, _named(a, x), _named(b, y)):
+            found |= {side.neutral(os.path.normpath(os.path.join(side.manifest.cwd, word))) for side, word in ((a, x), (b, y))}
+    return found
 
 
 def _processes(a: Side, b: Side) -> Iterator[Difference]:
@@ -349,9 +374,12 @@ def _data(a: Side, b: Side) -> list[Difference]:
         return []
     found: list[Difference] = []
     moved = _moved(left, right)
+    known = _compared_by_value(a, b)
     for path, x, y in _pairs(left, right):
+        if path in known and (x is None or y is None):
+            continue
         if path in moved:
-            found.append(_difference("data", path, path, moved[path], (HARMLESS, "another path, the same content")))
+            found.append(_difference("data", path, path, moved[path], (HARMLESS, rate.MOVED)))
         elif path not in moved.values():
             rated = rate.data(x, y)
             if _left_by_the_other(a, b, path, x, y):

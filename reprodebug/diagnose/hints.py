@@ -162,6 +162,8 @@ def _walk(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
                 yield "unseeded", node.lineno, ""
             if _OVERWRITING.fullmatch(name) and not any(k.arg in ("accumulate", "reduce") for k in node.keywords):
                 yield "overwriting", node.lineno, _class_of(node, modules)
+        elif isinstance(node, ast.ClassDef) and any(_WORKER.fullmatch(_name(base)) for base in node.bases):
+            yield "arrival", node.lineno, ""
         elif isinstance(node, ast.Assign) and any(_by_tensor(target, counters) for target in node.targets):
             if inside := _class_of(node, modules):
                 yield "overwriting", node.lineno, inside
@@ -176,9 +178,22 @@ def _walk(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
             yield "set-order", node.lineno, ""
         elif isinstance(node, ast.Subscript) and _name(node.value) in ("os.environ", "environ") and isinstance(node.slice, ast.Constant):
             yield "variable", node.lineno, str(node.slice.value)
+        elif isinstance(node, ast.AsyncFunctionDef):
+            yield from (("arrival", line, "task") for line in _after_waiting(node))
     yield from (("kept", line, "") for line in _kept(tree))
 
 
+def _after_waiting(task: ast.AsyncFunctionDef) -> Iterator[int]:
+    """Lines of a coroutine that add to a list or a queue of others, once something was waited for: in the order of arrival."""
+    inside = list(ast.walk(task))
+    waits = [n.lineno for n in inside if isinstance(n, (ast.Await, ast.AsyncFor, ast.AsyncWith))]
+    own = {_name(t) for n in inside if isinstance(n, ast.Assign) for t in n.targets}
+    for n in inside:
+        if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and n.func.attr in _ADDING and _name(n.func.value) not in own:
+            yield from [n.lineno] if any(line <= n.lineno for line in waits) else ()
+
+
+_ADDING = frozenset({"append", "extend", "put", "put_nowait"})
 _TALLY = re.compile(r"(collections\.)?(Counter|OrderedDict)")
 """what keeps the order in which its keys came: ties of ``most_common`` too"""
 _MEMO = re.compile(r"(functools\.|\w*memory\.)?(lru_cache|cache|cached|memoize)")
@@ -247,6 +262,8 @@ def _reads_text(node: ast.Call, name: str) -> bool:
     return all(isinstance(m, ast.Constant) and not set("bwax") & set(str(m.value)) for m in modes)
 
 
+_WORKER = re.compile(r"(\w+\.)?(Thread|Process)")
+"""what a class is made from that runs beside the program"""
 _OVERWRITING = re.compile(r".*\.(index_put_?|put_|index_copy_?|scatter_?|masked_scatter_?)")
 
 

@@ -11,6 +11,8 @@ from reprodebug.model.events import Kind
 if TYPE_CHECKING:
     from reprodebug.diagnose.scene import Scene
 
+_TORCH_SAMPLERS = ("RandomSampler", "SequentialSampler", "SubsetRandomSampler", "WeightedRandomSampler")
+"""samplers of torch that draw from the generator they are given, or have no state"""
 _BATCHES_SEARCHED = 400
 
 
@@ -110,3 +112,14 @@ def _everything(s: Scene, side: int) -> Any:
         if len(rows) >= _BATCHES_SEARCHED:
             break
     return np.concatenate(rows) if rows else np.zeros(0, np.uint64)
+
+
+def own_sampler(s: Scene) -> str:
+    """The class of a sampler, the program's own or DistributedSampler, that alone decides the order of the differing batches:
+    no generator of torch has parted but the loader's, which then only seeds the workers. Empty where that is not so."""
+    root = s.pair.a.sites[s.events[0]["site"]][0]
+    row = next((n for n in s.notes("loader")[0] if f"DataLoader#{n.get('number')}" == root), {})
+    name = str(row.get("sampler") or "").partition(" of ")[0]
+    alone = all(x.name == f"torch.Generator of {root}" for x in s.torch_parted)
+    ordered = row.get("generator") == "own" and s.samples.same_indices is False
+    return name if alone and ordered and name not in _TORCH_SAMPLERS else ""

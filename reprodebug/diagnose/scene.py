@@ -21,7 +21,7 @@ from reprodebug.compare.importance import CHANGED_BY_BOTH, NAMED, UNKNOWN
 from reprodebug.compare.surroundings import Side
 from reprodebug.diagnose.draws import Between, apart, seed_of
 from reprodebug.diagnose.hints import CONVERTED, Hint, hints
-from reprodebug.diagnose.samples import Samples, samples
+from reprodebug.diagnose.samples import Samples, own_sampler, samples
 from reprodebug.model.comparison import Difference, Divergence, loss_gap
 from reprodebug.model.events import Flag, Kind
 
@@ -276,6 +276,10 @@ class Scene:
             if loaded:
                 return n, loaded
         return None
+
+    @cached_property
+    def own_sampler(self) -> str:
+        return own_sampler(self)
 
     @cached_property
     def cut(self) -> str:

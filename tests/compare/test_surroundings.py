@@ -439,6 +439,32 @@ def test_configuration_files(suffix: str) -> None:
         assert by_key(with_(text(1, "x")), with_("# new\n" + text(1, "x")))[f"base.{suffix}"].severity == "harmless"
 
 
+def test_two_configuration_files_that_one_option_names() -> None:
+    """Their values differ, not the file's name; what is no such pair stays what it was."""
+
+    def with_(option: str, name: str, text: str) -> Manifest:
+        entry = {"hash": HASH + text, "size": 1, "text": text}
+        return manifest(
+            f"python train.py {option} {name}", code={"named": {name: entry}}, data={f"/w/a/{name}": read(text, text=text)}, cwd="/w/a"
+        )
+
+    for option, key in (("--config", "--config"), ("", "word 2")):
+        found = by_key(
+            with_(option, "a.json", '{"lr": 1, "width": 3, "log_dir": "x"}'),
+            with_(option, "b.json", '{"lr": 2, "width": 3, "log_dir": "y"}'),
+        )
+        assert {k: d.severity for k, d in found.items()} == {
+            "a.json / b.json: lr": "critical",
+            "a.json / b.json: log_dir": "harmless",
+            key: "harmless",
+        }
+    many = [json.dumps({f"k{n}": n * side for n in range(1, 20)}) for side in (1, 2)]
+    for left, right in (("[1, 2]", "[2, 1]"), (many[0], many[1])):
+        found = by_key(with_("", "a.json", left), with_("", "b.json", right))
+        assert set(found) == {"word 2", "a.json", "b.json"} and found["word 2"].severity == "critical"
+    assert by_key(with_("", "a.json", "{}"), with_("", "b.json", "{ }"))["a.json / b.json"].severity == "harmless"
+
+
 def test_what_is_no_yaml_is_compared_by_line() -> None:
     def with_(body: str) -> Manifest:
         return manifest(code={"named": {"base.yaml": {"hash": HASH + body, "size": 1, "text": body}}})

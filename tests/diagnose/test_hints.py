@@ -175,3 +175,21 @@ def test_what_outlives_a_call(source: str) -> None:
 )
 def test_what_does_not(source: str) -> None:
     assert "kept" not in kinds(source)
+
+
+@pytest.mark.parametrize(("base", "found"), [("threading.Thread", True), ("Process", True), ("ThreadLocal", False), ("nn.Module", False)])
+def test_classes_that_run_beside_the_program(base: str, found: bool) -> None:
+    assert ("arrival" in kinds(f"class Actor({base}):\n    pass")) == found
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("await pause(i)\n    out.append(i)", True),
+        ("async with gate:\n        self.rows.append(await get(i))", True),
+        ("out.append(i)\n    await pause(i)", False),
+        ("rows = []\n    rows.append(await get(i))\n    return rows", False),
+    ],
+)
+def test_tasks_that_add_to_one_list_as_they_come(body: str, found: bool) -> None:
+    assert ("arrival" in kinds(f"async def fetch(self, i, out):\n    {body}")) == found

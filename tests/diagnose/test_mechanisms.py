@@ -44,7 +44,7 @@ def causes(
         }  # fmt: skip
         environment = {key: {**same.get(key, {}), **more.get(key, {})} for key in {*same, *more}}
         code = {"files": {"train.py": {"text": source, "hash": "xxh3-128:1", "size": 1}}}
-        read = {path: entries[n] for path, entries in files.items()}
+        read = {path: entries[n] for path, entries in files.items() if entries[n] is not None}
         modules = {"type": "modules", "root": "Net", "modules": []}
         table = trace(events(n + 1), [modules, *notes[n]])
         side = run(table, environment=environment, code=code, data=read)
@@ -95,6 +95,12 @@ def test_workers_of_a_loader(field: str, values: tuple[Any, Any], says: str) -> 
     assert says in found.summary and found.confidence >= 0.7
 
 
+def test_the_option_behind_a_setting_of_the_workers() -> None:
+    notes = [[{**LOADER, "persistent_workers": value}] for value in (False, True)]
+    found = causes(data, notes=(notes[0], notes[1]), options=("", "--data other --workers 2"))[0]
+    assert found.rule == "loader settings" and "--workers" in found.summary and "--data" not in found.summary
+
+
 def test_workers_that_follow_the_processors_of_a_job() -> None:
     notes = [[{**LOADER, "num_workers": value}] for value in (2, 4)]
     a, b = ({"hardware": {"cpus_allowed": n}} for n in (2, 4))
@@ -117,6 +123,38 @@ def test_threads_that_share_a_generator(line: str, says: str, not_said: str) -> 
     found = causes(data, source, notes=(thread, thread))[0]
     assert (found.rule, found.category) == ("order of arrival", "race")
     assert says in found.summary and not_said not in found.summary
+
+
+@pytest.mark.parametrize(("prints", "says"), [((1, 2), "results themselves come in the order"), ((5, 6), "order of arrival")])
+def test_threads_that_read_files_and_share_a_generator(prints: tuple[int, int], says: str) -> None:
+    """Threads read files in another order in any two runs: only samples in another order say that it matters."""
+
+    def batches(value: int) -> list[dict[str, Any]]:
+        own = (5, 6)[:: 3 - 2 * value] if prints == (5, 6) else (value, value + 10)
+        return [{**e, "prints": own} if e["kind"] == Kind.DATA else e for e in data(value)]
+
+    source = "pool = ThreadPoolExecutor(2)\nrows = list(pool.map(one, names))"
+    thread = {"type": "thread", "name": "ThreadPoolExecutor-0_0", "runs": "concurrent.futures.thread._worker", "seq": 0}
+    sides = [
+        [thread, *({"type": "file", "path": p, "mode": "read", "thread": thread["name"], "seq": 0} for p in order)]
+        for order in ("ab", "ba")
+    ]
+    found = causes(batches, source, notes=(sides[0], sides[1]))[0]
+    assert found.category == "race" and says in found.summary, found
+
+
+def test_tasks_that_add_to_one_list() -> None:
+    def reordered(value: int) -> list[dict[str, Any]]:
+        return [{**e, "prints": (5, 6)[:: 3 - 2 * value]} if e["kind"] == Kind.DATA else e for e in data(value)]
+
+    source = "import random\nasync def fetch(i, out):\n    await asyncio.sleep(random.SystemRandom().random())\n    out.append(i)"
+    found = causes(reordered, source)[0]
+    assert (
+        (found.rule, found.category) == ("order of arrival", "race")
+        and "a race between tasks" in found.summary
+        and "train.py:4" in found.summary
+    )
+    assert causes(reordered, source.replace("out.append(i)", "return i"))[0].rule != "order of arrival"
 
 
 def test_processors_count_where_the_number_of_threads_follows_them() -> None:
@@ -232,6 +270,19 @@ def test_a_file_that_is_made_anew_in_each_run() -> None:
     assert found.category == "data" and "made anew during each run" in found.summary and "imap_unordered" in found.remedy
     found = causes(data, "", **{"/x/f.npz": (read("1", modified=before), read("2", modified=after))})[0]
     assert "made anew" not in found.summary
+
+
+@pytest.mark.parametrize("names", [("ab", "ba"), ("ab", "ab")])
+def test_files_of_other_names(names: tuple[str, str]) -> None:
+    """The order in which their contents are read tells, not the names."""
+    notes = [
+        [{"type": "file", "path": f"/x/{side}-{p}.txt", "mode": "read", "hash": f"xxh3-128:{p}", "seq": 0} for p in order]
+        for side, order in zip("12", names, strict=True)
+    ]
+    files = {f"/x/1-{p}.txt": (read(p), None) for p in "ab"} | {f"/x/2-{p}.txt": (None, read(p)) for p in "ab"}
+    found = [c for c in causes(data, notes=(notes[0], notes[1]), **files) if c.rule == "files of other names"]
+    assert bool(found) == (names[0] != names[1])
+    assert not found or (found[0].confidence >= 0.85 and "1-a.txt and 1-b.txt in A, 2-b.txt and 2-a.txt in B" in found[0].summary)
 
 
 def test_threads_that_change_what_they_share() -> None:

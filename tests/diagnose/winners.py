@@ -13,7 +13,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "own-14-empty": ("uninitialised memory", ("clock or process id", "order of arrival")),
     "own-15-env-path": ("variables", ("options", "hash order")),
     "own-17-mkldnn": ("kernel settings", ("processor", "threads", "nondeterministic kernel")),
-    "own-19-mtime": ("reading order", ("hash order", "loader settings")),
+    "own-19-mtime": ("reading order", ("files of other names", "hash order", "loader settings")),
     "own-21-package": ("packages", ("changed code", "interpreter and libraries")),
     "own-23-queue": ("order of arrival", ("uninitialised memory", "loader workers")),
     "own-24-resume-momentum": ("optimizer state not restored", ("resume without random state", "optimizer settings")),
@@ -49,7 +49,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "own-56-old-head": ("changed code", ("optimizer settings", "optimizer state not restored")),
     "own-57-thinned": ("hash order", ("loader settings", "number of cores", "names made anew")),
     "own-58-budget": ("end of the training", ("train or eval mode", "order of arrival")),
-    "own-59-unpacked": ("names made anew", ("reading order", "clock or process id", "end of the training")),
+    "own-59-unpacked": ("names made anew", ("files of other names", "reading order", "clock or process id", "end of the training")),
     "own-60-peek": ("extra draws", ("options", "construction order")),
     "own-61-schedule-anew": ("optimizer settings", ("resume without place in the data", "end of the training")),
     "own-62-key-order": ("file content", ("hash order", "number of cores")),
@@ -63,6 +63,10 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "own-70-rewritten": ("changed code", ("file content", "hash order", "missing or other seed")),
     "own-71-frozen": ("parameters that one run trains", ("options", "optimizer settings", "missing or other seed")),
     "own-72-alphabet": ("variables", ("layer settings", "extra draws")),
+    "own-73-padded": ("files of other names", ("reading order", "hash order", "names made anew")),
+    "own-74-actor": ("order of arrival", ("extra draws", "missing or other seed")),
+    "own-75-epochs": ("resume without place in the data", ("resume without random state", "extra draws")),
+    "own-76-preview": ("extra draws", ("options", "missing or other seed")),
 }
 """own case -> (the rule that wins, rules that stay below SILENT)"""
 

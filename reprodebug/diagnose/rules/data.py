@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from reprodebug.compare.importance import CHANGED_BY_BOTH, REORDERED
+from reprodebug.compare.importance import CHANGED_BY_BOTH, MOVED, REORDERED
 from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.samples import repeating
 from reprodebug.diagnose.scene import CHECKPOINT, Scene, short
@@ -73,13 +73,22 @@ def loader_settings(s: Scene) -> Iterator[Draft]:
     if not changed or s.stage not in ("data", "forward", "loss", "backward", "optimizer"):
         return
     fields = [_LOADER.match(d.key)[1] for d in changed]  # type: ignore[index]
-    trigger = best(s, r"shuffle|batch|drop|order|sampl|split|size|limit|subset|data|train\.py|\.json|\.ya?ml")
+    workers_only = set(fields) <= {"persistent_workers", "worker_init_fn", "in_order", "start_method"}
+    trigger = best(
+        s, r"worker|persist" if workers_only else r"shuffle|batch|drop|order|sampl|split|size|limit|subset|data|train\.py|\.json|\.ya?ml"
+    )
     trigger = [t for t in trigger if t.section in ("config", "code")] or s.variables_used[:1]
     category = "data" if {"size", "dataset"} & set(fields) else "configuration" if trigger and trigger[0].section == "config" else "data"
     summary = f"{_WORDS[fields[0]]}: {named(changed[0])}" + leading(trigger)
     evidence = [*(said(d) for d in changed[:4]), *(said(t) for t in trigger), s.samples.text]
     strength = 0.92 if s.stage == "data" else 0.45
     remedy = "Build the DataLoader with the same arguments in both runs."
+    if fields[0] == "persistent_workers" and s.torch_parted and s.samples.same_indices is False:
+        summary = (
+            "workers that live on (persistent_workers) are seeded once, others anew in each epoch (base_seed), which is one draw from the generator that"
+            f" shuffles: {named(changed[0])}" + leading(trigger)
+        )
+        remedy += " Where they have to differ, give the sampler a generator of its own: RandomSampler(dataset, generator=...)."
     if s.ended is not None and all(" at step " in d.a + d.b for d in changed):
         strength *= 0.5  # the loader of what comes after the training, against the training's
     if not trigger and s.alike:  # an effect, not a cause: the program computed it while it ran
@@ -267,4 +276,31 @@ def reading_order(s: Scene) -> Iterator[Draft]:
         "Sort the names: `sorted(os.listdir(...))`, `sorted(path.glob(...))`.",
         strength,
         frozenset(d.key for d in [*order, *listings, *trigger]),
+    )
+
+
+@rule("files of other names", "sources")
+def renamed(s: Scene) -> Iterator[Draft]:
+    """The same files have other names, and the program takes them in the order of their names."""
+    moved = {d.a: d.b for d in s.comparison.differences if d.section == "data" and d.reason == MOVED}
+    if len(moved) < 2 or s.stage not in ("data", "init", "loaded") or s.torch_parted or s.hint("temporary"):
+        return
+    read = [{p: str(x["hash"]) for p, x in side.items() if x.get("hash")} for side in s.files_read]
+    both = set(read[0].values()) & set(read[1].values())
+    orders = [[p for p, digest in side.items() if digest in both] for side in read]
+    if [read[0][p] for p in orders[0]] == [read[1][p] for p in orders[1]]:
+        return
+    at = next((n for n, (x, y) in enumerate(zip(*orders, strict=False)) if read[0][x] != read[1][y]), 0)
+    shown = [listed(map(short, order[max(at - 1, 0) :]), 4) for order in orders]
+    yield Draft(
+        "data",
+        f"{len(moved)} files of the same content have other names, and so the data is read in another order: {shown[0]} in A, {shown[1]} in B",
+        (
+            *(f"{x} in A is {y} in B, the same content" for x, y in list(moved.items())[:3]),
+            s.samples.text,
+            *(f"goes through names: {h.place}" for h in s.hint("listing")[:2]),
+        ),
+        "Use the same names in both runs (with leading zeros, where they are numbered), or sort by what a name holds: `key=lambda name: int(...)`.",
+        (0.9 if s.stage == "data" else 0.6) * s.likeness,
+        frozenset(moved) | {d.key for d in s.find("^listing of ")},
     )

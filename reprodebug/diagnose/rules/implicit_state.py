@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 
+from reprodebug.compare.importance import MOVED
 from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import CHECKPOINT, Scene
 from reprodebug.diagnose.triggers import best, resuming
@@ -99,7 +100,7 @@ def optimizer_state(s: Scene) -> Iterator[Draft]:
 @rule("resume without place in the data", "code")
 def place_in_data(s: Scene) -> Iterator[Draft]:
     """A run that goes on from a checkpoint takes up an epoch elsewhere than it left it; weights and generators are as they were."""
-    if s.stage != "data" or s.torch_parted or s.resumed is None:
+    if s.stage != "data" or (s.torch_parted and not s.own_sampler) or s.resumed is None:
         return
     n, loaded = s.resumed
     side = "AB"[n]
@@ -108,11 +109,15 @@ def place_in_data(s: Scene) -> Iterator[Draft]:
         f"{side} resumes from the checkpoint {loaded[0]} and does not take up its data where it left it: from step {s.first.step} on it gets"
         " other batches, from equal weights and random states"
     )
+    states = "the states of torch's generators were equal"
+    if s.torch_parted:
+        states = f"{s.torch_parted[0].name} differs too, but only seeds the workers: the order is {s.own_sampler}'s"
+        summary = summary.removesuffix(", from equal weights and random states") + f", in the order of its own sampler {s.own_sampler}"
     evidence = [f"{side} reads the checkpoint {listed(loaded, 2)} in the middle of the run, the other does not", s.cut]
     evidence += [
         f"first to differ: {s.place}",
         s.samples.text,
-        "the states of torch's generators were equal",
+        states,
         *(said(d) for d in trigger),
     ]
     yield Draft(
@@ -123,7 +128,7 @@ def place_in_data(s: Scene) -> Iterator[Draft]:
         " its batches were used; restore the one and skip the others when resuming (or use a loader that can be saved, such as torchdata's"
         " StatefulDataLoader).",
         0.9,
-        frozenset([*(d.key for d in trigger), *loaded]),
+        frozenset([*(d.key for d in trigger), *loaded, *(x.name for x in s.torch_parted)]),
     )
 
 
@@ -212,7 +217,7 @@ def clock(s: Scene) -> Iterator[Draft]:
 @rule("names made anew")
 def names(s: Scene) -> Iterator[Draft]:
     """Files of the same content have names that are made anew at each launch, and the program goes by the names."""
-    moved = [d for d in s.comparison.differences if d.section == "data" and d.reason == "another path, the same content"]
+    moved = [d for d in s.comparison.differences if d.section == "data" and d.reason == MOVED]
     moved = [d for d in moved if os.path.basename(d.a) != os.path.basename(d.b)]
     lines = s.hint("temporary")
     if len(moved) < 2 or not lines or s.stage not in ("data", "init", "loaded", "forward") or s.torch_parted or s.likeness < 0.5:

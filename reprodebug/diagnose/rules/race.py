@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from reprodebug.diagnose.hints import Hint
 from reprodebug.diagnose.rule import Draft, listed, rule, said
+from reprodebug.diagnose.rules.random_state import drawn_from, other_seed
 from reprodebug.diagnose.scene import Scene
 
 _NONDETERMINISTIC = {
@@ -28,7 +29,7 @@ def arrival(s: Scene) -> Iterator[Draft]:
         return
     order = [d for d in s.find(r"^order of files read$") if "several threads" in d.reason]
     lines = s.hint("arrival")
-    taken = [h for h in lines if _AS_THEY_COME.search(h.text)]
+    taken = [h for h in lines if _AS_THEY_COME.search(h.text)] or [h for h in lines if h.name == "task"]
     if any("Queue(" in h.text for h in lines) and any("Process(" in h.text for h in lines):
         taken = taken or [h for h in lines if "Queue(" in h.text or "Process(" in h.text]
     loose = s.find(r"^DataLoader#\d+\.in_order$") or [d for d in s.comparison.differences if d.key.endswith(".in_order")]
@@ -50,7 +51,7 @@ def arrival(s: Scene) -> Iterator[Draft]:
     shown = (taken or lines)[-1:]
     who = _workers(s, taken or lines)
     in_turn = s.hint("in-turn")
-    if in_turn and not taken and not order and all("Pool" in h.text for h in lines):
+    if in_turn and not taken and not reordered and all("Pool" in h.text for h in lines):
         h = in_turn[0]
         yield Draft(
             "race",
@@ -59,6 +60,23 @@ def arrival(s: Scene) -> Iterator[Draft]:
             tuple(evidence),
             "Give each task a generator of its own, seeded by its number (numpy.random.default_rng([SEED, i])), and let tasks change nothing they share.",
             strength,
+            within=True,
+        )
+        return
+    counted = [x for x in drawn_from(s) if other_seed(s, x) is None]
+    if s.samples.relation == "other samples":  # one of the program's own makes values, and the threads may have it too
+        counted = [x for x in counted if "default_rng" not in x.name]
+    if counted and s.alike and s.pools and not taken and not order:
+        yield Draft(
+            "race",
+            f"a race between threads: how much {listed(s.pools, 2)} {'has' if len(s.pools) == 1 else 'have'} put where the main thread looks differs"
+            f" in each run, so it draws other numbers from {counted[0].name} and takes other samples"
+            + "".join(f" ({h.file}:{h.line}: {h.text})" for h in shown),
+            (*evidence, f"the states of {counted[0].name} differ, which was seeded alike"),
+            "Let the training fetch what it needs itself, or let the thread hand over a fixed number of items before each draw (a queue that is read"
+            " so many times, a barrier).",
+            strength,
+            frozenset({counted[0].name}),
             within=True,
         )
         return
@@ -91,7 +109,7 @@ def _workers(s: Scene, lines: list[Hint]) -> str:
     text = " ".join(h.text for h in lines)
     if "imap_unordered" in text or "Process(" in text or any("multiprocessing" in p or "process" in p for p in s.pools):
         return "processes"
-    return "tasks" if "asyncio" in text and not s.pools else "threads"
+    return "tasks" if ("asyncio" in text or any(h.name == "task" for h in lines)) and not s.pools else "threads"
 
 
 def _sums(s: Scene) -> Iterator[Draft]:

@@ -184,8 +184,8 @@ def extra_draws(s: Scene) -> Iterator[Draft]:
     """One run draws from a generator where the other does not."""
     if s.stage in ("backward", "optimizer"):
         return
-    for story in [*s.torch_parted, *_drawn_from(s)]:
-        if other_seed(s, story) is not None:
+    for story in [*s.torch_parted, *drawn_from(s)]:
+        if other_seed(s, story) is not None or (s.own_sampler and story in s.torch_parted):
             continue
         n, between = s.apart(story)
         step = int(s.pair.align.step_a[s.pair.align.a[story.at]])
@@ -218,6 +218,8 @@ def extra_draws(s: Scene) -> Iterator[Draft]:
             evidence += [said(d) for d in trigger]
         remedy = _KEEP_APART["torch" if story.name.startswith("torch") else "numpy" if story.name.startswith("numpy") else "python"]
         strength = 0.8 + 0.06 * (n is not None) + 0.07 * bool(names or trigger)
+        if s.alike and not (names or trigger):  # both draw by the same code: something else decides how often
+            strength *= 0.3 if s.pools else 0.8
         if not story.name.startswith("torch") and s.stage != "data":
             strength *= 0.7
         if s.find(r"^DataLoader#\d+\.(sampler|batch_sampler|batch_size|drop_last|size|generator)$"):
@@ -238,14 +240,20 @@ def extra_draws(s: Scene) -> Iterator[Draft]:
         return
 
 
-def _drawn_from(s: Scene) -> list[Story]:
+def drawn_from(s: Scene) -> list[Story]:
     """Generators of Python and NumPy that both runs seeded and drew from, and whose states part before the first divergence."""
     found = []
     for name, story in s.parted.items():
-        if not name.startswith("torch") and story.used_a and story.used_b and all(s.seeded(name)):
+        rows = s.seeded(name)
+        if name.startswith("torch") or not all(rows):
+            continue
+        if name.startswith("numpy.default_rng"):  # one of the program's own: seeded alike, other states come of draws
+            used = len(rows[0]) == len(rows[1])
+        else:
             kind = {"numpy.random": "numpy-global", "python.random": "python-global"}.get(name)
-            if kind is None or s.hint(kind) or not s.has_sources:
-                found.append(story)
+            used = story.used_a and story.used_b and (kind is None or bool(s.hint(kind)) or not s.has_sources)
+        if used:
+            found.append(story)
     return found
 
 
@@ -336,8 +344,8 @@ def _built_in_another_order(s: Scene) -> Iterator[Draft]:
 @rule("resume without random state", "code")
 def resume(s: Scene) -> Iterator[Draft]:
     """A run that goes on from a checkpoint, and whose generators were not restored."""
-    lost = s.torch_parted or _drawn_from(s)
-    if s.stage in ("backward", "optimizer", "loss") or not lost or s.resumed is None:
+    lost = s.torch_parted or drawn_from(s)
+    if s.stage in ("backward", "optimizer", "loss") or not lost or s.resumed is None or s.own_sampler:
         return
     which, loaded = s.resumed
     side, limit = "AB"[which], int(s.events[which]["seq"])

@@ -1,0 +1,3 @@
+#!/bin/sh
+set -e
+for n in "$@"; do python fit.py --until $n; done
