@@ -63,6 +63,8 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "own-70-rewritten": ("changed code", ("file content", "hash order", "missing or other seed")),
     "own-71-frozen": ("parameters that one run trains", ("options", "optimizer settings", "missing or other seed")),
     "own-72-alphabet": ("variables", ("layer settings", "extra draws")),
+    "own-91-site-defaults": ("optimizer settings", ("packages", "changed code", "variables")),
+    "own-92-account": ("layer settings", ("files of one run", "variables", "random module")),
 }
 """own case -> (the rule that wins, rules that stay below SILENT)"""
 
