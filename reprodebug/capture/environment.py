@@ -60,6 +60,7 @@ def describe(facts: Mapping[str, Any], *, environ: Mapping[str, str] | None = No
     if installed and modules:
         imported = _imported(installed, modules)
         record["imported"] = sorted({d.name for d in imported})
+        record["folders"] = _folders(imported)
         record["edited"] = _edited(imported)
     record["libraries"] = _libraries(facts.get("libraries") or ())
     record["hardware"] = _hardware(facts, key)
@@ -179,6 +180,16 @@ def _imported(installed: list[_Distribution], modules: Mapping[str, str]) -> lis
                 if owner not in likely:  # one folder may belong to several distributions (a namespace)
                     likely.insert(0, owner)
     return list(found.values())
+
+
+def _folders(imported: list[_Distribution]) -> dict[str, str]:
+    """Folders and modules that are named otherwise than the one distribution that they came with: folder -> distribution."""
+    owners: dict[str, set[str]] = {}
+    for d in imported:
+        for name, _ in d.files:
+            owners.setdefault(name.partition("/")[0].partition(".")[0], set()).add(d.name)
+    only = {top: names.pop() for top, names in sorted(owners.items()) if len(names) == 1}
+    return {top: name for top, name in only.items() if re.sub(r"[-_.]+", "-", top).lower() != name}
 
 
 def _edited(imported: list[_Distribution]) -> list[str]:

@@ -109,7 +109,8 @@ def random_state_differences(pairs: list[Pair], located: list[tuple[Divergence, 
             elif s.name.startswith("torch"):
                 severity, reason = "critical", "it was different before the first divergence"
             else:
-                severity, reason = "notable", "it was different before the first divergence, as it is whenever it is not seeded"
+                usual = "" if s.last_equal >= 0 else ", as it is whenever it is not seeded"
+                severity, reason = "notable", "it was different before the first divergence" + usual
             shown = [f"{_word(row)} at step {step}" for row in (s.row_a, s.row_b)]
             rows.append(Difference("random-state", f"{s.name}{rank}", shown[0], shown[1], severity, reason))
     return rows

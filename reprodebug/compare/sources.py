@@ -89,6 +89,9 @@ def _patch_text(record: Mapping[str, Any]) -> str:
 
 # imported files
 
+ONE_SIDED = "imported by one run only"
+"""the reason of a file that the other run did not import under any name"""
+
 
 def _imported(a: Mapping[str, Mapping[str, Any]], b: Mapping[str, Mapping[str, Any]], make: _Make) -> Iterator[Difference]:
     if not a or not b:
@@ -103,7 +106,7 @@ def _imported(a: Mapping[str, Mapping[str, Any]], b: Mapping[str, Mapping[str, A
             yield make("code", only_a[y["hash"]], only_a[y["hash"]], path, (HARMLESS, "another path, the same content"))
         elif x is None or x.get("hash") not in {e.get("hash") for p, e in b.items() if p not in a}:
             shown = [None if e is None else _short(e) for e in (x, y)]
-            yield make("code", path, shown[0], shown[1], (NOTABLE, "imported by one run only"))
+            yield make("code", path, shown[0], shown[1], (NOTABLE, ONE_SIDED))
 
 
 def _changed(path: str, x: Mapping[str, Any], y: Mapping[str, Any], make: _Make) -> Difference:

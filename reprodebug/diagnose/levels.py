@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from reprodebug._base.text import plural
+from reprodebug.compare.sources import ONE_SIDED
 from reprodebug.model.comparison import Comparison, Level
 
 _PRINTED = 1e-4
@@ -18,6 +19,7 @@ def levels(c: Comparison) -> tuple[Level, ...]:
 
 def _code(c: Comparison) -> Level:
     found = [d for d in c.differences if d.section in ("code", "config", "container") and d.severity == "critical"]
+    found += [d for d in c.differences if d.section == "code" and d.severity == "notable" and d.reason == ONE_SIDED]
     packages = [d for d in c.differences if d.section == "environment" and d.severity == "critical"]
     if found or packages:
         names = ", ".join(d.key for d in [*found, *packages][:4])
@@ -28,7 +30,9 @@ def _code(c: Comparison) -> Level:
         return Level(
             "code", "holds", f"the same code and packages were recorded; options that differ only name, save or print (by name): {names}"
         )
-    return Level("code", "holds", "the same code, configuration and packages were recorded")
+    others = [d.key for d in c.differences if d.section == "environment" and d.severity == "notable" and d.key != "PYTHONHASHSEED"]
+    but = f", but for {', '.join(others[:4])}{' and more' if others[4:] else ''}" if others else ""
+    return Level("code", "holds", "the same code, configuration and packages were recorded" + but)
 
 
 def _results(c: Comparison) -> Level:

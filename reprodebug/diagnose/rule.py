@@ -68,9 +68,8 @@ def named(d: Difference) -> str:
     """One difference in few words, for a summary."""
     a, b = visible(d.a, 60), visible(d.b, 60)
     key = visible(d.key, 80)
-    parts = [re.fullmatch(r"[0-9a-f]{12} (\(.+\))", v) for v in (a, b)]
-    if d.section == "code" and parts[0] and parts[1]:  # which functions, not the hashes
-        return f"{key} {parts[0][1]}" if parts[0][1] == parts[1][1] else f"{key} {parts[0][1]} in A, {parts[1][1]} in B"
+    if d.section == "code" and (functions := _functions(d)):  # which functions, not the hashes
+        return f"{key} ({functions})"
     if d.a == "(absent)":
         return f"{key} (in B only)" if d.b == "(given)" else f"{key} ({b}, in B only)"
     if d.b == "(absent)":
@@ -78,8 +77,25 @@ def named(d: Difference) -> str:
     return f"{key} ({a} in A, {b} in B)"
 
 
-def leading(found: list[Difference]) -> str:
-    """What leads to a cause, for the end of its summary; empty where nothing does."""
+def _functions(d: Difference) -> str:
+    """``f and g changed; only in B: h``, of the two sides of a changed source; empty where they do not name them."""
+    changed: dict[str, None] = {}
+    alone = ["", ""]
+    for n, text in enumerate((d.a, d.b)):
+        m = re.fullmatch(r"[0-9a-f]{12} \((.+)\)", text)
+        for part in m[1].split("; ") if m else []:
+            names = part.removeprefix("only here: ").removesuffix(" changed").split(", ")
+            if part.startswith("only here: "):
+                alone[n] = f"only in {'AB'[n]}: {visible(listed(names, 3), 60)}"
+            else:
+                changed |= dict.fromkeys(names)
+    return "; ".join(filter(None, (f"{visible(listed(changed, 3), 80)} changed" if changed else "", *alone)))
+
+
+def leading(found: list[Difference], *, one_of: bool = False) -> str:
+    """What leads to a cause, for the end of its summary; empty where nothing does. ``one_of``: which of them is not known."""
+    if one_of and len(found) > 1:
+        return f"; {' or '.join(map(named, found))} may lead there"
     return f"; {listed(named(d) for d in found)} lead{'' if len(found) > 1 else 's'} there" if found else ""
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from reprodebug.compare.sources import ONE_SIDED
+from reprodebug.diagnose.rule import belongs
 from reprodebug.diagnose.scene import Scene
 from reprodebug.model.comparison import Difference
 
@@ -42,13 +44,30 @@ class Trigger:
 
 
 def triggers(s: Scene) -> list[Trigger]:
-    """Options, configuration keys, changed files, packages and variables that could have led to it, best first."""
-    found = []
+    """Options, configuration keys, changed files and packages that could have led to it, best first.
+
+    A file of a package of another version did not change by itself: the package stands for it.
+    """
+    found: dict[str, Trigger] = {}
     for d in s.differences:
         weight = _weight(s, d)
-        if weight > 0:
-            found.append(Trigger(d, weight))
-    return sorted(found, key=lambda t: -t.weight)
+        shown = (package(s, d.key) if d.section == "code" else None) or d
+        if weight > 0 and (shown.key not in found or weight > found[shown.key].weight):
+            found[shown.key] = Trigger(shown, weight)
+    return sorted(found.values(), key=lambda t: -t.weight)
+
+
+def upgraded(s: Scene) -> list[Difference]:
+    """Imported packages that are of another version, or installed from elsewhere."""
+    names = {**s.sides[0].part("packages"), **s.sides[1].part("packages")}
+    return [d for d in s.differences if d.section == "environment" and (d.key in names or d.key.endswith("(installed from)"))]
+
+
+def package(s: Scene, path: str) -> Difference | None:
+    """The package of another version that a source file belongs to, by its name or that of its folder."""
+    folders = {**s.sides[0].part("folders"), **s.sides[1].part("folders")}
+    own = {str(name) for folder, name in folders.items() if belongs(path, str(folder))}
+    return next((d for d in upgraded(s) if belongs(path, d.key) or d.key.partition(" ")[0] in own), None)
 
 
 def _weight(s: Scene, d: Difference) -> float:
@@ -70,7 +89,7 @@ def _weight(s: Scene, d: Difference) -> float:
             return 0.0
         if d.key in ("commit", "uncommitted changes", "branch") or d.reason.startswith("untracked"):
             return 0.25 if critical or d.severity == "notable" else 0.0
-        return 0.8 if critical else 0.6 if "imported by one run only" in d.reason else 0.35
+        return 0.8 if critical else 0.6 if d.reason == ONE_SIDED else 0.35
     return 0.0
 
 

@@ -62,10 +62,15 @@ def test_packages_origins_and_imports(site) -> None:
         "mine": "5",
     }
     assert found["imported"] == ["scikit-thing", "space-b"]
+    assert found["folders"] == {"skthing": "scikit-thing", "space": "space-b"}
     assert found["edited"] == []
     assert found["origins"]["mine"] == "editable /home/me/mine"
     assert found["origins"]["fromgit"].startswith("git+https://me:<redacted ")
     assert "hunter2" not in json.dumps(found)
+
+
+def test_a_folder_of_two_distributions_is_nobody_s(site) -> None:
+    assert environment.describe(said(site, "space/a.py", "space/b.py"), key=KEY)["folders"] == {}
 
 
 def test_variables_that_an_imported_package_names(site) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from reprodebug.compare.history import module_table
-from reprodebug.diagnose.rule import Draft, belongs, leading, listed, named, rule, said
+from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import Scene
 from reprodebug.diagnose.triggers import best, triggers
 from reprodebug.model.comparison import Difference
@@ -35,6 +35,8 @@ def mode(s: Scene) -> Iterator[Draft]:
         evidence += [f"an assertion that does something: {h.place}" for h in asserted[:3]]
     category = "configuration" if trigger and trigger[0].section == "config" else "code"
     remedy = "Call model.train() after every evaluation, and model.eval() before it."
+    if s.first.step == 0 and trigger and trigger[0].section == "code":  # no evaluation came before
+        remedy = f"Put the module in the same mode in both runs; compare what changed in {trigger[0].key}."
     if s.pools and s.alike and not trigger:
         category = "race"
         summary = (
@@ -51,9 +53,7 @@ def mode(s: Scene) -> Iterator[Draft]:
 @rule("changed code", "code")
 def changed_code(s: Scene) -> Iterator[Draft]:
     """Files that the program imports, or its own module structure, differ."""
-    other_versions = {**s.sides[0].part("packages"), **s.sides[1].part("packages")}
-    upgraded = [d.key for d in s.find(r".", "environment") if d.key in other_versions]
-    found = [t for t in triggers(s) if t.difference.section == "code" and not any(belongs(t.difference.key, p) for p in upgraded)]
+    found = [t for t in triggers(s) if t.difference.section == "code"]
     modules = s.one_sided_modules
     other = [t for t in triggers(s) if t.difference.section == "config" and t.difference.severity == "critical"]
     machine = [d for d in s.find(r".", "hardware") if d not in s.idle] if s.rounding is not False else []

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 
 from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
-from reprodebug.diagnose.scene import Scene
-from reprodebug.diagnose.triggers import best, triggers
+from reprodebug.diagnose.scene import CHECKPOINT, Scene
+from reprodebug.diagnose.triggers import best, triggers, upgraded
+from reprodebug.model.comparison import Difference
 
+_SAME_VERSIONS = "Install the same versions of the packages in both environments (pip freeze, a lock file)."
 _IMPLEMENTATION = re.compile(r"\.(fused|foreach|capturable|differentiable)$")
 
 
@@ -26,13 +29,17 @@ def optimizer_settings(s: Scene) -> Iterator[Draft]:
         likely *= 0.2
     chosen = now or found
     words = r"lr|learning|optim|momentum|decay|beta|sched|warm|fused|foreach|wd|nesterov|gamma|batch"
-    trigger = (best(s, words) + s.variables_used)[:2] or s.find("other content", "data", text="reason")[:1]
+    trigger = (best(s, words) + s.variables_used)[:2] or _read_otherwise(s)
+    suspects = [] if trigger else _built_by(s)
+    trigger = trigger or suspects
+    packaged = bool(trigger) and trigger[0] in upgraded(s)
+    likely *= 0.85 if len(suspects) > 1 else 1
     keys = [d.key.rpartition(".")[2] for d in chosen]
     what = "is computed by another implementation" if all(_IMPLEMENTATION.search(d.key) for d in chosen) else "has other hyper-parameters"
-    summary = f"the optimizer {what}: {listed((named(d) for d in chosen), 3)}" + leading(trigger)
+    summary = f"the optimizer {what}: {listed((named(d) for d in chosen), 3)}" + leading(trigger, one_of=len(suspects) > 1)
     evidence = [*(said(d) for d in [*chosen[:4], *trigger]), f"first to differ: {s.place}"]
     evidence += [f"equal before: {row.removesuffix(': equal')}" for row in s.equal[-4:]]
-    remedy = f"Use the same {listed(dict.fromkeys(keys), 3)} in both runs."
+    remedy = _SAME_VERSIONS if packaged else f"Use the same {listed(dict.fromkeys(keys), 3)} in both runs."
     if s.resumed is not None and any(n.get("step") for n in s.notes("optimizer")[s.resumed[0]]):
         side, loaded = "AB"[s.resumed[0]], s.resumed[1]
         summary = f"{side} resumes from the checkpoint {loaded[0]} without the state of its scheduler or optimizer: " + summary
@@ -43,7 +50,13 @@ def optimizer_settings(s: Scene) -> Iterator[Draft]:
     if not trigger and not [d for d in s.given if d.section in ("config", "code")]:
         yield _computed(s, summary, evidence, likely, frozenset(d.key for d in found))
         return
-    yield Draft("configuration", summary, tuple(evidence), remedy, likely, frozenset(d.key for d in [*found, *trigger]))
+    category = "environment" if packaged else "configuration"
+    yield Draft(category, summary, tuple(evidence), remedy, likely, frozenset(d.key for d in [*found, *trigger]))
+
+
+def _built_by(s: Scene) -> list[Difference]:
+    """Packages of another version, where nothing else was given that could have built the model or the optimizer otherwise."""
+    return [] if [d for d in s.given if d.section in ("config", "code")] else upgraded(s)[:2]
 
 
 def _computed(s: Scene, summary: str, evidence: list[str], likely: float, uses: frozenset[str]) -> Draft:
@@ -87,26 +100,60 @@ def layer_settings(s: Scene) -> Iterator[Draft]:
     trigger = best(
         s, "|".join(re.escape(w) for d in chosen[:3] for w in re.findall(r"([a-z_]+)=", d.a + d.b)) or r"drop|eps|dim|hidden|layer"
     )
+    suspects: list[Difference] = []
+    settings: list[Difference] = []
     compiled = next((d for d in chosen if ("OptimizedModule" in d.a) != ("OptimizedModule" in d.b)), None)
     summary = f"{listed((named(d) for d in chosen), 3)}: the layer is built with other settings"
     if compiled is not None:
         trigger = best(s, r"compile|fast|optim|jit|speed") or s.variables_used[:1]
         summary = f"the model is compiled (torch.compile) in {'A' if 'OptimizedModule' in compiled.a else 'B'} only: fused kernels round otherwise"
-    elif not (trigger := trigger or s.variables_used[:1]):
+    elif settings := [] if (trigger or s.variables_used or _sizes_only(chosen)) else _read_otherwise(s):
+        trigger = settings
+    elif suspects := [] if (trigger := trigger or s.variables_used[:1]) else _built_by(s):
+        trigger = suspects
+        likely *= 0.85 if len(suspects) > 1 else 1
+    elif not trigger:
         likely *= 0.5
         summary += "; nothing that the runs were given names it, so it follows from what the program reads or counts"
-    summary += leading(trigger)
-    category = "code" if trigger and trigger[0].section == "code" else "configuration"
+    summary += leading(trigger, one_of=len(suspects) > 1)
+    packaged = bool(trigger) and trigger[0] in upgraded(s)
+    category = "environment" if packaged else "code" if trigger and trigger[0].section == "code" else "configuration"
     yield Draft(
         category,
         summary,
         tuple(said(d) for d in [*chosen[:4], *trigger]),
         "Compile the model in both runs or in neither, or compare with a tolerance."
         if compiled is not None
+        else _SAME_VERSIONS
+        if packaged
+        else f"Use the same settings in both runs: {listed((d.key for d in settings), 3)}."
+        if settings
         else "Build the model with the same settings in both runs.",
         likely,
         frozenset(d.key for d in [*found, *trigger]),
     )
+
+
+_SIZES = re.compile(r"\w*(features|embeddings|channels|dim|size|classes)|normalized_shape|\d+")
+
+
+def _sizes_only(found: list[Difference]) -> bool:
+    """Whether the layers differ in sizes alone, which a program also counts from its data."""
+    named = [set(re.findall(r"(\w+)=([^,()]+)", text)) for d in found for text in (d.a, d.b)]
+    return all(_SIZES.fullmatch(name) for a, b in zip(named[::2], named[1::2], strict=True) for name, _ in a ^ b)
+
+
+def _read_otherwise(s: Scene) -> list[Difference]:
+    """The files that the settings may come from: of other content, or of one name in the folders of A and of B; and what led there."""
+    found = s.find("other content", "data", text="reason")[:1]
+    if not found:
+        alone = s.find(r"^read by one run only", "data", text="reason")
+        names = [{os.path.basename(d.key) for d in alone if (d.a, d.b)[n] == "(absent)"} for n in (0, 1)]
+        found = [d for d in alone if os.path.basename(d.key) in names[0] & names[1]]
+    if not 0 < len(found) <= 2 or any(CHECKPOINT.search(d.key) for d in found):
+        return []
+    only_a, only_b = ([d.key for d in found if (d.b, d.a)[n] == "(absent)"] for n in (0, 1))
+    return found + s.leading_to(only_a, only_b)[:1]
 
 
 @rule("parameters that one run trains")

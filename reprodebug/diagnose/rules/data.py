@@ -185,7 +185,7 @@ def one_sided_files(s: Scene) -> Iterator[Draft]:
     )
     summary = read + leading(trigger)
     category = "environment" if trigger and trigger[0].section == "environment" else "data"
-    evidence = [*(said(d) for d in found[:4]), *(said(t) for t in trigger), s.samples.text]
+    evidence = [*(said(d) for d in found[:4]), *(said(t) for t in trigger), *([s.samples.text] if s.stage == "data" else [])]
     strength = (0.88 if both and trigger else 0.75 if both else 0.55) if s.stage == "data" else 0.5
     yield Draft(
         category,

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 
 from reprodebug.compare.importance import NAMED, UNKNOWN
-from reprodebug.diagnose.rule import Draft, belongs, listed, named, rule, said
+from reprodebug.diagnose.rule import Draft, listed, named, rule, said
 from reprodebug.diagnose.scene import Scene
+from reprodebug.diagnose.triggers import package, upgraded
 from reprodebug.model.comparison import Difference
 
 _KERNELS = re.compile(r"^(torch|triton|nvidia-.*|mkl|intel-openmp|numpy|scipy|openblas|flash-attn|xformers|transformer-engine|apex)$")
@@ -51,7 +52,7 @@ def hash_order(s: Scene) -> Iterator[Draft]:
 @rule("packages", "packages")
 def packages(s: Scene) -> Iterator[Draft]:
     """Another version of an imported package, or one that was edited by hand."""
-    found = [d for d in s.differences if d.section == "environment" and _is_package(s, d)]
+    found = upgraded(s)
     edited = s.find("edited by hand|as installed", "code", text="a") or s.find("edited by hand|as installed", "code", text="b")
     if edited:
         summary = f"the installed package {listed(d.key for d in edited)} was edited by hand in one run's environment"
@@ -65,8 +66,9 @@ def packages(s: Scene) -> Iterator[Draft]:
         )
     if not found:
         return
-    edited_files = [d for d in s.find(r".", "code") if any(belongs(d.key, p.key) for p in found)]
-    weights = [(0.92 if any(belongs(f.key, d.key) for f in edited_files) else _fit(s, d), d) for d in found]
+    owners = {d.key: owner for d in s.find(r".", "code") if (owner := package(s, d.key)) is not None}
+    edited_files = [d for d in s.find(r".", "code") if d.key in owners]
+    weights = [(0.92 if d in owners.values() else _fit(s, d), d) for d in found]
     weights.sort(key=lambda x: -x[0])
     top = weights[0][0]
     likely = [d for w, d in weights if w >= top - 0.15]
@@ -81,11 +83,6 @@ def packages(s: Scene) -> Iterator[Draft]:
         + "; or let `reprodebug bisect A B --axis packages` find the guilty one."
     )
     yield Draft("environment", summary, tuple(evidence), remedy, strength, frozenset(d.key for d in [*found, *edited_files]))
-
-
-def _is_package(s: Scene, d: Difference) -> bool:
-    names = {**s.sides[0].part("packages"), **s.sides[1].part("packages")}
-    return d.key in names or d.key.endswith("(installed from)")
 
 
 def _fit(s: Scene, d: Difference) -> float:

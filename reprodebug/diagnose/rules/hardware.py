@@ -17,6 +17,7 @@ _CAPABILITY = re.compile(
     r"cpu_capability|ATEN_CPU_CAPABILITY|CPU instructions|^cpu$|machine|DNNL_MAX_CPU_ISA|ONEDNN_MAX_CPU_ISA|NPY_|CORETYPE|MKL_ENABLE|MKL_CBWR|MKL_DEBUG",
     re.I,
 )
+_HOW = ("kernels sum in another order", "kernels compute the initial values in another order")
 _GPU = re.compile(r"gpu|cuda_devices|nvidia_driver|driver|cudnn(?!_[a-z])|cublas(?!_workspace)|CUDA_VISIBLE", re.I)
 _KERNEL = re.compile(
     r"^mkldnn|^nnpack|onednn|sdp_|cudnn_(benchmark|enabled|deterministic)|deterministic_algorithms|cublas_workspace|blas_library|linalg_library|inductor_|dynamo_|jit_",
@@ -82,9 +83,7 @@ def processor(s: Scene) -> Iterator[Draft]:
     if s.inputs_equal is False or (s.torch_parted and s.stage in ("init", "data")):
         likely *= 0.4
     chosen = effective or found
-    summary = (
-        f"other vector instructions are used ({listed((named(d) for d in chosen), 3)}): kernels sum in another order and round otherwise"
-    )
+    summary = f"other vector instructions are used ({listed((named(d) for d in chosen), 3)}): {_HOW[s.stage == 'init']} and round otherwise"
     remedy = "Pin the instruction set (ATEN_CPU_CAPABILITY=default or avx2; ONEDNN_MAX_CPU_ISA, MKL_CBWR=COMPATIBLE for the libraries), or compare with a tolerance."
     yield Draft("hardware", summary, (*(said(x) for x in found[:4]), *_before(s)), remedy, likely, frozenset(x.key for x in found))
 

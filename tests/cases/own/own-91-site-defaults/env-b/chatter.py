@@ -1,0 +1,2 @@
+def say(*words):
+    print(*words)

@@ -1,0 +1,118 @@
+"""What led to a layer, an optimizer or a mode of another kind: a package, a file of settings, a changed source."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reprodebug.compare.runs import examine
+from reprodebug.diagnose.ranking import diagnose
+from reprodebug.diagnose.rule import leading
+from reprodebug.model.comparison import Comparison, Difference
+from reprodebug.model.events import Flag, Kind, Phase
+from tests.compare.traces import event, run, trace
+from tests.diagnose.test_mechanisms import causes, data, forward
+
+PATH = "lib/labkit/layers.py"
+
+
+def built(*settings: str, kind: str = "LayerNorm") -> tuple[Any, Any]:
+    """Notes of two runs whose module ``fc`` was built with these settings."""
+    a, b = ([{"type": "modules", "root": "Net", "modules": [["fc", kind, text]]}] for text in settings)
+    return a, b
+
+
+def examined(a: dict[str, Any], b: dict[str, Any], sources: tuple[dict[str, str], dict[str, str]], notes: Any = ((), ())) -> Comparison:
+    """Two runs that part in forward, with these environments and imported files."""
+    sides = []
+    for n, environment in enumerate((a, b)):
+        files = {path: {"text": text, "hash": f"xxh3-128:{hash(text)}", "size": len(text)} for path, text in sources[n].items()}
+        table = trace(forward(n + 1), [*notes[n], {"type": "modules", "root": "Other", "modules": []}])
+        sides.append(run(table, environment={"packages": {"torch": "2"}, **environment}, code={"files": files}))
+    return diagnose(examine(*sides))
+
+
+def packages(**versions: str) -> dict[str, Any]:
+    names = {name.replace("_", "-"): version for name, version in versions.items()}
+    return {"packages": {"torch": "2", **names}, "imported": ["torch", *names]}
+
+
+@pytest.mark.parametrize(("name", "folders"), [("labkit", {}), ("acme-layers", {"labkit": "acme-layers"})])
+def test_a_file_of_an_upgraded_package_stands_for_the_package(name: str, folders: dict[str, str]) -> None:
+    a, b = ({**packages(**{name: version}), "folders": folders} for version in ("2.3.0", "2.3.1"))
+    sources = tuple({"train.py": "", PATH: f"def norm(n, eps={eps}):\n    return eps\n"} for eps in ("1e-5", "1e-6"))
+    found = examined(a, b, (sources[0], sources[1]), built("eps=1e-05", "eps=1e-06")).causes[0]
+    assert (found.rule, found.category) == ("layer settings", "environment")
+    assert f"{name} (2.3.0 in A, 2.3.1 in B) leads there" in found.summary and "same versions" in found.remedy
+    own = examined(packages(), packages(), (sources[0], sources[1]), built("eps=1e-05", "eps=1e-06")).causes[0]
+    assert own.category == "code" and PATH in own.summary  # no package: a file of the project
+
+
+def test_of_two_upgraded_packages_neither_is_said_to_be_the_one() -> None:
+    a, b = packages(labkit="1", logs="1"), packages(labkit="2", logs="2")
+    same = {"train.py": ""}
+    found = examined(a, b, (same, same), built("eps=1e-05", "eps=1e-06")).causes[0]
+    assert found.category == "environment" and "labkit (1 in A, 2 in B) or logs (1 in A, 2 in B) may lead there" in found.summary
+    one = examined(a, packages(labkit="2", logs="1"), (same, same), built("eps=1e-05", "eps=1e-06")).causes[0]
+    assert "labkit (1 in A, 2 in B) leads there" in one.summary and one.confidence > found.confidence
+    older, newer = ({"packages": x["packages"]} for x in (a, b))
+    option = causes(forward, "", older, newer, built("p=0.1", "p=0.3", kind="Dropout"), ("--dropout 0.1", "--dropout 0.3"))[0]
+    assert option.category == "configuration" and "labkit" not in option.summary
+
+
+def test_settings_that_a_file_of_the_account_holds() -> None:
+    entries = {"/home/ann/.fitrc": (entry("1"), None), "/home/bob/.fitrc": (None, entry("2"))}
+    found = causes(forward, "", None, None, built("p=0.1", "p=0.3", kind="Dropout"), **entries)
+    assert (found[0].rule, found[0].category) == ("layer settings", "configuration") and found[0].confidence > 0.8
+    assert ".fitrc" in found[0].summary and ".fitrc" in found[0].remedy
+
+
+def test_a_size_is_counted_from_the_data() -> None:
+    """Another number of classes or words follows from a file; it is no setting that the file holds."""
+    read = {"/x/words.txt": (entry("1"), entry("2"))}
+    weights = [[event("fc", n, tensor="weight", kind=Kind.PARAMETER, phase=Phase.INIT, shape=(30 + n, 8), flags=Flag(0))] for n in (1, 2)]
+    found = causes(lambda n: weights[n - 1], "", None, None, built("31, 8", "32, 8", kind="Embedding"), **read)
+    assert found[0].category == "data" and not [c for c in found if c.rule == "layer settings" and c.confidence > 0.5]
+
+
+def entry(content: str) -> dict[str, Any]:
+    return {"hash": f"xxh3-128:{content}", "size": 9, "mode": "read"}
+
+
+def test_the_same_code_is_not_said_of_other_files_or_variables() -> None:
+    there, here = ({"train.py": "", f"{folder}/feat.py": f"K = {n}\n"} for n, folder in enumerate(("vendor", "home"), 1))
+    level = examined({}, {}, (there, here)).levels[0]
+    assert level.state == "fails" and "vendor/feat.py" in level.evidence
+    reads = {"train.py": "import os\nk = os.environ['TRAINER_DTYPE']\n"}
+    a, b = ({"variables": {"TRAINER_DTYPE": name}} for name in ("fp32", "bf16"))
+    level = examined(a, b, (reads, reads)).levels[0]
+    assert level.state == "holds" and level.evidence.endswith("but for TRAINER_DTYPE")
+    assert examined(a, a, (reads, reads)).levels[0].evidence.endswith("packages were recorded")
+
+
+def test_a_mode_that_changed_code_sets_from_the_start_needs_no_advice_about_evaluations() -> None:
+    sides = []
+    for n, flag in enumerate((Flag(0), Flag.TRAINING)):
+        text = "def freeze(m):\n    return m" + ("" if n else ".eval()") + "\n"
+        rows = [*data(7)[:3], event("fc", n + 1, flags=flag)]
+        sides.append(run(trace(rows), code={"files": {"distill.py": {"text": text, "hash": f"xxh3-128:{n}", "size": 1}}}))
+    found = diagnose(examine(*sides)).causes[0]
+    assert found.rule == "train or eval mode" and "distill.py" in found.remedy and "evaluation" not in found.remedy
+
+
+def test_many_changed_functions_are_counted() -> None:
+    a = "0123456789ab (merge, from_words, settings, module level changed; only here: read)"
+    d = Difference("code", "settings.py", a, "ba9876543210 (merge, from_words, settings, module level changed)", "critical", "")
+    assert leading([d]) == "; settings.py (merge, from_words and 2 more changed; only in A: read) leads there"
+
+
+def test_initial_values_are_not_called_sums() -> None:
+    def weights(n: int) -> list[dict[str, Any]]:
+        return [event("fc", n, tensor="weight", kind=Kind.PARAMETER, phase=Phase.INIT, flags=Flag(0))]
+
+    a, b = ({"hardware": {"cpu": "x"}, "torch": {"build": {"cpu_capability": name}}} for name in ("AVX512", "DEFAULT"))
+    a, b = ({**x, "settings": {"cpu_capability": name}} for x, name in ((a, "AVX512"), (b, "DEFAULT")))
+    found = causes(weights, "", a, b)[0]
+    assert found.rule == "processor" and "sum" not in found.summary and "initial values" in found.summary
+    assert "sum in another order" in causes(forward, "", a, b)[0].summary
