@@ -28,8 +28,9 @@ def event(
     thread: int = 0,
     device: str = "cpu",
     prints: tuple[int, ...] = (),
+    chosen: tuple[int, ...] = (),
 ) -> dict[str, Any]:
-    """One event; ``value`` stands for the fingerprint, ``prints`` for those of a batch's samples."""
+    """One event; ``value`` stands for the fingerprint, ``prints`` for those of a batch's samples, ``chosen`` for their indices."""
     return dict(locals())
 
 
@@ -50,8 +51,8 @@ def trace(events: list[dict[str, Any]], notes: list[dict[str, Any]] | None = Non
     body = b""
     for n, e in enumerate(events):
         if e["prints"]:
-            found._samples[n] = (len(body), len(e["prints"]), 0)
-            body += np.array(e["prints"], "<u8").tobytes()
+            found._samples[n] = (len(body), len(e["prints"]), len(e["chosen"]))
+            body += np.array(e["prints"], "<u8").tobytes() + np.array(e["chosen"], "<i8").tobytes()
     found.source = _Memory(memoryview(body))
     return found
 

@@ -304,6 +304,35 @@ def test_threads_that_change_what_they_share() -> None:
     assert "share without a lock" not in causes(other, source)[0].summary, "no thread was seen"
 
 
+@pytest.mark.parametrize(("prints", "says"), [((10, 20), "the sampler chose others"), ((20, 10), "order of arrival")])
+def test_threads_that_compute_what_a_sampler_goes_by(prints: tuple[int, int], says: str) -> None:
+    """B's sampler chooses samples 1 and 0 where A's chose 0 and 1; only where the data is the same by index does that tell."""
+
+    def batches(value: int) -> list[dict[str, Any]]:
+        more = {"prints": (10, 20), "chosen": (0, 1)} if value == 1 else {"prints": prints[::-1], "chosen": (1, 0)}
+        return [{**e, **more} if e["kind"] == Kind.DATA else e for e in data(value)]
+
+    thread = [{"type": "thread", "name": "Thread-1", "runs": "balance.count", "seq": 0}]
+    found = causes(batches, "threads = [threading.Thread(target=count) for _ in range(4)]", notes=(thread, thread))[0]
+    assert found.rule == "order of arrival" and says in found.summary, found
+
+
+def test_a_generator_seeded_with_an_address() -> None:
+    found = causes(data, "rng = np.random.RandomState(id(self) % 2**32)")[0]
+    assert (found.rule, found.category) == ("order of addresses", "random-state") and "seeded with id()" in found.summary
+    assert "seeded" not in causes(data, "key = id(self)")[0].summary
+
+
+def test_a_number_of_workers_given_without_a_name() -> None:
+    def reordered(value: int) -> list[dict[str, Any]]:
+        return [{**e, "prints": (5, 6)[:: 3 - 2 * value]} if e["kind"] == Kind.DATA else e for e in data(value)]
+
+    notes = [[{**LOADER, "num_workers": n}] for n in (1, 3)]
+    found = causes(reordered, notes=(notes[0], notes[1]), options=("1", "3"))[0]
+    assert found.rule == "loader workers" and "word 2" in found.summary
+    assert "word 2" not in causes(reordered, notes=(notes[0], notes[1]), options=("7", "8"))[0].summary.partition("num_workers")[2]
+
+
 def modes(value: int) -> list[dict[str, Any]]:
     """A module is in training mode in A and in evaluation mode in B."""
     return [*data(7)[:3], event("fc", value, flags=Flag.TRAINING if value == 1 else Flag(0))]

@@ -23,7 +23,8 @@ def workers(s: Scene) -> Iterator[Draft]:
         return
     d = changed[0]
     trigger = best(s, r"worker")
-    trigger = [t for t in trigger if re.search("worker", t.key, re.I)] or s.find(r"^(cpus_allowed|logical_cpus)$", "hardware")
+    trigger = [t for t in trigger if re.search("worker", t.key, re.I)] or [t for t in s.given if (t.a, t.b) == (d.a, d.b)]
+    trigger = trigger or s.find(r"^(cpus_allowed|logical_cpus)$", "hardware")
     evidence = [said(d), *(said(t) for t in trigger), s.samples.text]
     if not s.torch_parted:
         evidence.append("the states of torch's generators were equal, so the order was drawn alike")
@@ -52,7 +53,7 @@ def workers(s: Scene) -> Iterator[Draft]:
     else:
         effect = "each worker has its own random state, so what augmentation draws for a sample depends on which worker loads it"
     summary = f"the DataLoader has {d.a} workers (num_workers) in A and {d.b} in B: {effect}" + leading(trigger)
-    strength = 0.95 if "duplicates" in effect else 0.93 if s.samples.relation in ("other content", "unknown") else 0.8
+    strength = 0.95 if "duplicates" in effect else 0.93 if s.samples.relation in ("other content", "unknown") else 0.88 if trigger else 0.8
     yield Draft(category, summary, tuple(evidence), remedy, strength, frozenset([d.key, *(t.key for t in trigger)]))
 
 

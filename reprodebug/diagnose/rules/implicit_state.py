@@ -12,6 +12,8 @@ from reprodebug.diagnose.scene import CHECKPOINT, Scene
 from reprodebug.diagnose.triggers import best, resuming
 from reprodebug.model.events import Flag
 
+_SEEDING = re.compile(r"seed|rng|RandomState|Generator|\bRandom\(")
+
 
 @rule("leftover file")
 def leftover(s: Scene) -> Iterator[Draft]:
@@ -194,7 +196,7 @@ def clock(s: Scene) -> Iterator[Draft]:
     lines = s.hint("clock")
     if not lines:
         return
-    seeding = [h for h in lines if re.search(r"seed|rng|RandomState|Generator", h.text)]
+    seeding = [h for h in lines if _SEEDING.search(h.text)]
     if seeding:
         h = seeding[0]
         yield Draft(
@@ -275,6 +277,18 @@ def addresses(s: Scene) -> Iterator[Draft]:
     if summed:
         lines = [h for h in reversed(lines) if "param" in h.text]
     if not lines:
+        return
+    seeding = [h for h in s.hint("address") if _SEEDING.search(h.text)]
+    if seeding and not summed:
+        h = seeding[0]
+        yield Draft(
+            "random-state",
+            f"a generator is seeded with id(), an address in memory, which differs at every launch: {h.file}:{h.line} ({h.text})",
+            (*(f"differs at every launch: {x.place}" for x in seeding[:3]), s.launched, s.samples.text),
+            "Seed it with a constant, or with a number of the object's own.",
+            0.8 * s.likeness,
+            within=True,
+        )
         return
     evidence = [f"depends on the order of a set or on id(): {h.place}" for h in lines[:3]]
     if not summed:

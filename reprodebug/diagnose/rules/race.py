@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from reprodebug.diagnose.hints import Hint
 from reprodebug.diagnose.rule import Draft, listed, rule, said
 from reprodebug.diagnose.rules.random_state import drawn_from, other_seed
+from reprodebug.diagnose.samples import chosen_otherwise
 from reprodebug.diagnose.scene import Scene
 
 _NONDETERMINISTIC = {
@@ -59,6 +60,18 @@ def arrival(s: Scene) -> Iterator[Draft]:
             f" ({h.file}:{h.line}: {h.text}); the results themselves come in the order of the tasks",
             tuple(evidence),
             "Give each task a generator of its own, seeded by its number (numpy.random.default_rng([SEED, i])), and let tasks change nothing they share.",
+            strength,
+            within=True,
+        )
+        return
+    if s.pools and not taken and not order and chosen_otherwise(s):
+        yield Draft(
+            "race",
+            f"a race between {who}: every sample is the same in both runs by its index, but the sampler chose others: probably what it goes by (weights,"
+            f" counts, a split) is computed by {listed(s.pools, 2)}, which change it without a lock or in the order of arrival"
+            + "".join(f" ({h.file}:{h.line}: {h.text})" for h in shown),
+            tuple(evidence),
+            "Let each thread count for itself and put the parts together in a fixed order, or guard what they share with a lock.",
             strength,
             within=True,
         )
