@@ -323,6 +323,8 @@ USER = ("LOGNAME", "USER", "LNAME", "USERNAME")
 """variables that ``getpass.getuser()`` asks, in its order"""
 UNKNOWN = "the program may read it"
 """said of a variable whose name tells nothing"""
+NO_EFFECT = "it changed no recorded tensor"
+"""the reason of every difference around two runs whose tensors are all equal"""
 NAMED = "names it"
 """said of a variable that is harmless by its name, and that the program reads all the same"""
 

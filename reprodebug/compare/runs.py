@@ -16,6 +16,7 @@ from reprodebug.compare import devices, places, pools, restarts
 from reprodebug.compare.before import equal_before
 from reprodebug.compare.generators import random_state_differences
 from reprodebug.compare.history import history_differences, module_table
+from reprodebug.compare.importance import NO_EFFECT
 from reprodebug.compare.loops import loop_differences
 from reprodebug.compare.losses import loss_values
 from reprodebug.compare.portrait import of_pair
@@ -340,7 +341,7 @@ def _harmless(d: Difference) -> Difference:
     """Where every tensor is equal a difference has changed nothing, whatever it might have changed."""
     if d.severity == "harmless":
         return d
-    return dataclasses.replace(d, severity="harmless", reason="it changed no recorded tensor")
+    return dataclasses.replace(d, severity="harmless", reason=NO_EFFECT)
 
 
 def _ordered(found: list[Difference]) -> tuple[Difference, ...]:

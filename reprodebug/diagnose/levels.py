@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 
 from reprodebug._base.text import plural
+from reprodebug.compare.importance import NO_EFFECT
 from reprodebug.compare.sources import ONE_SIDED
 from reprodebug.model.comparison import Comparison, Level
 
+_GIVEN = ("code", "config", "container", "environment")
 _PRINTED = 1e-4
 """relative difference of final losses below which the usual printed digits agree"""
 
@@ -24,6 +26,10 @@ def _code(c: Comparison) -> Level:
     if found or packages:
         names = ", ".join(d.key for d in [*found, *packages][:4])
         return Level("code", "fails", f"{plural(len(found) + len(packages), 'difference')} in code, configuration or environment: {names}")
+    without = [d.key for d in c.differences if d.reason == NO_EFFECT and d.section in _GIVEN and d.key != "PYTHONHASHSEED"]
+    if without:
+        names = f"{', '.join(without[:4])}{' and more' if without[4:] else ''}"
+        return Level("code", "holds", f"what differs in code, configuration or environment changed no recorded tensor: {names}")
     aside = [d.key for d in c.differences if d.section == "config" and d.severity == "harmless" and d.key.startswith("-")]
     if aside:
         names = ", ".join(aside[:4])
@@ -40,15 +46,16 @@ def _results(c: Comparison) -> Level:
     if not both:
         return Level("results", "unknown", "no loss was recorded in both runs")
     step, a, b = both[-1]
+    last = "the last loss" if both[-1] == c.losses[-1] else "the last loss that both runs have"
     if math.isfinite(a) != math.isfinite(b):
-        return Level("results", "fails", f"the last loss, at step {step}, is {a:g} in A and {b:g} in B")
+        return Level("results", "fails", f"{last}, at step {step}, is {a:g} in A and {b:g} in B")
     if not math.isfinite(a):
-        return Level("results", "unknown", f"the last loss, at step {step}, is {a:g} in A and {b:g} in B: no number to compare")
+        return Level("results", "unknown", f"{last}, at step {step}, is {a:g} in A and {b:g} in B: no number to compare")
     if a == b:
-        return Level("results", "holds", f"the last loss, at step {step}, is {a:.9g} in both runs")
+        return Level("results", "holds", f"{last}, at step {step}, is {a:.9g} in both runs")
     gap = abs(a - b) / max(abs(a), abs(b), 1e-300)
     state = "holds" if gap < _PRINTED else "fails"
-    return Level("results", state, f"the last loss, at step {step}, is {a:.9g} in A and {b:.9g} in B: {gap:.1g} apart")
+    return Level("results", state, f"{last}, at step {step}, is {a:.9g} in A and {b:.9g} in B: {gap:.1g} apart")
 
 
 def _inference(c: Comparison) -> Level:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from reprodebug.compare.runs import examine
+from reprodebug.diagnose.levels import levels
 from reprodebug.diagnose.ranking import diagnose
 from reprodebug.diagnose.rule import leading
 from reprodebug.model.comparison import Comparison, Difference
@@ -89,6 +91,28 @@ def test_the_same_code_is_not_said_of_other_files_or_variables() -> None:
     level = examined(a, b, (reads, reads)).levels[0]
     assert level.state == "holds" and level.evidence.endswith("but for TRAINER_DTYPE")
     assert examined(a, a, (reads, reads)).levels[0].evidence.endswith("packages were recorded")
+
+
+def test_what_changed_nothing_is_neither_the_same_nor_an_option_that_prints() -> None:
+    sides = []
+    for n, words in enumerate((("python", "t.py"), ("python", "t.py", "--patience", "4"))):
+        files = {"t.py": {"text": f"K = {n}\n", "hash": f"xxh3-128:{n}", "size": 1}}
+        later = [event("fc", 9, step=1)] if n else []
+        side = run(trace([*forward(1), *later]), code={"files": files})
+        side.manifest = dataclasses.replace(side.manifest, command=words)
+        sides.append(side)
+    c = diagnose(examine(*sides))
+    assert c.verdict == "identical" and c.levels[0].state == "holds"
+    assert "changed no recorded tensor: " in c.levels[0].evidence
+    assert "t.py" in c.levels[0].evidence and "--patience" in c.levels[0].evidence and "print" not in c.levels[0].evidence
+
+
+def test_the_last_loss_of_the_shorter_run_is_not_the_last() -> None:
+    c = examined({}, {}, ({"t.py": ""}, {"t.py": ""}))
+    whole, cut = (
+        levels(dataclasses.replace(c, losses=losses))[1].evidence for losses in (((0, 1.5, 1.5),), ((0, 1.5, 1.5), (1, None, 2.0)))
+    )
+    assert whole.startswith("the last loss, at step 0") and cut.startswith("the last loss that both runs have, at step 0")
 
 
 def test_a_mode_that_changed_code_sets_from_the_start_needs_no_advice_about_evaluations() -> None:
