@@ -22,6 +22,12 @@ from tests.zoom import oracle
 
 ORACLE = os.path.abspath(oracle.__file__)
 TIMEOUT_S = 600
+BEYOND = {
+    "own-58-budget": "the clock decides when it ends: run again it ends elsewhere",
+    "own-66-cut-job": "it goes on in another process, into which zoom does not follow",
+    "own-70-rewritten": "it is started by `python -m`, which the oracle is not",
+}
+"""own cases whose divergence cannot be reached, or not by the oracle -> why"""
 Row = dict[str, Any]
 
 
@@ -55,9 +61,12 @@ def zoom(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def trace(words: list[str], cwd: str, log: str, environment: dict[str, str]) -> list[Row]:
-    """The plain trace of one program; ``words``: interpreter, script, arguments."""
+    """The plain trace of one program; ``words``: interpreter and its options, script, arguments; what starts it may stand before."""
+    at = next(n for n, word in enumerate(words) if os.path.basename(word).startswith("python")) + 1
+    while words[at].startswith("-"):
+        at += 1
     done = subprocess.run(
-        [words[0], ORACLE, log, *words[1:]], cwd=cwd, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S
+        [*words[:at], ORACLE, log, *words[at:]], cwd=cwd, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S
     )  # fmt: skip
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
@@ -112,6 +121,10 @@ def _wrong(found: Row, truth: tuple[Row | None, Row | None], a: list[Row], b: li
         if race and "between the last equal record" in found["reason"]:  # no more was to be had: the wider look met another order
             return ""
         return "" if all(oracle.entered(rows, found["first_divergence"]) for rows in (a, b)) else "the oracle saw every input made"
+    if kind == "sequence" and truth == (None, None):  # all that both do has equal results: one does something beside it
+        only = named(said[0] or said[1])
+        counts = [sum(named(r) == only for r in rows) for rows in (a, b)]
+        return "" if counts[0] != counts[1] else "the oracle saw that operation as often in both"
     if not _agreed(found, said, truth, a, b) and not (race and kind in ("input", "outside")):
         return "the oracle names another operation"
     if kind not in ("operation", "argument", "random") or named(said[0]) != named(truth[0]):
