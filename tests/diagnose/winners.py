@@ -67,8 +67,8 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "own-74-actor": ("order of arrival", ("extra draws", "missing or other seed")),
     "own-75-epochs": ("resume without place in the data", ("resume without random state", "extra draws")),
     "own-76-preview": ("extra draws", ("options", "missing or other seed")),
-    "own-91-site-defaults": ("optimizer settings", ("packages", "changed code", "variables")),
-    "own-92-account": ("layer settings", ("files of one run", "variables", "random module")),
+    "own-77-site-defaults": ("optimizer settings", ("packages", "changed code", "variables")),
+    "own-78-account": ("layer settings", ("files of one run", "variables", "random module")),
 }
 """own case -> (the rule that wins, rules that stay below SILENT)"""
 
