@@ -51,7 +51,7 @@ def samples(s: Scene) -> Samples:
     if alike:
         changed = n - int((prints_a == prints_b).sum()) if n == len(prints_b) else n
         return Samples("other content", f"the sampler chose the same samples, and {changed} of {n} have other content", True)
-    (elsewhere_a, _), (elsewhere_b, _) = _everything(s, 0), _everything(s, 1)
+    elsewhere_a, elsewhere_b = (np.concatenate([prints for prints, _ in _batches(s, side)] or [np.zeros(0, np.uint64)]) for side in (0, 1))
     if len(elsewhere_a) and len(elsewhere_b):
         share = min(float(np.isin(prints_a, elsewhere_b).mean()), float(np.isin(prints_b, elsewhere_a).mean()))
         if share > 0.9:
@@ -94,8 +94,8 @@ def repeating(s: Scene) -> int | None:
     return found[0] if len(found) == 1 else None
 
 
-def _everything(s: Scene, side: int) -> tuple[Any, dict[int, int]]:
-    """Fingerprints of the samples of every batch from the same source, bounded; the same by the sampler's index."""
+def _batches(s: Scene, side: int) -> list[tuple[Any, Any]]:
+    """(fingerprints of the samples, the sampler's indices) of every batch from the same source, bounded."""
     import numpy as np
 
     trace = (s.pair.a, s.pair.b)[side]
@@ -111,17 +111,22 @@ def _everything(s: Scene, side: int) -> tuple[Any, dict[int, int]]:
             rows.append(row)
         if len(rows) >= _BATCHES_SEARCHED:
             break
-    by_index = {
-        i: p for prints, chosen in rows if len(chosen) == len(prints) for i, p in zip(chosen.tolist(), prints.tolist(), strict=True)
-    }
-    return np.concatenate([prints for prints, _ in rows]) if rows else np.zeros(0, np.uint64), by_index
+    return rows
 
 
 def chosen_otherwise(s: Scene) -> bool:
     """The data is the same, index by index, and the sampler chose other indices."""
     if s.samples.same_indices is not False:
         return False
-    a, b = (_everything(s, side)[1] for side in (0, 1))
+    a, b = (
+        {
+            i: p
+            for prints, chosen in _batches(s, n)
+            if len(chosen) == len(prints)
+            for i, p in zip(chosen.tolist(), prints.tolist(), strict=True)
+        }
+        for n in (0, 1)
+    )
     both = a.keys() & b.keys()
     return bool(both) and all(a[i] == b[i] for i in both)
 

@@ -72,7 +72,6 @@ class Calls:
         self._autocast = getattr(torch._C, "_is_any_autocast_enabled", None) or torch.is_autocast_enabled
         self._tracing = torch._C._get_tracing_state
         self._tensor = torch.Tensor
-        self._function_modes, self._dispatch_modes = guest.function_modes, guest.dispatch_modes
         self._backward = torch.autograd.backward.__code__
         self._strided = torch.strided
         self._plain = guest.fingerprint.plain
@@ -266,10 +265,7 @@ class Calls:
         try:
             grad = grads[number]
             if grad is not None:
-                if self._function_modes() or self._dispatch_modes():
-                    self._guest.unseen(self._gradient, grad, site, call, flags)
-                else:
-                    self._gradient(grad, site, call, flags)
+                self._guest.unseen(self._gradient, grad, site, call, flags)
         except Exception as error:
             self._guest.fault("gradient hook", error)
 

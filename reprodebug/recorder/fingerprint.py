@@ -250,9 +250,11 @@ class Fingerprinter:
                     if token is not None:
                         return token, meta, 0
             found = self(t)
-            row = self._hashable(t) if found[2] == 0 and self.device is not None else None
-            if row is not None and self.device is not None and (known is None or known[:3] != (t.shape, t.dtype, t.get_device())):
-                self._device_sites[site] = (t.shape, t.dtype, t.get_device(), row[0], self.device.place(t, row[1]))
+            device = self.device
+            if device is not None and found[2] == 0 and (known is None or known[:3] != (t.shape, t.dtype, t.get_device())):
+                row = self._hashable(t)
+                if row is not None:
+                    self._device_sites[site] = (t.shape, t.dtype, t.get_device(), row[0], device.place(t, row[1]))
             return found
         except Exception as error:
             pass_on(error)

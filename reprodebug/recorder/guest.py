@@ -98,8 +98,8 @@ class Guest:
         self.seeding = Seeding(self)
         self.thread = PerThread()
         self.parameters = Parameters(self)
-        self.function_modes = getattr(torch._C, "_len_torch_function_stack", lambda: 0)
-        self.dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
+        self._function_modes = getattr(torch._C, "_len_torch_function_stack", lambda: 0)
+        self._dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
         self.calls = Calls(self)
         self._handles: list[Any] = []
         self._undo: list[Any] = []
@@ -124,7 +124,7 @@ class Guest:
         from torch.nn.modules import module as m
         from torch.optim import optimizer as o
 
-        is_compiling, unseen, function_modes, dispatch_modes = self._compiling, self.unseen, self.function_modes, self.dispatch_modes
+        is_compiling, unseen = self._compiling, self.unseen
         before, after, frame_of = self.calls.before, self.calls.after, sys._getframe
         guest = self
 
@@ -132,10 +132,7 @@ class Guest:
             if is_compiling() or guest.off:
                 return
             try:
-                if function_modes() or dispatch_modes():
-                    unseen(before, module, args, frame_of(1))
-                else:
-                    before(module, args, frame_of(1))
+                unseen(before, module, args, frame_of(1))
             except Exception as error:
                 guest.fault("forward pre-hook", error)
 
@@ -143,10 +140,7 @@ class Guest:
             if is_compiling() or guest.off:
                 return
             try:
-                if function_modes() or dispatch_modes():
-                    unseen(after, module, kwargs, output)
-                else:
-                    after(module, kwargs, output)
+                unseen(after, module, kwargs, output)
             except Exception as error:
                 guest.fault("forward hook", error)
 
@@ -212,7 +206,7 @@ class Guest:
 
     def unseen(self, call: Any, *args: Any) -> None:
         """Call one of our functions; modes that the program has set (a counter, a tracer, a default device) see nothing of it."""
-        if not self.function_modes() and not self.dispatch_modes():
+        if not self._function_modes() and not self._dispatch_modes():
             call(*args)
             return
         from torch.utils._python_dispatch import _disable_current_modes

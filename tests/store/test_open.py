@@ -14,6 +14,7 @@ import pytest
 
 from reprodebug._base.errors import RunUnreadable, SchemaTooNew
 from reprodebug.model.run import Manifest
+from reprodebug.recorder.writer import Writer
 from reprodebug.store.manifest import read_manifest, write_manifest
 from reprodebug.store.run import finish_run, open_run
 from tests.store.small import write_journal
@@ -70,6 +71,18 @@ def test_finish_completes_and_is_idempotent(left: Path) -> None:
     assert run.complete
     assert run.manifest.processes[0].steps == 3
     assert finish_run(str(left)).manifest == run.manifest
+
+
+@pytest.mark.parametrize(("code", "kept"), [({}, {"modules", "torch"}), ({"files": {}}, {"torch"})])
+def test_facts_are_left_out_once_the_parent_has_looked_at_them(left: Path, code: dict[str, object], kept: set[str]) -> None:
+    """Of a capture that was killed before that they are all that tells of its surroundings."""
+    writer = Writer(str(left / "journal"))
+    writer.meta_event({"type": "start", "rank": 0, "pid": 1, "argv": ["train.py"], "started": "2025"})
+    writer.meta_event({"type": "facts", "facts": {"modules": {"a": "/x/a.py"}, "torch": {"version": "2.6.0"}}})
+    writer.event(writer.site("Net", "", "Net", "output.0"), writer.meta([2], "float32", "cpu", "strided", ""), *[0] * 9, bytes(16))
+    writer.flush()
+    notes = finish_run(str(left), code=code).trace(0).notes_meta
+    assert {k for n in notes if n["type"] == "facts" for k in n["facts"]} == kept
 
 
 def test_processes_of_one_rank_are_numbered_by_their_start(left: Path) -> None:
