@@ -83,10 +83,11 @@ def _changed(a: tuple[str, str], b: tuple[str, str]) -> str:
 
 def seeds(notes: Notes, side: Side) -> list[dict[str, str]]:
     """The ledger of seeding: generator, seed, step, and the line that gave it, relative to the run's own folder; ``drawn_from``
-    names the state from which numbers had been drawn before a generator's first seed, empty where none had."""
+    names the state from which numbers had been drawn before a generator's first seed, empty where none had; ``by`` the function of
+    a package that made the generator, empty where the program did."""
     rows = [n for n in notes if n.get("type") == "seed"]
     return [
-        {k: str(n.get(k, "")) for k in ("generator", "seed", "step", "drawn_from")} | {"where": side.neutral(str(n.get("where")))}
+        {k: str(n.get(k, "")) for k in ("generator", "seed", "step", "drawn_from", "by")} | {"where": side.neutral(str(n.get("where")))}
         for n in rows
     ]
 

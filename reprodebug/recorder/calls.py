@@ -135,7 +135,8 @@ class Calls:
 
     def _keyword_inputs(self, info: Info, kwargs: Any, flags: int, rng: int, outermost: bool, state: ThreadState) -> None:
         tensor = self._tensor
-        for key, value in kwargs.items():
+        for key in sorted(kwargs):
+            value = kwargs[key]
             if isinstance(value, tensor) or not (value is None or isinstance(value, (int, float, str, bool))):
                 for path, t in leaves(value, f"input.{key}", tensor):
                     self._input(t, self._path_site(info, path), info, flags, rng, outermost, state)
@@ -301,14 +302,15 @@ class Calls:
 
 
 def leaves(value: Any, path: str, tensor: type, depth: int = 0) -> list[tuple[str, Any]]:
-    """Every tensor inside nested tuples, lists, mappings and dataclasses, with its path; bounded."""
+    """Every tensor inside nested tuples, lists, mappings and dataclasses, with its path; bounded. Mappings in the order of their
+    keys' names: their own may come of a set, which each launch iterates otherwise."""
     if isinstance(value, tensor):
         return [(path, value)]
     if depth >= _MAX_DEPTH:
         return []
     kind = type(value)  # a value may answer whatever it is asked for
     if isinstance(value, dict) or (hasattr(kind, "keys") and hasattr(kind, "__getitem__")):
-        items: Any = ((str(k), value[k]) for k in list(value.keys()))
+        items: Any = ((str(k), value[k]) for k in sorted(value.keys(), key=str))
     elif isinstance(value, (tuple, list)):
         names = getattr(value, "_fields", None)
         items = zip(names, value) if names else ((str(n), v) for n, v in enumerate(value))

@@ -5,7 +5,9 @@ Wraps the functions that seed (torch, ``random``, NumPy's global generator); dra
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import struct
 import sys
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
     from reprodebug.recorder.guest import Guest
 
 _MAX_ENTRIES = 200
-_MAX_FRAMES = 16
+_MAX_FRAMES, _MAX_DEPTH = 16, 80
+"""frames that are looked at: of a call by the program, and of one deep inside a package"""
+_MAKERS = re.compile(r"\b(Generator|SeedSequence|PCG64\w*|MT19937|Philox|SFC64|default_rng)\b")
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _SYSTEM = "from the system"
 """no seed was given: the generator is seeded by the operating system's randomness"""
@@ -27,6 +31,10 @@ class Seeding:
         self._guest = guest
         self._left = _MAX_ENTRIES
         self._seeded: set[str] = set()
+        self._system = ""
+        """the line that had a generator seeded by the system last"""
+        self._makers: dict[tuple[Any, int], bool] = {}
+        """calls after which a generator asked the system for a seed -> whether they want none of their own"""
 
     def install(self) -> None:
         """Wrap the functions that seed, where their modules are loaded already."""
@@ -41,10 +49,27 @@ class Seeding:
         numpy_random = sys.modules.get("numpy.random")
         if numpy_random is not None:
             guest.wrap(numpy_random, "seed", before=lambda args, kwargs: self._note("numpy.random", _seed(args, kwargs, "seed"), _numpy()))
+            guest.wrap(sys.modules["numpy.random.bit_generator"], "randbits", before=self._entropy)
 
     def numpy_generator(self, args: Any, kwargs: Any) -> None:
         """``numpy.random.default_rng`` is about to be called."""
         self._note("numpy.default_rng", _seed(args, kwargs, "seed"))
+
+    def _entropy(self, args: Any, kwargs: Any) -> None:
+        """A generator of NumPy without a seed asks the system for one, however it is made, and in whatever package.
+
+        ``RandomState`` asks for one even where it is given a seed, which it takes afterwards: what names no other maker is left out."""
+        frame = _outside(sys._getframe(1))
+        if frame is None:
+            return
+        call = frame.f_code, frame.f_lasti
+        told = self._makers.get(call)
+        if told is None and len(self._makers) < _MAX_ENTRIES:
+            told = self._makers[call] = bool(_MAKERS.search(_text_of_call(frame)))
+        where = _where(_MAX_DEPTH) if told else ""
+        if where and where != self._system:  # not told already under the generator's own name
+            by = f"{frame.f_globals.get('__name__', '')} {frame.f_code.co_name}" if _installed(frame.f_code.co_filename) else ""
+            self._add({"generator": "numpy.Generator", "seed": _SYSTEM, "where": where} | ({"by": by} if by else {}))
 
     def _torch(self, args: Any, kwargs: Any) -> None:
         head = bytes(self._guest.torch.default_generator.get_state()[:24].tolist())
@@ -54,14 +79,19 @@ class Seeding:
     def _note(self, generator: str, seed: str, before: tuple[bool, str] = (False, "")) -> None:
         """``before``: whether numbers had been drawn already, and what names the state that they came from."""
         where = _where()
-        if not where or self._left <= 0:
+        if not where:
             return
-        self._left -= 1
-        note = {"type": "seed", "step": self._guest.step, "generator": generator, "seed": seed, "where": where}
+        note = {"generator": generator, "seed": seed, "where": where}
         if before[0] and generator not in self._seeded:
             note["drawn_from"] = before[1]
         self._seeded.add(generator)
-        self._guest.writer.meta_event(note)
+        self._add(note)
+
+    def _add(self, note: dict[str, str]) -> None:
+        self._system = note["where"] if note["seed"] == _SYSTEM else ""
+        if self._left > 0:
+            self._left -= 1
+            self._guest.writer.meta_event({"type": "seed", "step": self._guest.step, **note})
 
 
 def _python() -> tuple[bool, str]:
@@ -83,18 +113,46 @@ def _seed(args: Any, kwargs: Any, name: str) -> str:
     return f"<{type(seed).__name__}>" if not hasattr(seed, "__index__") else str(seed.__index__())
 
 
-def _where() -> str:
+def _where(most: int = _MAX_FRAMES) -> str:
     """``file:line function`` of the nearest frame that belongs to no installed package and not to us; empty where a
     package seeds something of its own while it is imported."""
     frame: Any = sys._getframe(2)
-    for _ in range(_MAX_FRAMES):
+    for _ in range(most):
         if frame is None:
             break
         code = frame.f_code
         file = code.co_filename
         if file.startswith("<frozen importlib"):
             return ""
-        if "site-packages" not in file and "dist-packages" not in file and os.path.dirname(file) != _HERE:
+        if not _installed(file) and os.path.dirname(file) != _HERE:
             return f"{file}:{frame.f_lineno} {code.co_name}"
         frame = frame.f_back
     return ""
+
+
+def _outside(frame: Any) -> Any:
+    """The nearest frame that is not ours."""
+    while frame is not None and os.path.dirname(frame.f_code.co_filename) == _HERE:
+        frame = frame.f_back
+    return frame
+
+
+def _text_of_call(frame: Any) -> str:
+    """The source of the call that a frame is in; '' where it cannot be read."""
+    place: Any = next(itertools.islice(frame.f_code.co_positions(), frame.f_lasti // 2, None), (None,) * 4)
+    if None in place:
+        return ""
+    first, last, begin, end = place
+    try:
+        with open(frame.f_code.co_filename, "rb") as f:
+            lines = list(itertools.islice(f, first - 1, last))
+    except OSError:
+        return ""
+    if lines:
+        lines[-1] = lines[-1][:end]
+        lines[0] = lines[0][begin:]
+    return b"".join(lines).decode(errors="replace")
+
+
+def _installed(file: str) -> bool:
+    return "site-packages" in file or "dist-packages" in file

@@ -59,6 +59,8 @@ class Side:
             place = (op.name, op.place)
             self.key.append((*place, seen[place]))
             seen[place] += 1
+        self.calls = seen
+        """how often each operation comes on each source line"""
         self.at = dict(zip(self.key, log.ops, strict=True))
         self.began_empty = {v.storage for op in log.ops if op.undefined for v in op.outputs if v.storage >= 0}
         self.empty_views = {_view_of(op) for op in log.ops if op.view and any(v.storage in self.began_empty for v in op.outputs)}
@@ -166,13 +168,18 @@ def _partners(left: Side, right: Side, x: Op | None, y: Op | None) -> tuple[Op |
         return x, y
     if y is not None:
         p = left.at.get(right.key[y.n])
-        if p is not None and _results(p, y) is not None and (p.n < x.n if x is not None else not _inputs_apart(p, y)):
+        if p is not None and _results(p, y) is not None and (p.n < x.n if x is not None else _correspond(left, right, p, y)):
             return p, y
     if x is not None:
         q = right.at.get(left.key[x.n])
-        if q is not None and _results(x, q) is not None and (q.n < y.n if y is not None else not _inputs_apart(x, q)):
+        if q is not None and _results(x, q) is not None and (q.n < y.n if y is not None else _correspond(left, right, x, q)):
             return x, q
     return x, y
+
+
+def _correspond(left: Side, right: Side, p: Op, q: Op) -> bool:
+    """Whether the same call of an operation on a line is the same in two runs: it is given the same, or comes as often in both."""
+    return not _inputs_apart(p, q) or left.calls[p.name, p.place] == right.calls[q.name, q.place]
 
 
 def _classified(left: Side, right: Side, x: Op | None, y: Op | None, slices: list[list[Op]], whole: bool) -> Origin:
@@ -371,9 +378,7 @@ def _through_python(left: Side, right: Side, origin: Origin) -> Origin | None:
         y = right.at.get(left.key[n])
         if y is None or y.n not in candidates[1] or x.undefined:
             continue
-        if not any(v.digest and v.digest not in right.values for v in x.outputs) or [v.digest for v in x.outputs] == [
-            v.digest for v in y.outputs
-        ]:
+        if [v.digest for v in x.outputs] == [v.digest for v in y.outputs] or not (left.new([x], right) or right.new([y], left)):
             continue
         sooner = _classified(left, right, x, y, [[], []], True)
         if sooner.kind in (RANDOM, OPERATION) or (sooner.kind == ARGUMENT and not x.view):

@@ -193,6 +193,17 @@ def test_a_database_that_both_runs_changed() -> None:
     assert found.rule != "file content", found
 
 
+def test_a_generator_that_a_package_makes_without_a_seed() -> None:
+    """Told by the ledger; not where one of the runs alone made it, nor where it was made after the divergence."""
+    note = {"type": "seed", "generator": "numpy.Generator", "seed": "from the system", "step": 0, "where": "/x/train.py:6 <module>"}
+    note["by"] = "gymnasium.utils.seeding np_random"
+    found = causes(data, "", notes=([note], [note]))[0]
+    assert found.rule == "generator made without a seed" and found.confidence >= 0.8
+    assert "gymnasium.utils.seeding np_random, called at" in found.summary and "env.reset(seed=SEED)" in found.remedy
+    for a, b in (([note], []), ([{**note, "step": 9}], [{**note, "step": 9}])):
+        assert all(c.rule != found.rule for c in causes(data, "", notes=(a, b)))
+
+
 def test_a_variable_that_only_an_installed_package_names() -> None:
     """The most likely cause where nothing else was given otherwise, and no more than that."""
     by = {"named_by_packages": {"RESAMPLER": "pixmix/core.py:12: mode = os.environ.get('RESAMPLER')"}}

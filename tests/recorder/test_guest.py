@@ -59,7 +59,7 @@ def test_order_and_names(trained) -> None:
     order = [f[0] for f in first]
     assert [p for n, p in enumerate(order) if n == 0 or order[n - 1] != p] == ["init", "data", "forward", "backward", "optimizer"]
     outputs = [r.tensor for r in rows(trained, step=0, phase="forward", module="", kind="activation") if r.tensor.startswith("output")]
-    assert outputs == ["output.logits", "output.hidden.0", "output.hidden.1.0"]
+    assert outputs == ["output.hidden.0", "output.hidden.1.0", "output.logits"], "in the order of their names"
 
 
 def test_gradients_arrive_in_the_order_of_backward(trained) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.zoom.cases import BEYOND, MISSED, divergent, judge, surroundings, zoom
+from tests.zoom.cases import BEYOND, divergent, judge, surroundings, zoom
 
 FAST = ("own-01",)
 OWN = divergent(shared=False)
@@ -37,8 +37,6 @@ def test_some_own_cases(case: str, tmp_path: Path) -> None:
 def test_every_own_case(case: str, tmp_path: Path) -> None:
     if why := BEYOND.get(os.path.basename(case)):
         pytest.skip(why)
-    if why := MISSED.get(os.path.basename(case)):
-        pytest.xfail(why)
     check(case, tmp_path)
 
 

@@ -272,25 +272,31 @@ def _span(s: Scene, story: Story) -> str:
 
 @rule("generator made without a seed", "sources")
 def made_without_seed(s: Scene) -> Iterator[Draft]:
-    """A generator object of the program's own, that is not recorded, is made without a seed."""
+    """A generator object that is not recorded, of the program's own or of a package's, is made without a seed."""
     if s.stage in ("backward", "optimizer") or s.likeness < 0.5 or s.torch_parted:
         return
     lines = [h for h in s.hint("unseeded") if "default_rng" not in h.text or not any("default_rng" in n for n in s.parted)]
-    if not lines:
+    inside = _seeded_by_the_system(s, {f"{h.file}:{h.line}" for h in lines})
+    if not lines and not inside:
         return
-    evidence = [f"made without a seed: {h.place}" for h in lines[:3]]
+    evidence = [f"made without a seed: {h.place}" for h in lines[:3]] + [f"made without a seed: {said}" for said in inside[:3]]
     evidence += [s.launched, "torch's generators were equal"]
     evidence += [s.samples.text] if s.stage == "data" else []
-    summary = f"a random generator is made without a seed, so each launch draws other numbers from it: {lines[0].file}:{lines[0].line} ({lines[0].text})"
+    first = f"{lines[0].file}:{lines[0].line} ({lines[0].text})" if lines else inside[0]
+    summary = f"a random generator is made without a seed, so each launch draws other numbers from it: {first}"
+    remedy = "Give it a seed: random.Random(SEED), numpy.random.default_rng(SEED)."
+    if any(said.startswith(("gym.", "gymnasium.")) for said in inside):
+        remedy += " An environment of gymnasium takes its own: env.reset(seed=SEED), env.action_space.seed(SEED)."
     strength = {"data": 0.85, "init": 0.7}.get(s.stage, 0.6) * s.likeness
-    yield Draft(
-        "random-state",
-        summary,
-        tuple(evidence),
-        "Give it a seed: random.Random(SEED), numpy.random.default_rng(SEED).",
-        strength,
-        within=True,
-    )
+    yield Draft("random-state", summary, tuple(evidence), remedy, strength, within=True)
+
+
+def _seeded_by_the_system(s: Scene, known: set[str]) -> list[str]:
+    """Where both runs made a generator of NumPy that asked the system for a seed, before they parted; ``known``: lines told already."""
+    a, b = s.seeded("numpy.Generator")
+    others = {r["where"] for r in b}
+    found = [r for r in a if r["where"] in others and int(r["step"]) <= s.first.step and r["where"].partition(" ")[0] not in known]
+    return list(dict.fromkeys(f"{r['by']}, called at {r['where']}" if r["by"] else r["where"] for r in found))
 
 
 @rule("construction order", "code")
