@@ -33,8 +33,8 @@ class Seeding:
         self._seeded: set[str] = set()
         self._system = ""
         """the line that had a generator seeded by the system last"""
-        self._makers: dict[tuple[Any, int], bool] = {}
-        """calls after which a generator asked the system for a seed -> whether they want none of their own"""
+        self._makers: dict[tuple[Any, int], str] = {}
+        """calls after which a generator asked the system for a seed -> what they give for one, as of ``_given``"""
 
     def install(self) -> None:
         """Wrap the functions that seed, where their modules are loaded already."""
@@ -58,18 +58,18 @@ class Seeding:
     def _entropy(self, args: Any, kwargs: Any) -> None:
         """A generator of NumPy without a seed asks the system for one, however it is made, and in whatever package.
 
-        ``RandomState`` asks for one even where it is given a seed, which it takes afterwards: what names no other maker is left out."""
+        ``RandomState`` asks for one even where it is given a seed, which it takes afterwards: its call is looked at."""
         frame = _outside(sys._getframe(1))
         if frame is None:
             return
         call = frame.f_code, frame.f_lasti
-        told = self._makers.get(call)
-        if told is None and len(self._makers) < _MAX_ENTRIES:
-            told = self._makers[call] = bool(_MAKERS.search(_text_of_call(frame)))
+        seed = self._makers.get(call)
+        if seed is None and len(self._makers) < _MAX_ENTRIES:
+            seed = self._makers[call] = _given(_text_of_call(frame))
+        told = seed == "None" or bool(seed and frame.f_locals.get(seed, frame.f_globals.get(seed, seed)) is None)
         where = _where(_MAX_DEPTH) if told else ""
         if where and where != self._system:  # not told already under the generator's own name
-            by = f"{frame.f_globals.get('__name__', '')} {frame.f_code.co_name}" if _installed(frame.f_code.co_filename) else ""
-            self._add({"generator": "numpy.Generator", "seed": _SYSTEM, "where": where} | ({"by": by} if by else {}))
+            self._add({"generator": "numpy.Generator", "seed": _SYSTEM, "where": where} | _by(frame))
 
     def _torch(self, args: Any, kwargs: Any) -> None:
         head = bytes(self._guest.torch.default_generator.get_state()[:24].tolist())
@@ -78,10 +78,10 @@ class Seeding:
 
     def _note(self, generator: str, seed: str, before: tuple[bool, str] = (False, "")) -> None:
         """``before``: whether numbers had been drawn already, and what names the state that they came from."""
-        where = _where()
+        where = _where(_MAX_DEPTH if generator == "numpy.default_rng" else _MAX_FRAMES)
         if not where:
             return
-        note = {"generator": generator, "seed": seed, "where": where}
+        note = {"generator": generator, "seed": seed, "where": where} | _by(_outside(sys._getframe(1)))
         if before[0] and generator not in self._seeded:
             note["drawn_from"] = before[1]
         self._seeded.add(generator)
@@ -137,6 +137,13 @@ def _outside(frame: Any) -> Any:
     return frame
 
 
+def _by(frame: Any) -> dict[str, str]:
+    """The function of an installed package that seeds; nothing where the program itself does."""
+    if frame is None or not _installed(frame.f_code.co_filename):
+        return {}
+    return {"by": f"{frame.f_globals.get('__name__', '')} {frame.f_code.co_name}"}
+
+
 def _text_of_call(frame: Any) -> str:
     """The source of the call that a frame is in; '' where it cannot be read."""
     place: Any = next(itertools.islice(frame.f_code.co_positions(), frame.f_lasti // 2, None), (None,) * 4)
@@ -152,6 +159,24 @@ def _text_of_call(frame: Any) -> str:
         lines[-1] = lines[-1][:end]
         lines[0] = lines[0][begin:]
     return b"".join(lines).decode(errors="replace")
+
+
+def _given(text: str) -> str:
+    """What the call of a maker of generators gives for a seed: ``None``, a name, or '' for anything else."""
+    import ast
+
+    if _MAKERS.search(text):  # these ask the system where they are given none, and only then
+        return "None"
+    try:
+        call = ast.parse(text, mode="eval").body
+    except SyntaxError:
+        return ""
+    if not isinstance(call, ast.Call) or not ast.unparse(call.func).endswith("RandomState"):
+        return ""
+    given = [*call.args, *(k.value for k in call.keywords)]
+    if not given:
+        return "None"
+    return ast.unparse(given[0]) if isinstance(given[0], (ast.Name, ast.Constant)) else ""
 
 
 def _installed(file: str) -> bool:

@@ -204,6 +204,18 @@ def test_a_generator_that_a_package_makes_without_a_seed() -> None:
         assert all(c.rule != found.rule for c in causes(data, "", notes=(a, b)))
 
 
+def test_a_generator_that_is_gone_before_its_state_is_looked_at() -> None:
+    """Its seeds tell; a data set that a package shuffles is told with the function that made the generator."""
+    note = {"type": "seed", "generator": "numpy.default_rng", "seed": "11", "step": 0, "where": "/x/train.py:4 <module>"}
+    note["by"] = "datasets.arrow_dataset shuffle"
+    other = {**note, "seed": "12"}
+    found = causes(data, "", notes=([note], [other]))[0]
+    assert found.rule == "missing or other seed" and found.confidence >= 0.8
+    assert "11 in A and 12 in B, by datasets.arrow_dataset shuffle, called at" in found.summary and "argument" in found.remedy
+    for a, b in ((note, note), (note, {**other, "where": "/x/train.py:5 <module>"}), ({**note, "step": 9}, {**other, "step": 9})):
+        assert all(c.rule != found.rule for c in causes(data, "", notes=([a], [b])))
+
+
 def test_a_variable_that_only_an_installed_package_names() -> None:
     """The most likely cause where nothing else was given otherwise, and no more than that."""
     by = {"named_by_packages": {"RESAMPLER": "pixmix/core.py:12: mode = os.environ.get('RESAMPLER')"}}

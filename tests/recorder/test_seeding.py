@@ -10,6 +10,8 @@ PACKAGE = """
 import numpy as np
 def own(seed=None):
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
+def old(seed=None):
+    return np.random.RandomState(seed)
 """
 SCRIPT = """
     import os, sys
@@ -21,8 +23,9 @@ SCRIPT = """
         np.random.Generator(
             np.random.PCG64())
         package.own()
+        package.old()
     make()
-    np.random.RandomState(1), package.own(2), np.random.default_rng(3)
+    np.random.RandomState(1), package.own(2), package.old(2), np.random.RandomState(seed=len('abc')), np.random.default_rng(3)
     np.random.default_rng()
     np.random.seed(None)
 """
@@ -37,7 +40,8 @@ def test_generators_that_ask_the_system_for_a_seed(tmp_path: Path) -> None:
     assert found == [
         ("numpy.Generator", "from the system", "train.py:9 make", None),
         ("numpy.Generator", "from the system", "train.py:10 make", "package own"),
-        ("numpy.default_rng", "3", "train.py:12 <module>", None),
-        ("numpy.default_rng", "from the system", "train.py:13 <module>", None),
-        ("numpy.random", "from the system", "train.py:14 <module>", None),
+        ("numpy.Generator", "from the system", "train.py:11 make", "package old"),
+        ("numpy.default_rng", "3", "train.py:13 <module>", None),
+        ("numpy.default_rng", "from the system", "train.py:14 <module>", None),
+        ("numpy.random", "from the system", "train.py:15 <module>", None),
     ]

@@ -18,6 +18,7 @@ _OWN = {
 }
 
 
+_HAND_OVER = "Hand a seed to what makes it: packages take one as an argument named seed, random_state, rng or generator."
 _KEEP_APART = {
     "torch": "Give whatever draws in between a generator of its own (`torch.Generator().manual_seed(...)`), or save and restore the state around it (`torch.random.fork_rng()`).",
     "numpy": "Give whatever draws in between a generator of its own (`numpy.random.default_rng(SEED)`).",
@@ -27,6 +28,10 @@ _KEEP_APART = {
 
 def _family(name: str) -> str:
     return "torch" if name.startswith("torch") else name.partition("#")[0]
+
+
+def _seeder(row: dict[str, str]) -> str:
+    return f"{row['by']}, called at {row['where']}" if row["by"] else row["where"]
 
 
 def other_seed(s: Scene, story: Story) -> str | None:
@@ -40,9 +45,9 @@ def other_seed(s: Scene, story: Story) -> str | None:
     if rows_a and rows_b:
         for x, y in zip(rows_a, rows_b, strict=False):
             if x["seed"] != y["seed"]:
-                return f"{own} is seeded with {x['seed']} in A and {y['seed']} in B, by {y['where']}"
+                return f"{own} is seeded with {x['seed']} in A and {y['seed']} in B, by {_seeder(y)}"
             if x["seed"] == "from the system":
-                return f"{own} is seeded from the operating system's randomness, by {y['where']}"
+                return f"{own} is seeded from the operating system's randomness, by {_seeder(y)}"
         if len(rows_a) != len(rows_b) and None not in seeds and seeds[0] != seeds[1]:
             row, side = (rows_a[-1], "A") if len(rows_a) > len(rows_b) else (rows_b[-1], "B")
             return f"{own} is seeded once more in {side}, with {row['seed']} by {row['where']}"
@@ -67,20 +72,18 @@ def other_seed(s: Scene, story: Story) -> str | None:
 @rule("missing or other seed", "ledger")
 def missing_seed(s: Scene) -> Iterator[Draft]:
     """A generator that the program uses was not seeded, or with another seed."""
-    found: list[tuple[float, Story, str]] = []
-    for story in s.parted.values():
-        how = other_seed(s, story)
-        if how is None:
-            continue
-        weight = _weight(s, story, how)
-        if weight > 0:
-            found.append((weight, story, how))
+    found = [
+        (weight, story.name, how)
+        for story in s.parted.values()
+        if (how := other_seed(s, story)) is not None and (weight := _weight(s, story, how)) > 0
+    ]
+    found += _let_go(s)
     if not found:
         return
     # Python's generator shuffles and chooses, NumPy's makes values
     values = s.samples.relation in ("unknown", "other content", "other samples") and str(s.first.dtype).startswith(("float", "bfloat"))
-    found.sort(key=lambda x: (-x[0], not x[1].name.startswith("torch"), values == x[1].name.startswith("python")))
-    weight, first, how = found[0]
+    found.sort(key=lambda x: (-x[0], not x[1].startswith("torch"), values == x[1].startswith("python")))
+    weight, name, how = found[0]
     derived = s.hint("clock")
     hashed = s.hint("hash") if s.find(r"^PYTHONHASHSEED$", "environment") else []
     hashed = hashed if not derived else [h for h in hashed if "seed" in h.text]
@@ -102,29 +105,45 @@ def missing_seed(s: Scene) -> Iterator[Draft]:
     elif "seeded with" in how and (counted := s.find(r"^listing of ", "data")):
         summary += f"; the program lists the folder {counted[0].key.removeprefix('listing of ')}, which holds other files in B (earlier runs may have left them)"
         evidence += [said(d) for d in counted[:2]]
-    step = int(s.pair.align.step_a[s.pair.align.a[first.at]])
-    evidence.append(f"the states of {first.name} differ from step {step} on, before {s.place}")
-    if first.name.startswith(("numpy", "python")):
-        used = s.hint("numpy-global" if first.name.startswith("numpy") else "python-global")
+    if name in s.parted:
+        step = int(s.pair.align.step_a[s.pair.align.a[s.parted[name].at]])
+        evidence.append(f"the states of {name} differ from step {step} on, before {s.place}")
+    if name.startswith(("numpy", "python")):
+        used = s.hint("numpy-global" if name.startswith("numpy") else "python-global")
         evidence += [f"the program draws from it: {h.place}" for h in used[:2]]
-    families = list(dict.fromkeys(_family(x.name) for _, x, _ in found))
+    families = list(dict.fromkeys(_family(x) for _, x, _ in found))
     calls = [_SEED_CALL[f] for f in families if f in _SEED_CALL]
-    remedy = (
-        "Fix the seed: call "
-        + listed(calls or ["the generator's own seeding"])
-        + " with a constant before anything else; pass the same seed to both runs."
+    remedy = "Fix the seed: " + (
+        f"call {listed(calls)} with a constant before anything else; pass the same seed to both runs." if calls else ""
     )
     if any("default_rng" in f for f in families):
-        remedy += " Give numpy.random.default_rng a seed."
+        packaged = any(r["by"] for r in s.seeded("numpy.default_rng")[1])
+        remedy += (" " if calls else "") + (_HAND_OVER if packaged else "Give numpy.random.default_rng a seed.")
     yield Draft(
         "random-state",
         summary,
         tuple(evidence),
         remedy,
         weight,
-        frozenset(d.key for d in given) | {x.name for _, x, _ in found},
+        frozenset(d.key for d in given) | {x for _, x, _ in found},
         within=bool(derived or hashed) or "not seeded" in how or "another state in each run" in how or "operating system" in how,
     )
+
+
+def _let_go(s: Scene) -> list[tuple[float, str, str]]:
+    """Generators of ``numpy.random.default_rng`` that were seeded otherwise, used and let go before their state was looked at, such
+    as by a data set that is shuffled: (how likely, name, what is wrong)."""
+    name = "numpy.default_rng"
+    if any(x.startswith(name) for x in s.parted) or s.stage not in ("data", "init", "forward"):
+        return []
+    how = {"data": 0.9, "init": 0.6, "forward": 0.6}[s.stage] * s.likeness
+    for x, y in zip(*s.seeded(name), strict=False):
+        if int(x["step"]) > s.first.step or x["where"] != y["where"]:
+            return []
+        if x["seed"] != y["seed"] or x["seed"] == "from the system":
+            given = "the operating system's randomness" if x["seed"] == y["seed"] else f"{x['seed']} in A and {y['seed']} in B"
+            return [(how, name, f"{name} is seeded with {given}, by {_seeder(y)}")]
+    return []
 
 
 def _weight(s: Scene, story: Story, how: str) -> float:
@@ -139,7 +158,8 @@ def _weight(s: Scene, story: Story, how: str) -> float:
     kind = "numpy-global" if story.name.startswith("numpy.random") else "python-global" if story.name == "python.random" else ""
     drawn = s.hint(kind) if kind else []
     used = story.used_a or story.used_b
-    if not kind:  # a numpy generator of its own
+    if not kind:  # a numpy generator of its own; a DataLoader's workers draw from copies
+        used = used or (s.stage == "data" and any(n.get("num_workers") for n in s.notes("loader")[0]))
         return 0.85 if used and s.stage in ("data", "init", "loaded", "forward") else 0.2
     if s.has_sources and not drawn and not used:
         return 0.0
@@ -273,18 +293,19 @@ def _span(s: Scene, story: Story) -> str:
 @rule("generator made without a seed", "sources")
 def made_without_seed(s: Scene) -> Iterator[Draft]:
     """A generator object that is not recorded, of the program's own or of a package's, is made without a seed."""
-    if s.stage in ("backward", "optimizer") or s.likeness < 0.5 or s.torch_parted:
+    layers = s.stage == "init" and any("other settings" in d.reason for d in s.find(r"^module ", "config"))  # of other sizes, say
+    if s.stage in ("backward", "optimizer") or s.likeness < 0.5 or (s.torch_parted and not layers):
         return
     lines = [h for h in s.hint("unseeded") if "default_rng" not in h.text or not any("default_rng" in n for n in s.parted)]
     inside = _seeded_by_the_system(s, {f"{h.file}:{h.line}" for h in lines})
     if not lines and not inside:
         return
     evidence = [f"made without a seed: {h.place}" for h in lines[:3]] + [f"made without a seed: {said}" for said in inside[:3]]
-    evidence += [s.launched, "torch's generators were equal"]
+    evidence += [s.launched, *([] if s.torch_parted else ["torch's generators were equal"])]
     evidence += [s.samples.text] if s.stage == "data" else []
     first = f"{lines[0].file}:{lines[0].line} ({lines[0].text})" if lines else inside[0]
     summary = f"a random generator is made without a seed, so each launch draws other numbers from it: {first}"
-    remedy = "Give it a seed: random.Random(SEED), numpy.random.default_rng(SEED)."
+    remedy = "Give it a seed: random.Random(SEED), numpy.random.default_rng(SEED)." if lines else _HAND_OVER
     if any(said.startswith(("gym.", "gymnasium.")) for said in inside):
         remedy += " An environment of gymnasium takes its own: env.reset(seed=SEED), env.action_space.seed(SEED)."
     strength = {"data": 0.85, "init": 0.7}.get(s.stage, 0.6) * s.likeness
