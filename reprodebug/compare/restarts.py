@@ -1,7 +1,8 @@
 """A training that one run cut into several processes, one after the other, and the other run did in one.
 
 A queue with a time limit, a script that trains and then goes on with ``--resume``: process by process, the second half
-would have no partner. Here the records of such processes become one trace, in which steps and records count on.
+would have no partner. Here the records of such processes become one trace, in which steps and records count on. Where the
+second half alone was recorded it is known by its weights, and takes its place beside the steps of the whole.
 """
 
 from __future__ import annotations
@@ -9,18 +10,28 @@ from __future__ import annotations
 import bisect
 import itertools
 import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from reprodebug._base.errors import NothingComparable
+from reprodebug._base.text import plural
+from reprodebug.model.events import Kind, Phase
 from reprodebug.store.trace import Trace
 
 if TYPE_CHECKING:
+    from reprodebug.model.comparison import Difference
     from reprodebug.model.run import Process
     from reprodebug.store.run import StoredRun
 
 _NUMBERED = frozenset({"optimizer"})
 """notes whose ``number`` counts on, as it does where one process makes another of the same"""
 
+
+_TOLD = re.compile(r"resum|preempt|requeue|restart|continue|checkpoint|ckpt|snapshot|load|\.(pt|pth|ckpt|bin|safetensors)\b", re.I)
+"""options and variables that tell a run to go on from somewhere"""
 
 Key = tuple[int, int]
 """rank, and which of its processes"""
@@ -89,6 +100,95 @@ def joined(run: StoredRun, keys: list[Key]) -> Trace:
     )  # fmt: skip
 
 
+def resumed(a: Trace, b: Trace, given: Iterable[Difference]) -> tuple[Trace, Trace] | None:
+    """Both traces from the step on at which one of them goes on, as it was told to, from weights that the other then had; None
+    where neither does. ``given``: in what the runs were given otherwise. Raises NothingComparable where one begins as the other ends.
+
+    A run that was told nothing of the kind and yet found another's weights has come apart from it at its start."""
+    told = [d for d in given if d.section in ("config", "environment")]
+    for on, other, side in ((b, a, "B"), (a, b, "A")):
+        if not any(_TOLD.search(f"{d.key} {getattr(d, side.lower())}") for d in told):
+            continue
+        k = went_on(other, on)
+        if k > int(other.events["step"].max()):
+            raise NothingComparable(
+                f"{side} begins with the weights that the other run ended with: the two have no step in common",
+                hint="compare it with a run that does both parts, or with another one that goes on from there",
+            )
+        if k > 0:
+            return (_from(a, k), _later(a, b, k)) if on is b else (_later(b, a, k), _from(b, k))
+    return None
+
+
+def goes_on(a: list[Trace], b: list[Trace]) -> str:
+    """Which run goes on where the other stood after some steps, in words; '' where neither does."""
+    for side, other, traces in (("A", "B", a), ("B", "A", b)):
+        if steps := next((t.began for t in traces if isinstance(t, _Chain) and t.began), 0):
+            return f"{side} begins with the weights that {other} had after {plural(steps, 'step')}"
+    return ""
+
+
+def went_on(a: Trace, b: Trace) -> int:
+    """The number of steps after which A first had every parameter and buffer that B begins with; 0 where it never had."""
+    import numpy as np
+
+    initial = {key: digest for key, _, digest in _parameters(b, Phase.INIT)}
+    held: dict[Any, list[tuple[int, bool]]] = {key: [] for key in initial}
+    for phase, later in ((Phase.INIT, 0), (Phase.OPTIMIZER, 1)):
+        for key, step, digest in _parameters(a, phase):
+            if key in held:
+                held[key].append((step + later, digest == initial[key]))
+    last = int(a.events["step"].max()) if len(a.events) else 0
+    known = np.zeros(last + 3, np.int64)
+    for rows in held.values():
+        for (step, same), (following, _) in itertools.pairwise([*rows, (last + 2, False)]):
+            if same:
+                known[step] += 1
+                known[following] -= 1
+    found: Any = np.flatnonzero(np.cumsum(known) == len(initial)) if initial else []
+    return int(found[0]) if len(found) else 0
+
+
+def _parameters(trace: Trace, phase: Phase) -> Iterator[tuple[tuple[str, str, str], int, tuple[int, int]]]:
+    """The parameters and buffers that were recorded in a phase: (outermost module, module, name), step, fingerprint."""
+    found = trace.events[(trace.events["kind"] == Kind.PARAMETER) & (trace.events["phase"] == phase)]
+    keys = [(root, module, name) for root, module, _, name in trace.sites]
+    for site, step, lo, hi in zip(*(found[name].tolist() for name in ("site", "step", "lo", "hi")), strict=True):
+        yield keys[site], step, (lo, hi)
+
+
+def _cut(trace: Trace, step: int) -> int:
+    """Position of the first record of a step."""
+    import numpy as np
+
+    return int(np.argmax(trace.events["step"] >= step))
+
+
+def _from(trace: Trace, step: int) -> Trace:
+    """A trace without the records before ``step``; what was noted stays."""
+    return replace(trace, events=trace.events[_cut(trace, step) :])
+
+
+def _later(whole: Trace, trace: Trace, step: int) -> Trace:
+    """A trace that goes on at ``step`` of another, with that one's notes for those of its first part; its initial parameters, which
+    are the other's, are left out."""
+    at = _cut(whole, step)
+    seq = int(whole.events["seq"][at])
+    events, rng, stats = trace.events.copy(), trace.rng.copy(), trace.stats.copy()
+    for column in (events, rng, stats):
+        column["seq"] += seq
+    events["step"] += step
+    events["turn"] += whole.events["turn"][at]
+    events = events[(events["kind"] != Kind.PARAMETER) | (events["phase"] != Phase.INIT)]
+    before = [n for n in whole.notes_meta if int(n.get("seq", 0)) < seq]
+    made = max((int(n["number"]) for n in before if n.get("type") in _NUMBERED and isinstance(n.get("number"), int)), default=-1) + 1
+    notes = [*before, *(_moved(n, seq, step, made) for n in trace.notes_meta)]
+    return _Chain(
+        events, trace.sites, trace.metas, trace.generators, rng, stats, notes, trace.complete, trace.cut,
+        parts=(whole, trace), starts=(0, seq), began=step,
+    )  # fmt: skip
+
+
 def parts(trace: Trace) -> int:
     """How many processes, one after the other, a trace is made of."""
     return len(trace._parts) if isinstance(trace, _Chain) else 1
@@ -115,11 +215,11 @@ class _Table:
 class _Chain(Trace):
     """A trace that reads samples, states and tensors from the parts that it was made of."""
 
-    __slots__ = ("_parts", "_starts")
+    __slots__ = ("_parts", "_starts", "began")
 
-    def __init__(self, *columns: Any, parts: tuple[Trace, ...], starts: tuple[int, ...]) -> None:
+    def __init__(self, *columns: Any, parts: tuple[Trace, ...], starts: tuple[int, ...], began: int = 0) -> None:
         super().__init__(*columns)
-        self._parts, self._starts = parts, starts
+        self._parts, self._starts, self.began = parts, starts, began
 
     def _part(self, seq: int) -> tuple[Trace, int]:
         at = bisect.bisect_right(self._starts, seq) - 1

@@ -113,11 +113,14 @@ def examine(a: StoredRun, b: StoredRun, tolerance: Tolerance | None = None) -> E
     tolerance = tolerance or Tolerance()
     shared = [key for key in sorted(a.traces) if key in b.traces]
     _check(a, b, shared)
+    around = surroundings(a.manifest, b.manifest)
     pairs, parts = [], restarts.chains(a, b, shared)
     for key in shared:
         ta, tb = (restarts.joined(run, keys[key]) if key in keys else run.trace(*key) for run, keys in zip((a, b), parts, strict=True))
         if len(ta.events) and len(tb.events):
             pairs.append(_pair(*key, ta, tb))
+            if _begins_otherwise(pairs[-1]) and (later := restarts.resumed(ta, tb, around)) is not None:
+                pairs[-1] = _pair(*key, *later)
     if not pairs:
         raise NothingComparable(
             "the two runs share no recorded process", hint="check with `reprodebug show RUN` what each of them recorded"
@@ -141,13 +144,15 @@ def examine(a: StoredRun, b: StoredRun, tolerance: Tolerance | None = None) -> E
     gaps = tuple(g for p in pairs for g in _gaps(p))[:_GAPS]
     first = located[0][0] if located else None
     everything = [
-        *surroundings(a.manifest, b.manifest),
+        *around,
         *loop_differences(pairs),
         *history_differences(pairs, (a.manifest, b.manifest)),
         *random_state_differences([p for p in pairs if not p.elsewhere], located),
     ]
     smallest = places.smallest(layers) if first else None
     verdict, reason = _verdict(a, b, pairs, first, layers, counts, coverage, tolerance, gaps)
+    if on := restarts.goes_on([p.a for p in pairs], [p.b for p in pairs]):
+        reason += f"; {on}, and the two are compared from there on"
     unmatched = _unmatched(a, b, shared, parts)
     if verdict == "identical" and unmatched:
         reason += f"; not compared: {', '.join(u.what for u in unmatched[:3])}{' and others' if len(unmatched) > 3 else ''}"
@@ -197,6 +202,12 @@ def _check(a: StoredRun, b: StoredRun, shared: list[tuple[int, int]]) -> None:
             f"the fingerprints were made with different hashes ({', '.join(sorted(algorithms[0] | algorithms[1]))})",
             hint="install xxhash in both environments (`pip install xxhash`) and record again",
         )
+
+
+def _begins_otherwise(pair: Pair) -> bool:
+    """Whether the first difference is a parameter that a run starts with."""
+    first = pair.first()
+    return first is not None and bool(pair.a.events["phase"][pair.align.a[first]] == Phase.INIT)
 
 
 def _pair(rank: int, ordinal: int, a: Trace, b: Trace) -> Pair:

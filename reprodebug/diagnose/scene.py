@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from reprodebug._base.text import visible
+from reprodebug._base.text import plural, visible
 from reprodebug.compare import restarts
 from reprodebug.compare.before import inputs_of_call
 from reprodebug.compare.generators import Story, stories
@@ -284,8 +284,19 @@ class Scene:
     @cached_property
     def cut(self) -> str:
         """Which run did in several processes what the other did in one, in words; empty where neither did."""
+        if on := restarts.goes_on([self.pair.a], [self.pair.b]):
+            return on
         found = [(side, n) for side, t in (("A", self.pair.a), ("B", self.pair.b)) if (n := restarts.parts(t)) > 1]
         return f"{found[0][0]} trains in {found[0][1]} processes, one after the other" if found else ""
+
+    @cached_property
+    def warm(self) -> str:
+        """Which run starts from weights that the other reached later, in words; empty where neither does."""
+        if self.stage == "init":
+            for side, other, on, whole in (("B", "A", self.pair.b, self.pair.a), ("A", "B", self.pair.a, self.pair.b)):
+                if k := restarts.went_on(whole, on):
+                    return f"{side} begins with the weights that {other} had after {plural(k, 'step')}"
+        return ""
 
     @cached_property
     def files_read(self) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:

@@ -70,6 +70,8 @@ class Writer:
         self.last_flush = time.monotonic()
         self.flush_after = FLUSH_EVERY_S[0]
         """seconds; longer where flushing is slow, as on a network file system"""
+        self._took = 0.0
+        """seconds that the last flush took"""
 
     # interning
 
@@ -179,6 +181,7 @@ class Writer:
             if self._unwritten():
                 self._write()
                 took = time.monotonic() - self.last_flush
+                took, self._took = min(took, self._took), took  # once may be chance: the machine was busy
                 self.flush_after = min(max(took / _FLUSH_SHARE, FLUSH_EVERY_S[0]), FLUSH_EVERY_S[1])
         except OSError as error:
             if error.errno not in _NO_DESCRIPTOR or sum(map(len, self._kept)) > _MOST_KEPT:

@@ -1,4 +1,5 @@
-"""A training cut into several processes meets one that was not; other programs in a row do not become one."""
+"""A training cut into several processes, or of which the later part alone was recorded, meets one that was not cut; other programs
+in a row do not become one."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from reprodebug._base.errors import NothingComparable
 from reprodebug.compare.runs import examine
+from reprodebug.model.events import Phase
 from reprodebug.model.run import Process
 from reprodebug.store.run import StoredRun
 from tests.compare.traces import run, trace, training
@@ -69,3 +72,43 @@ def test_other_processes_stay_apart_and_are_named(how: dict[str, Any]) -> None:
 def test_a_second_training_does_not_go_on_from_a_whole_one() -> None:
     c = examine(several(training(2)), several(training(2), training(2, change=(0, "a")))).comparison
     assert c.verdict == "identical" and "not compared" in c.reason
+
+
+def part_two(events: list[dict[str, Any]], at: int, *options: str, weights: int = 400) -> StoredRun:
+    """The second part of a training, recorded by itself: it begins with the weights that the first part ended with."""
+    rest = cut(events, at)[1]
+    notes = [{"type": "optimizer", "number": 0, "step": 0, "class": "SGD", "seq": 0}]
+    initial = [{**e, "value": weights + at - 1} for e in events if e["phase"] == Phase.INIT]
+    found = run(trace(initial + rest, notes))
+    return dataclasses.replace(found, manifest=dataclasses.replace(found.manifest, command=("python", "train.py", *options)))
+
+
+RESUME = ("--resume", "ck.pt")
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_second_part_of_a_training_meets_the_whole_where_it_goes_on(turned: bool) -> None:
+    whole = run(trace(training(4), [{"type": "optimizer", "number": 0, "step": 0, "class": "SGD", "seq": 0}]))
+    for change, verdict in ((None, "identical"), ((3, "b"), "divergent")):
+        part = part_two(training(4, change=change), 2, *RESUME)
+        c = (examine(part, whole) if turned else examine(whole, part)).comparison
+        assert c.verdict == verdict
+        assert ("A begins with the weights that B" if turned else "B begins with the weights that A") + " had after 2 steps" in c.reason
+        assert c.counts.compared == len(cut(training(4), 2)[1]) and not c.counts.only_a and not c.counts.only_b
+        if c.first is not None:
+            assert (c.first.step, c.first.module, c.first.kind) == (3, "b", "activation")
+            assert not any("initial parameter" in text for text in c.equal_before), "those were not compared"
+
+
+def test_a_run_that_was_not_told_to_go_on_has_come_apart_at_its_start() -> None:
+    """It found weights that an earlier run left. The same where the weights are none that the other run ever had."""
+    whole = run(trace(training(4)))
+    for other in (part_two(training(4), 2), part_two(training(4), 2, *RESUME, weights=900)):
+        c = examine(whole, other).comparison
+        assert c.verdict == "divergent" and c.first is not None and (c.first.step, c.first.phase) == (0, "init")
+        assert "begins with the weights" not in c.reason
+
+
+def test_two_parts_of_one_training_have_no_step_in_common() -> None:
+    with pytest.raises(NothingComparable, match="B begins with the weights that the other run ended with"):
+        examine(run(trace(training(2))), part_two(training(4), 2, *RESUME))

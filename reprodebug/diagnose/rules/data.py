@@ -224,6 +224,7 @@ def other_checkpoint(s: Scene) -> Iterator[Draft]:
                 *(said(d) for d in found[:4]),
                 *(f"the source asks for it: {h.place}" for h in checks[:2]),
                 f"the command and its options are the same; first to differ: {s.place}",
+                *([s.warm] if s.warm else []),
                 *([f"the optimizers step {s.lengths[0]} times in A and {s.lengths[1]} times in B"] if s.lengths[0] != s.lengths[1] else []),
             ),
             f"Delete {(a or b)[0]} before a run that should start anew, or give each run a folder of its own; to go on from it in both, copy it.",

@@ -28,7 +28,9 @@ def leftover(s: Scene) -> Iterator[Draft]:
     evidence = [*(said(x) for x in found[:3]), *(f"the source asks for it: {h.place}" for h in checks[:2])]
     if not s.torch_parted:
         evidence.append("seeds and states of torch's generators were equal")
-    summary = f"{other} reads {listed((x.key for x in found), 2)}, a cache or other file left by an earlier run; {side} found none and made it itself"
+    evidence += [s.warm] if s.warm else []
+    made = "wrote it anew" if "existed before" in (d.a if side == "A" else d.b) else "found none and made it itself"
+    summary = f"{other} reads {listed((x.key for x in found), 2)}, a cache or other file left by an earlier run; {side} {made}"
     likely = {"data": 0.94, "init": 0.85, "loaded": 0.9, "forward": 0.8}.get(s.stage, 0.5)
     remedy = f"Delete {d.key} before each run, give each run a folder of its own, or store the cache without loss (same dtype, no rounding) and check its version."
     yield Draft("implicit-state", summary, tuple(evidence), remedy, likely, frozenset(x.key for x in found) | {"seed of numpy.default_rng"})
