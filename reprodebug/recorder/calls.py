@@ -106,6 +106,7 @@ class Calls:
             self._before_root(info.root)
         stack.append(info)
         step = self._guest.step
+        asked = info.keywords or not args or info.step < 0  # whether it has keywords is asked once, at its first call
         if info.step != step:
             info.step = step
             info.call = 0
@@ -118,7 +119,7 @@ class Calls:
             rng = self._randomness.torch_cpu()
             info.quiet = 0 if rng != state.rng else info.quiet + 1
             state.rng = rng
-        kwargs = frame.f_locals.get("kwargs") if info.keywords or not args else None
+        kwargs = frame.f_locals.get("kwargs") if asked else None
         tensor = self._tensor
         sites = info.input_sites
         for n, value in enumerate(args):
@@ -180,7 +181,7 @@ class Calls:
         flags = info.flags
         outermost = not stack
         call = info.call
-        if kwargs and not info.keywords:  # the first call with keywords: from the next one on they are seen before it
+        if kwargs and not info.keywords:  # none at its first call: from the next one on they are seen before it
             info.keywords = True
             self._keyword_inputs(info, kwargs, flags | _F_INPUT, 0, outermost, state)
         if isinstance(output, self._tensor):

@@ -46,6 +46,7 @@ class Seeding:
         random = sys.modules.get("random")
         if random is not None:
             guest.wrap(random, "seed", before=lambda args, kwargs: self._note("python.random", _seed(args, kwargs, "a"), _python()))
+            guest.wrap(random.Random, "seed", before=self._python_object)
         numpy_random = sys.modules.get("numpy.random")
         if numpy_random is not None:
             guest.wrap(numpy_random, "seed", before=lambda args, kwargs: self._note("numpy.random", _seed(args, kwargs, "seed"), _numpy()))
@@ -54,6 +55,15 @@ class Seeding:
     def numpy_generator(self, args: Any, kwargs: Any) -> None:
         """``numpy.random.default_rng`` is about to be called."""
         self._note("numpy.default_rng", _seed(args, kwargs, "seed"))
+
+    def _python_object(self, args: Any, kwargs: Any) -> None:
+        """A generator object of Python's that an installed package gives a seed, which may come from the clock."""
+        frame: Any = sys._getframe(1)
+        while frame is not None and (os.path.dirname(frame.f_code.co_filename) == _HERE or frame.f_globals.get("__name__") == "random"):
+            frame = frame.f_back
+        seed = _seed(args[1:], kwargs, "a")
+        if self._left > _MAX_ENTRIES // 2 and seed != _SYSTEM and (by := _by(frame)) and (where := _where(_MAX_DEPTH)):
+            self._add({"generator": "python.Random", "seed": seed, "where": where} | by)
 
     def _entropy(self, args: Any, kwargs: Any) -> None:
         """A generator of NumPy without a seed asks the system for one, however it is made, and in whatever package.
@@ -124,7 +134,7 @@ def _where(most: int = _MAX_FRAMES) -> str:
         file = code.co_filename
         if file.startswith("<frozen importlib"):
             return ""
-        if not _installed(file) and os.path.dirname(file) != _HERE:
+        if not _installed(file) and os.path.dirname(file) != _HERE and frame.f_globals.get("__name__") != "random":
             return f"{file}:{frame.f_lineno} {code.co_name}"
         frame = frame.f_back
     return ""

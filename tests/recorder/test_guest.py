@@ -330,3 +330,27 @@ def test_a_learning_rate_in_a_tensor_is_followed(tmp_path: Path) -> None:
         """,
     )
     assert [(n["step"], n["groups"][0]["lr"]) for n in notes(run, "optimizer")] == [(0, 0.5), (1, 0.25)]
+
+
+def test_the_first_call_with_keywords_is_recorded_in_the_order_of_the_later_ones(tmp_path: Path) -> None:
+    script = """
+        import torch
+        class Inner(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.fc = torch.nn.Linear(2, 2)
+            def forward(self, x, *, mask=None):
+                return self.fc(x) * mask
+        class Net(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.inner = Inner()
+            def forward(self, x):
+                return self.inner(x, mask=torch.ones(2))
+        net = Net()
+        for _ in range(2):
+            net(torch.ones(1, 2))
+    """
+    found = [(r.module, r.tensor) for r in rows(capture(tmp_path, script), phase="forward")]
+    assert found[: len(found) // 2] == found[len(found) // 2 :]
+    assert found.index(("inner", "input.mask")) < found.index(("inner.fc", "input.0"))

@@ -7,7 +7,9 @@ from pathlib import Path
 from tests.recorder.recorded import capture, notes
 
 PACKAGE = """
-import numpy as np
+import random, numpy as np
+def shuffled(seed):
+    return random.Random(seed).random()
 def own(seed=None):
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
 def old(seed=None):
@@ -28,11 +30,13 @@ SCRIPT = """
     np.random.RandomState(1), package.own(2), package.old(2), np.random.RandomState(seed=len('abc')), np.random.default_rng(3)
     np.random.default_rng()
     np.random.seed(None)
+    package.shuffled(17), package.shuffled(None)
 """
 
 
 def test_generators_that_ask_the_system_for_a_seed(tmp_path: Path) -> None:
-    """Each once, however it is made and wherever; none that is given a seed, such as a RandomState, which asks all the same."""
+    """Each once, however it is made and wherever; none that is given a seed, such as a RandomState, which asks all the same. Of
+    Python's those are noted that a package gives a seed."""
     (tmp_path / "site-packages").mkdir()
     (tmp_path / "site-packages" / "package.py").write_text(PACKAGE)
     rows = notes(capture(tmp_path, SCRIPT), "seed")
@@ -44,4 +48,5 @@ def test_generators_that_ask_the_system_for_a_seed(tmp_path: Path) -> None:
         ("numpy.default_rng", "3", "train.py:13 <module>", None),
         ("numpy.default_rng", "from the system", "train.py:14 <module>", None),
         ("numpy.random", "from the system", "train.py:15 <module>", None),
+        ("python.Random", "17", "train.py:16 <module>", "package shuffled"),
     ]

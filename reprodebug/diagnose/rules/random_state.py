@@ -15,6 +15,7 @@ _OWN = {
     "torch": "torch's generator",
     "numpy.random": "NumPy's global generator (numpy.random)",
     "python.random": "Python's random module (random)",
+    "python.Random": "a generator object of Python's (random.Random)",
 }
 
 
@@ -113,12 +114,14 @@ def missing_seed(s: Scene) -> Iterator[Draft]:
         evidence += [f"the program draws from it: {h.place}" for h in used[:2]]
     families = list(dict.fromkeys(_family(x) for _, x, _ in found))
     calls = [_SEED_CALL[f] for f in families if f in _SEED_CALL]
-    remedy = "Fix the seed: " + (
-        f"call {listed(calls)} with a constant before anything else; pass the same seed to both runs." if calls else ""
-    )
-    if any("default_rng" in f for f in families):
-        packaged = any(r["by"] for r in s.seeded("numpy.default_rng")[1])
-        remedy += (" " if calls else "") + (_HAND_OVER if packaged else "Give numpy.random.default_rng a seed.")
+    call = f"call {listed(calls)} with a constant before anything else"
+    steps = [f"Fix the seed: {call}; pass the same seed to both runs."] if calls else []
+    if own := [f for f in families if f in ("numpy.default_rng", "python.Random")]:
+        if any(r["by"] for r in s.seeded(own[0])[1]):
+            steps = [_HAND_OVER, *([f"Where that is drawn from a global generator: {call}."] if calls else [])]
+        else:
+            steps.append("Give numpy.random.default_rng a fixed seed.")
+    remedy = " ".join(steps or ["Fix the seed of the generator: pass the same one to both runs."])
     yield Draft(
         "random-state",
         summary,
@@ -131,19 +134,26 @@ def missing_seed(s: Scene) -> Iterator[Draft]:
 
 
 def _let_go(s: Scene) -> list[tuple[float, str, str]]:
-    """Generators of ``numpy.random.default_rng`` that were seeded otherwise, used and let go before their state was looked at, such
-    as by a data set that is shuffled: (how likely, name, what is wrong)."""
-    name = "numpy.default_rng"
-    if any(x.startswith(name) for x in s.parted) or s.stage not in ("data", "init", "forward"):
-        return []
-    how = {"data": 0.9, "init": 0.6, "forward": 0.6}[s.stage] * s.likeness
+    """Generators that were seeded otherwise, used and let go before their state was looked at, such as by a data set that is
+    shuffled: (how likely, name, what is wrong)."""
+    found = []
+    likely = {"data": 0.9, "init": 0.6, "forward": 0.6}.get(s.stage, 0.0) * s.likeness
+    for name in ("numpy.default_rng", "python.Random"):
+        if likely and not any(x.startswith(name) for x in s.parted) and (how := _first_other_seed(s, name)):
+            found.append((likely, name, f"{_OWN.get(name, name)} is seeded with {how}"))
+    return found
+
+
+def _first_other_seed(s: Scene, name: str) -> str:
+    """Where the two runs first gave generators of one kind another seed, by the same line and before they parted; '' where they did not."""
     for x, y in zip(*s.seeded(name), strict=False):
         if int(x["step"]) > s.first.step or x["where"] != y["where"]:
-            return []
-        if x["seed"] != y["seed"] or x["seed"] == "from the system":
-            given = "the operating system's randomness" if x["seed"] == y["seed"] else f"{x['seed']} in A and {y['seed']} in B"
-            return [(how, name, f"{name} is seeded with {given}, by {_seeder(y)}")]
-    return []
+            break
+        if x["seed"] != y["seed"]:
+            return f"{x['seed']} in A and {y['seed']} in B, by {_seeder(y)}"
+        if x["seed"] == "from the system":
+            return f"the operating system's randomness, by {_seeder(y)}"
+    return ""
 
 
 def _weight(s: Scene, story: Story, how: str) -> float:
