@@ -81,7 +81,24 @@ def _not_recorded(a: Joined, b: Joined) -> tuple[str, ...]:
             found.append(f"{what}: recorded by {'A' if have[0] else 'B'} alone, so not compared")
         elif not any(have):
             found.append(f"{what}: recorded by neither side")
+    found += [text for x, y in ((a, b), (b, a)) if (text := _left_out(x, y, "A" if x is a else "B", "B" if x is a else "A"))]
     return tuple(found[:60])
+
+
+def _left_out(here: Joined, other: Joined, side: str, beside: str) -> str:
+    """The packages that one side alone names, where the other's list need not be all that it had; nothing where there are none."""
+    if ("environment", "package") not in other.ranks:
+        return ""  # said by itself
+    names = {k[8:].partition(" (")[0] for _, k in other.facts if k.startswith("package/")} | other.aspects.keys()
+    own = [
+        (k, f) for (_, k), f in here.facts.items()
+        if k.startswith("package/") and k[8:].partition(" (")[0] not in names | _INSTALLERS and f[0].note in ("", CONDA_ALONE)
+    ]  # fmt: skip
+    lacking = [k[8:] for k, f in own if not _known_to_be_absent("environment", k, f, None, here, other)]
+    if not lacking:
+        return ""
+    some = listed_words([visible(n, 40) for n in lacking[:4]] + ([f"{len(lacking) - 4} more"] if len(lacking) > 4 else []))
+    return f"packages that {side} alone names ({some}): what {beside} recorded need not be all that it had, so not compared"
 
 
 # facts
@@ -336,9 +353,11 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
     if None in written or written[0] == written[1] or not any(str(w).startswith("written ") for w in written):
         for follower in (left, right):  # where both sides wrote the same expression, if any
             derived = follower[0].derived if follower is not None else ""
-            for target in (derived,) if isinstance(derived, str) else derived:
-                if target and _differs(section, target, a, b):
-                    return "notable", f"follows from {visible(target, 100)}"
+            targets = dict.fromkeys((derived,) if isinstance(derived, str) else derived)
+            changed = [visible(t, 100) for t in targets if t and _differs(section, t, a, b)]
+            if changed:  # which of several it is, is not known
+                more = f" ({len(changed) - 4} more)" if len(changed) > 4 else ""
+                return "notable", f"follows from {listed_words(changed[:4])}{more}"
     said = [side[0].note for side in (left, right) if side is not None and side[0].note not in ("", CONDA_ALONE)]
     if said:
         sources = "; ".join(dict.fromkeys([*said, sources]))
@@ -354,9 +373,12 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
         return ("critical" if rated[0] == "critical" else "notable"), f"{rated[1]} ({sources})"
     if any(redact.is_mask(side[0].value) for side in (left, right) if side is not None):
         return "notable", f"a credential, as far as its name tells ({sources})"
-    if section == "environment" and key.startswith("env/"):
-        rated = importance.variable(key[4:])
+    if section == "environment" and (variable := re.search(r"(^|/)env/([^/]+)$", key)):
+        rated = importance.variable(variable[2])
         return rated[0], f"{rated[1]} ({sources})"
+    if section == "environment" and (module := re.search(r"(^|/)module/([^/]+)$", key)):
+        computes = _FIRST.search(module[2].lower()) or importance.package(module[2].lower(), None)[0] == "critical"
+        return ("critical", f"libraries that compute ({sources})") if computes else ("notable", f"loaded by the job ({sources})")
     if (
         key.startswith("installer/")
         or (section, key) == ("environment", "platform")
@@ -365,6 +387,10 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
         return "harmless", f"a place or a name, no input of the computation ({sources})"
     if key == "python":
         return importance.interpreter("version", str(left[0].value) if left else "", str(right[0].value) if right else "")
+    if section == "environment" and re.search(r"(^|/)slurm/(nodes|ntasks|gres|gpus)[\w-]*$", key):
+        return "critical", f"how many processes and devices share the work ({sources})"
+    if section == "config" and key.startswith(("tag/", "text/")):
+        return "notable", f"a note of the run, which the program need not read ({sources})"
     if section == "config":
         rated = importance.option(key.rpartition(".")[2].rpartition(":")[2])
         if rated[0] == "harmless" and "." in key.rpartition(":")[2]:
@@ -384,6 +410,8 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
     if section == "container" and (variable := re.search(r"(^|/)env/([^/]+)$", key)):
         rated = importance.variable(variable[2])
         return ("critical" if rated[0] == "critical" else "notable"), f"{rated[1]} ({sources})"
+    if section == "container" and re.search(r"(^|/)(from|image)$", key, re.I) and left is not None and right is not None:
+        return "critical", f"what is not installed on top of it comes from it ({sources})"
     if section == "container" and re.search(r"(^|/)mount/", key) and left is not None and right is not None:
         return "harmless", f"where the host keeps it ({sources})"
     if section == "code":

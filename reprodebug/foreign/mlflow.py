@@ -184,7 +184,7 @@ def _metric(record: Record, db: Any, run: str, key: Any) -> None:
             MAX_POINTS
         )
         steps, values = [_int(r[0]) for r in rows], [_number(r[1]) for r in rows]
-    if max(map(abs, values), default=0.0) >= sys.float_info.max:  # what the database has for infinity
+    if any(abs(v) >= sys.float_info.max for v in values):  # what the database has for infinity
         values = [math.copysign(math.inf, v) if abs(v) >= sys.float_info.max else v for v in values]
     record.points(str(key), steps, values)
 

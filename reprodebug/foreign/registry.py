@@ -83,7 +83,7 @@ _WRITTEN = re.compile(
 
 def _ended(tree: Tree, record: Record) -> None:
     """Say of such a text that ends within a line that it was cut; what it does not name is not known."""
-    for source in {f.source for f in record.facts.values() if _WRITTEN.search(f.source)}:
+    for source in {f.source for f in record.facts.values() if _WRITTEN.search(f.source)} - record.open_ended:
         if tree.exists(source) and tree.read(source)[-1:] not in (b"\n", b""):
             record.cut(f"{source} ends within a line: what stands before the cut was read")
             groups = {(f.section, f.key.partition("/")[0]) for f in record.facts.values() if f.source == source}
