@@ -14,15 +14,13 @@ from typing import Any
 from reprodebug._base import redact
 from reprodebug._base.text import listed_words, plural, visible
 from reprodebug.compare import importance
-from reprodebug.compare.joined import PRESENT, Joined, call_alike, call_by_one_name, call_image_by_its_id
-from reprodebug.compare.meaning import first_unequal, same, shown, shown_apart
+from reprodebug.compare.joined import ABSENT, PRESENT, Joined, call_alike, call_by_one_name, call_image_by_its_id
+from reprodebug.compare.meaning import same, shown, shown_apart
+from reprodebug.compare.series import compare_series, losses_of
 from reprodebug.foreign.protocol import CONDA_ALONE, NOT_SELECTED, PIP_ALONE, POSSIBLE, Fact
 from reprodebug.model.comparison import Comparison, Counts, Coverage, Difference, RunSide
 
-ABSENT = "(absent)"
 _INSTALLERS = frozenset({"pip", "wheel", "setuptools", "uv", "distribute", "pip-tools", "poetry", "poetry-core", "virtualenv"})
-_SINGLE = 1e-6
-"""relative tolerance where one side keeps 32-bit numbers"""
 _ORDER = {"critical": 0, "notable": 1, "harmless": 2}
 _GROUPED = re.compile(r"(?:.*/)?(image|HostConfig|driver|cdi|partition|mount)/")
 _OPERATION = re.compile(r"(.*)@(\d+) (?:operation|predicate)$", re.S)
@@ -34,7 +32,7 @@ def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> C
     call_image_by_its_id(a, b)
     call_alike(a, b)
     facts, compared = _facts(a, b)
-    metrics, points, first = _metrics(a, b)
+    metrics, points, first, apart = compare_series(a, b)
     differences = sorted([*extra, *facts, *metrics], key=_place)
     real = [d for d in differences if d.severity != "harmless"]
     total = compared + points
@@ -62,8 +60,7 @@ def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> C
         reason += f"; {' and '.join(cut)} did not end or was cut: compared as far as the records go" if cut else ""
     return Comparison(
         verdict, reason, sides[0], sides[1], None, differences=tuple(differences), counts=Counts(compared=total, differing=len(real)),
-        coverage=Coverage(0.0), not_recorded=_not_recorded(a, b),
-        losses=_losses(a, b),
+        coverage=Coverage(0.0), not_recorded=(*_not_recorded(a, b), *apart), losses=losses_of(a, b),
     )  # fmt: skip
 
 
@@ -430,56 +427,3 @@ def _differs(section: str, target: str, a: Joined, b: Joined) -> bool:
         if (left is None) != (right is None) and _known_to_be_absent(own, target, left, right, a, b):
             return True
     return False
-
-
-# metrics
-
-
-def _metrics(a: Joined, b: Joined) -> tuple[list[Difference], int, tuple[str, float] | None]:
-    found: list[Difference] = []
-    points = 0
-    first: tuple[str, float] | None = None
-    for name in dict.fromkeys([*a.series, *b.series]):
-        x, y = a.series.get(name), b.series.get(name)
-        if x is None or y is None:
-            lacking = a if x is None else b
-            known = lacking.complete and not any(part == "metrics" for part, _ in lacking.unknown)
-            if a.trackers & b.trackers and known:
-                left, right = (ABSENT if s is None else repr(s[max(s)]) for s in (x, y))
-                found.append(Difference("metrics", name, left, right, "notable", "logged by one run alone"))
-            continue
-        tolerance = _SINGLE if name in a.single | b.single else 0.0
-        if name in a.summary | b.summary:
-            at = first_unequal({0: x[max(x)]}, {0: y[max(y)]}, tolerance)
-            points += 1
-        else:
-            at = first_unequal(x, y, tolerance)
-            points += len(x.keys() & y.keys())
-        if at is None and (name in a.summary | b.summary or max(x) == max(y)):
-            continue
-        last = repr(x[max(x)]), repr(y[max(y)])
-        severity = "notable"
-        if at is None:
-            shorter = a if max(x) < max(y) else b
-            reason = f"equal as far as both go; A ends at step {max(x)}, B at step {max(y)}"
-            if not shorter.complete:
-                severity, reason = "harmless", f"{reason}: it was cut or did not end"
-        else:
-            reason = f"first differs at step {at}" if name not in a.summary | b.summary else "the last value differs"
-            if name not in a.summary | b.summary and (first is None or at < first[1]):
-                first = (name, at)
-            if last[0] == last[1]:
-                reason += f": {x[at]!r} in A, {y[at]!r} in B; the last values are equal"
-        found.append(Difference("metrics", name, last[0], last[1], severity, reason))
-    return found, points, first
-
-
-def _losses(a: Joined, b: Joined) -> tuple[tuple[int, float | None, float | None], ...]:
-    """The series that looks most like a training loss, for the sparkline."""
-    common = [n for n in a.series if n in b.series and "loss" in n.lower() and n not in a.summary | b.summary]
-    if not common:
-        return ()
-    name = min(common, key=lambda n: (("train" not in n.lower()), len(n)))
-    x, y = a.series[name], b.series[name]
-    steps = [int(s) for s in sorted({*x, *y})[:10_000] if s == int(s)]
-    return tuple((s, x.get(s), y.get(s)) for s in steps)

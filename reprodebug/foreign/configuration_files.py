@@ -47,6 +47,11 @@ def find(tree: Tree) -> list[str]:
     return [f for f in found if not _elsewhere(tree, f)][:_MOST]
 
 
+def is_named_so(name: str) -> bool:
+    """Whether a path says that it configures."""
+    return _NAME.search(name) is not None
+
+
 def _elsewhere(tree: Tree, name: str) -> bool:
     """Whether another reader knows this file, or it is no configuration."""
     head = tree.read(name, 1 << 16)
@@ -81,7 +86,7 @@ def read(tree: Tree, place: str) -> Record:
         for name, value in dotenv(tree.text(place, _LARGEST)).items():
             record.add("environment", f"env/{name}", value, place)
         return record
-    found = _load(tree, place)
+    found = load(tree, place)
     if isinstance(found, dict) and (found or tree.text(place, 1 << 12).strip()):
         found = _with_base(tree, place, found, 0)
         if isinstance(found.get("properties"), dict) and ("$defs" in found or "$schema" in found or found.get("type") == "object"):
@@ -94,7 +99,8 @@ def read(tree: Tree, place: str) -> Record:
     return record
 
 
-def _load(tree: Tree, place: str) -> Any:
+def load(tree: Tree, place: str) -> Any:
+    """A YAML, JSON or TOML file as plain data. Raises Unreadable."""
     text = tree.text(place, _LARGEST)
     try:
         if place.endswith(".json"):
@@ -114,7 +120,7 @@ def _with_base(tree: Tree, place: str, found: dict[str, Any], depth: int) -> dic
     path = posixpath.normpath(posixpath.join(posixpath.dirname(place), base))
     rest = {k: v for k, v in found.items() if k != "_BASE_"}
     try:
-        below = _load(tree, path)
+        below = load(tree, path)
     except (OSError, Unreadable):
         return found
     return _merged(_with_base(tree, path, below, depth + 1), rest) if isinstance(below, dict) else rest

@@ -154,3 +154,19 @@ def test_a_damaged_notebook_is_no_crash(text: str, tmp_path: Path) -> None:
         tmp_path, {"n.ipynb": whole, "c.yaml": "", "config.yaml": "a: 1\n"}, {"n.ipynb": text, "config.yaml": "a: 1\n"}
     )
     assert any("another order" in n for n in comparison.not_recorded)
+
+
+def test_a_configuration_that_an_mlflow_run_logged_whole_is_compared(tmp_path: Path) -> None:
+    run = "mlruns/1/" + "a" * 32
+
+    def files(n: int) -> dict[str, str | bytes]:
+        return {
+            f"{run}/meta.yaml": f"run_id: {'a' * 32}\nstatus: 3\nlifecycle_stage: active\n", f"{run}/params/lr": f"{n}",
+            f"{run}/artifacts/conf/extra.json": f'{{"thr": 0.{n}, "lr": {n}, "same": 1}}', f"{run}/artifacts/report.json": f'{{"x": {n}}}',
+            f"{run}/artifacts/m/MLmodel": "flavors: {}\n", f"{run}/artifacts/m/config.json": f'{{"x": {n}}}',
+        }  # fmt: skip
+
+    comparison, found = compared(tmp_path, files(1), files(2) | {f"{run}/artifacts/config.yaml": "a: ["})
+    assert found == {"lr": ("1", "2"), "conf/extra.json:thr": ("0.1", "0.2"), "conf/extra.json:lr": ("1", "2")}
+    assert {d.key: d.reason for d in comparison.differences}["conf/extra.json:lr"] == "follows from lr"
+    assert any("config.yaml cannot be parsed" in n for n in comparison.not_recorded)
