@@ -40,12 +40,13 @@ def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> C
     if not total and not extra:
         verdict = "incomparable"
         held = [f"{x} holds {listed_words(j.systems) or 'nothing that is read'}" for x, j in (("A", a), ("B", b))]
-        reason = f"the two sides have nothing in common: {'; '.join(held)}"
+        reason = f"the two sides have nothing in common: {'; '.join([*held, *apart])}"
     elif real:
         verdict = "divergent"
         causes = [d for d in real if d.section != "metrics" and not d.reason.startswith("follows")]
         effect = f"the metric {visible(first[0], 80)} differs first, at step {first[1]}" if first else ""
-        effect = effect or (f"{plural(len(metrics), 'metric')} differ{'s' if len(metrics) == 1 else ''}" if metrics else "")
+        others = sum(d.section == "metrics" for d in real)
+        effect = effect or (f"{plural(others, 'metric')} differ{'s' if others == 1 else ''}" if others else "")
         named = (
             f"{plural(len(causes), 'recorded fact')} differ{'s' if len(causes) == 1 else ''}" if causes else "no recorded fact explains it"
         )

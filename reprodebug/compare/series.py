@@ -6,6 +6,7 @@ Refuses to call equal, or different, what was logged at no common step and does 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from reprodebug._base.text import listed_words, plural, visible
@@ -15,6 +16,14 @@ from reprodebug.model.comparison import Difference
 
 _SINGLE = 1e-6
 """relative tolerance where one side keeps 32-bit numbers"""
+_CLOCK = re.compile(
+    r"(^|.*/)(time|timings?|timers?|throughput)/[^/]+"
+    r"|(^|.*[/.])(\w*_)?((wall|iter|iteration|step|epoch|batch|data|train|training|eval|forward|backward|load|compute|cpu|gpu|total)_?time"
+    r"|time|time_(this_iter|total|since_restore|per_\w+|elapsed)|elapsed\w*|duration|runtime|latency|throughput|fps|\w+_?(per|/)_?sec(ond)?s?)"
+    r"(_?(s|ms|sec|secs|seconds|h|hours))?",
+    re.I,
+)
+"""names of durations and rates, which are others in each run"""
 Series = Mapping[float, float]
 
 
@@ -35,10 +44,12 @@ def compare_series(a: Joined, b: Joined) -> tuple[list[Difference], int, tuple[s
             continue
         tolerance = _SINGLE if name in a.single | b.single else 0.0
         last = repr(x[max(x)]), repr(y[max(y)])
+        clock = _CLOCK.fullmatch(name) is not None
+        severity = "harmless" if clock else "notable"
         if name in a.summary | b.summary:
             points += 1
             if first_unequal({0: x[max(x)]}, {0: y[max(y)]}, tolerance) is not None:
-                found.append(Difference("metrics", name, *last, "notable", "the last value differs"))
+                found.append(Difference("metrics", name, *last, severity, "the last value differs"))
             continue
         common = len(x.keys() & y.keys())
         if not common:
@@ -49,18 +60,18 @@ def compare_series(a: Joined, b: Joined) -> tuple[list[Difference], int, tuple[s
             found.append(Difference("metrics", name, *last, "harmless", reason))
             points += len(x)
             continue
-        points += common
+        points += 0 if clock else common
         at = first_unequal(x, y, tolerance)
         if at is not None:
             reason = f"first differs at step {at}"
-            if first is None or at < first[1]:
+            if not clock and (first is None or at < first[1]):
                 first = (name, at)
             if last[0] == last[1]:
                 reason += f": {x[at]!r} in A, {y[at]!r} in B; the last values are equal"
-            found.append(Difference("metrics", name, *last, "notable", reason))
+            found.append(Difference("metrics", name, *last, severity, f"{reason} (a duration or a rate)" if clock else reason))
         elif max(x) != max(y):
-            severity, reason = _shorter(x, y, a, b)
-            found.append(Difference("metrics", name, *last, severity, reason))
+            rated, reason = _shorter(x, y, a, b)
+            found.append(Difference("metrics", name, *last, rated, reason))
     some = listed_words([visible(n, 60) for n in apart[:4]] + ([f"{len(apart) - 4} more"] if len(apart) > 4 else []))
     said = [f"{plural(len(apart), 'metric')} that both logged at no common step ({some}): not compared"] if apart else []
     return found, points, first, said

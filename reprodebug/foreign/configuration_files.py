@@ -30,7 +30,7 @@ _NOT = re.compile(
     r"(^|/)(\.git|\.hydra|\.dvc|\.neptune|wandb|mlruns|\.aim|node_modules|site-packages|conda-meta|_delta_log|\.venv|exports|\.github|__pycache__"
     r"|checkpoints?|artifacts|journal)/|(^|/)(package(-lock)?|tsconfig|pyproject|dvc|metadata|compose|docker-compose[\w.-]*|environment|conda-lock|multirun"
     r"|pnpm-lock|mkdocs|\.pre-commit-config|\.readthedocs|codecov|tokenizer[\w.-]*|special_tokens_map|vocab|[\w.-]*\.index|[\w.-]*\.lock"
-    r"|MLmodel|wandb-[\w-]+|pylock[\w.-]*|EXPECTED|MUST_NOT|trainer_state)\.(ya?ml|json|toml)$|(^|/)(run|task)\.json$",
+    r"|MLmodel|wandb-[\w-]+|pylock[\w.-]*|EXPECTED|MUST_NOT|trainer_state|experiment_state-[\w.:-]+)\.(ya?ml|json|toml)$|(^|/)(run|task)\.json$",
     re.I,
 )
 _MOST, _LARGEST = 200, 1 << 20

@@ -29,7 +29,7 @@ _TSV = re.compile(r"(?:(.*)/)?plots/metrics/.+\.tsv$")
 _LINES = re.compile(r"(^|/)(result\.json|(metrics|train_log|log|progress|history)\.jsonl)$")
 _STEPS = ("step", "global_step", "_step", "training_iteration", "iteration", "iter", "timesteps_total", "epoch")
 _IDENTITY = re.compile(
-    r"(^|[/._ ])(time\w*|\w*_time|wall\w*|date|timestamp|duration|elapsed\w*|hostname|pid|node_ip|\w*_id|trial_\w+|runtime|\w+_runtime|\w+_per_second\w*)$"
+    r"(^|[/._ ])(time(stamp|_(this_iter|total|since_restore|elapsed))?(_s|_ms)?|\w*_time|wall\w*|date|timestamp|duration|elapsed\w*|hostname|pid|node_ip|\w*_id|trial_\w+|runtime|\w+_runtime|\w+_per_second\w*)$"
 )
 _PLACES = re.compile(
     r"(_dir|_path|^run_name|^hub_\w+|^local_rank|^_n_gpu|^distributed_state|^deepspeed_plugin|^accelerator_config|^__\w+)$"

@@ -45,3 +45,30 @@ def test_a_logger_that_logs_less_often_is_no_divergence(tmp_path: Path) -> None:
 def test_a_run_that_ended_earlier_is_one(tmp_path: Path) -> None:
     comparison = compared(tmp_path, VALUES, {s: v for s, v in VALUES.items() if s < 2})
     assert comparison.verdict == "divergent" and "A ends at step 3, B at step 1" in comparison.differences[0].reason
+
+
+@pytest.mark.parametrize("name", ["time/forward", "time_this_iter_s", "train_samples_per_second", "tokens/sec", "step_time_ms", "fps"])
+def test_a_duration_or_a_rate_makes_no_run_divergent(name: str, tmp_path: Path) -> None:
+    for side, took in (("a", 0.3), ("b", 0.4)):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "metrics.csv").write_text(f"step,loss,{name}\n0,0.5,{took}\n1,0.25,{took}\n")
+    comparison = api.compare(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert comparison.verdict == "identical" and "2 metric values are equal" in comparison.reason
+    assert all(d.severity == "harmless" for d in comparison.differences)
+
+
+@pytest.mark.parametrize("name", ["time_step", "eta", "meta", "one_time_loss", "loss/time_weighted", "permeability"])
+def test_a_name_that_only_sounds_like_a_duration_counts(name: str, tmp_path: Path) -> None:
+    for side, value in (("a", 0.3), ("b", 0.4)):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "metrics.csv").write_text(f"step,loss,{name}\n0,0.5,{value}\n1,0.25,{value}\n")
+    assert api.compare(str(tmp_path / "a"), str(tmp_path / "b")).verdict == "divergent"
+
+
+def test_the_state_of_a_search_of_ray_is_no_configuration(tmp_path: Path) -> None:
+    for n, side in enumerate(("a", "b")):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "experiment_state-2026-11-26_07-44-36.json").write_text(f'{{"runner_data": {{"_start_time": {n}.5}}}}')
+        (tmp_path / side / "params.json").write_text('{"lr": 0.1}')
+    comparison = api.compare(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert comparison.verdict == "identical" and not comparison.differences
