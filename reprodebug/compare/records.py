@@ -385,7 +385,7 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
         return "harmless", f"a place or a name, no input of the computation ({sources})"
     if key == "python":
         return importance.interpreter("version", str(left[0].value) if left else "", str(right[0].value) if right else "")
-    if section == "environment" and re.search(r"(^|/)slurm/(nodes|ntasks|gres|gpus)[\w-]*$", key):
+    if section == "environment" and re.search(r"(^|/)(slurm/(nodes|ntasks|gres|gpus)[\w-]*|pbs/(select|nodes|ngpus|mpiprocs|ppn))$", key):
         return "critical", f"how many processes and devices share the work ({sources})"
     if section == "config" and key.startswith(("tag/", "text/")):
         return "notable", f"a note of the run, which the program need not read ({sources})"

@@ -71,7 +71,7 @@ def _remedy(d: Difference, category: str) -> str:
     if d.section == "environment" and category != "random-state":
         if re.search(r"(^|/)env/", d.key):
             return "Set the variable to one value on both sides, or let `reprodebug bisect --axis env` decide over recorded runs."
-        if re.search(r"(^|/)(slurm|module)/", d.key):
+        if re.search(r"(^|/)(slurm|pbs|module)/", d.key):
             return "Load the same modules and ask for the same resources in both jobs."
     return _REMEDY["random-state" if category == "random-state" else d.section]
 

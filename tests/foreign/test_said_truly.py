@@ -170,3 +170,27 @@ def test_a_configuration_that_an_mlflow_run_logged_whole_is_compared(tmp_path: P
     assert found == {"lr": ("1", "2"), "conf/extra.json:thr": ("0.1", "0.2"), "conf/extra.json:lr": ("1", "2")}
     assert {d.key: d.reason for d in comparison.differences}["conf/extra.json:lr"] == "follows from lr"
     assert any("config.yaml cannot be parsed" in n for n in comparison.not_recorded)
+
+
+def test_a_printed_namespace_is_a_configuration(tmp_path: Path) -> None:
+    text = "Namespace(lr={}, layers=[1, 2], tags={{'b', 'a'}}, act=<function relu at 0x7f01a2b3c4d{}>, kind='x\\d', power=2**999999999, odd={{[1]: 2}})\n"
+    _, found = compared(tmp_path, {"args.txt": text.format(0.1, 1)}, {"args.txt": text.format(0.2, 2)})
+    assert found == {"lr": ("0.1", "0.2")}
+    comparison, _ = compared(
+        tmp_path / "no", {"args.txt": "Namespace(a=<<", "config.yaml": "a: 1\n"}, {"args.txt": "Namespace(" * 9999, "config.yaml": "a: 1\n"}
+    )
+    assert sum("args.txt cannot be parsed" in n for n in comparison.not_recorded) == 2
+
+
+def test_scripts_that_launch_without_a_batch_system_and_those_of_pbs(tmp_path: Path) -> None:
+    def script(n: int) -> dict[str, str | bytes]:
+        return {"run.sh": f"export OMP_NUM_THREADS={n}\ntorchrun --nproc_per_node={n} train.py --lr 0.1\n", "setup.sh": f"echo {n}\n"}
+
+    comparison, found = compared(tmp_path, script(1), script(2))
+    assert found.keys() == {"script/env/OMP_NUM_THREADS", "commands"} and comparison.a.systems == ("launch script",)
+
+    def job(n: int) -> dict[str, str | bytes]:
+        return {"job.pbs": f"#PBS -N run{n}\n#PBS -l select={n}:ncpus=8,walltime=0{n}:00:00\nmodule load cuda/12.4\npython train.py\n"}
+
+    comparison, found = compared(tmp_path / "pbs", job(1), job(2))
+    assert found == {"pbs/select": ("1", "2")} and comparison.a.systems == ("PBS",)
