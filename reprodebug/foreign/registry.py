@@ -56,7 +56,9 @@ def read_all(path: str, wanted: str = "") -> list[Record]:
             except Exception as error:  # noqa: BLE001 - one broken record must not take the others with it
                 text = error.args[0] if isinstance(error, Unreadable) and error.args else f"{type(error).__name__}: {error}"
                 where = os.path.basename(place.removeprefix("@work")) or "."
-                found.append(Record(reader.NAME, place, notes=[f"{reader.NAME}: {where} could not be read: {str(text)[:200]}"]))
+                by_name = isinstance(error, Unreadable) and str(text).startswith(place or ".")  # says by itself which file, and why
+                what = "" if by_name else f"{where} could not be read: "
+                found.append(Record(reader.NAME, place, notes=[f"{reader.NAME}: {what}{str(text)[:200]}"]))
     if wanted and not chosen:
         some = ", ".join(_name(p) for p in known[:8])
         raise Unreadable(f"{path} holds no run {wanted}" + (f"; it holds {some}{' ...' if len(known) > 8 else ''}" if some else ""))

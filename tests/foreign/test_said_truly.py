@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from reprodebug import api
+from reprodebug._base.errors import RunUnreadable
 from reprodebug.compare.meaning import same
 from reprodebug.model.comparison import Comparison
+from reprodebug.report import markdown, text
 from tests.foreign.test_mechanisms import with_records
 from tests.foreign.test_systems import compared, field, put, wandb_log
 
@@ -194,3 +196,19 @@ def test_scripts_that_launch_without_a_batch_system_and_those_of_pbs(tmp_path: P
 
     comparison, found = compared(tmp_path / "pbs", job(1), job(2))
     assert found == {"pbs/select": ("1", "2")} and comparison.a.systems == ("PBS",)
+
+
+def test_why_a_file_is_not_read_is_said_once(tmp_path: Path) -> None:
+    put(tmp_path, {"zero.yaml": "", "bad.json": "{", "good.yaml": "a: 1\n"})
+    for name, why in (("zero.yaml", "zero.yaml is empty"), ("bad.json", "bad.json cannot be parsed: ")):
+        with pytest.raises(RunUnreadable) as caught:
+            api.compare(str(tmp_path / name), str(tmp_path / "good.yaml"))
+        assert f"(configuration: {why}" in str(caught.value) and "could not be read" not in str(caught.value)
+
+
+def test_a_report_of_records_claims_nothing_of_a_model(tmp_path: Path) -> None:
+    comparison, _ = compared(tmp_path, {"config.yaml": "a: 1\nb: 2\n"}, {"config.yaml": "a: 2\n"})
+    plain, table = text.render(comparison), markdown.render(comparison)
+    for said in (plain, table):
+        assert "of the model" not in said and "only in A" not in said and "no tensor was recorded" in " ".join(said.split())
+    assert "| started |" not in table and "Coverage 0%" not in plain
