@@ -212,3 +212,11 @@ def test_a_report_of_records_claims_nothing_of_a_model(tmp_path: Path) -> None:
     for said in (plain, table):
         assert "of the model" not in said and "only in A" not in said and "no tensor was recorded" in " ".join(said.split())
     assert "| started |" not in table and "Coverage 0%" not in plain
+
+
+def test_a_package_of_one_side_alone_is_not_said_to_have_two_versions(tmp_path: Path) -> None:
+    comparison, _ = compared(tmp_path, {"uv.lock": LOCK.format("einops")}, {"uv.lock": LOCK.format("numpy")})
+    assert {c.remedy for c in comparison.causes} == {"Install it on both sides or on neither, and compare again."}
+
+
+LOCK = "version = 1\n[[package]]\nname = 'x'\nversion = '1'\n[[package]]\nname = '{}'\nversion = '1.0'\n"
