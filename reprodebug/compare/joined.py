@@ -10,6 +10,8 @@ from typing import Any
 from reprodebug.compare.meaning import same, shown
 from reprodebug.foreign.protocol import IMAGE_ID, Fact, Record
 
+ABSENT = "(absent)"
+"""what stands for the value of a side that has none"""
 PRESENT = re.compile(r"^(package|env|metrics)/")
 _ASPECT = re.compile(r"^package-(build|commit|origin|hash|files|edited|channel|extras)/(.*)$", re.S)
 

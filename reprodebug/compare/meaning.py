@@ -80,6 +80,12 @@ def _same_value(x: Any, y: Any, depth: int) -> bool:
     return type(x) is type(y) and x == y
 
 
+_ADDRESS = re.compile(r"(?<=\w) at 0x[0-9A-Fa-f]{6,16}(?=[ >])")
+"""where an object lay in memory: another place in each run"""
+_OBJECT = "unserializable object: "
+"""what ml_collections writes into JSON before an object's text"""
+
+
 def _meant(value: Any) -> Any:
     """A value in one form: numbers as float, text that is a number, a bool, a list or a mapping as that."""
     if isinstance(value, bool) or value is None:
@@ -89,7 +95,7 @@ def _meant(value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
     if isinstance(value, str):
-        text = value.strip()
+        text = _ADDRESS.sub("", value.strip()).removeprefix(_OBJECT)
         lower = text.lower()
         if lower in ("true", "false"):
             return lower == "true"

@@ -14,15 +14,13 @@ from typing import Any
 from reprodebug._base import redact
 from reprodebug._base.text import listed_words, plural, visible
 from reprodebug.compare import importance
-from reprodebug.compare.joined import PRESENT, Joined, call_alike, call_by_one_name, call_image_by_its_id
-from reprodebug.compare.meaning import first_unequal, same, shown, shown_apart
+from reprodebug.compare.joined import ABSENT, PRESENT, Joined, call_alike, call_by_one_name, call_image_by_its_id
+from reprodebug.compare.meaning import same, shown, shown_apart
+from reprodebug.compare.series import compare_series, losses_of
 from reprodebug.foreign.protocol import CONDA_ALONE, NOT_SELECTED, PIP_ALONE, POSSIBLE, Fact
 from reprodebug.model.comparison import Comparison, Counts, Coverage, Difference, RunSide
 
-ABSENT = "(absent)"
 _INSTALLERS = frozenset({"pip", "wheel", "setuptools", "uv", "distribute", "pip-tools", "poetry", "poetry-core", "virtualenv"})
-_SINGLE = 1e-6
-"""relative tolerance where one side keeps 32-bit numbers"""
 _ORDER = {"critical": 0, "notable": 1, "harmless": 2}
 _GROUPED = re.compile(r"(?:.*/)?(image|HostConfig|driver|cdi|partition|mount)/")
 _OPERATION = re.compile(r"(.*)@(\d+) (?:operation|predicate)$", re.S)
@@ -34,7 +32,7 @@ def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> C
     call_image_by_its_id(a, b)
     call_alike(a, b)
     facts, compared = _facts(a, b)
-    metrics, points, first = _metrics(a, b)
+    metrics, points, first, apart = compare_series(a, b)
     differences = sorted([*extra, *facts, *metrics], key=_place)
     real = [d for d in differences if d.severity != "harmless"]
     total = compared + points
@@ -42,12 +40,13 @@ def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> C
     if not total and not extra:
         verdict = "incomparable"
         held = [f"{x} holds {listed_words(j.systems) or 'nothing that is read'}" for x, j in (("A", a), ("B", b))]
-        reason = f"the two sides have nothing in common: {'; '.join(held)}"
+        reason = f"the two sides have nothing in common: {'; '.join([*held, *apart])}"
     elif real:
         verdict = "divergent"
         causes = [d for d in real if d.section != "metrics" and not d.reason.startswith("follows")]
         effect = f"the metric {visible(first[0], 80)} differs first, at step {first[1]}" if first else ""
-        effect = effect or (f"{plural(len(metrics), 'metric')} differ{'s' if len(metrics) == 1 else ''}" if metrics else "")
+        others = sum(d.section == "metrics" for d in real)
+        effect = effect or (f"{plural(others, 'metric')} differ{'s' if others == 1 else ''}" if others else "")
         named = (
             f"{plural(len(causes), 'recorded fact')} differ{'s' if len(causes) == 1 else ''}" if causes else "no recorded fact explains it"
         )
@@ -62,8 +61,7 @@ def compare_records(a: Joined, b: Joined, extra: Sequence[Difference] = ()) -> C
         reason += f"; {' and '.join(cut)} did not end or was cut: compared as far as the records go" if cut else ""
     return Comparison(
         verdict, reason, sides[0], sides[1], None, differences=tuple(differences), counts=Counts(compared=total, differing=len(real)),
-        coverage=Coverage(0.0), not_recorded=_not_recorded(a, b),
-        losses=_losses(a, b),
+        coverage=Coverage(0.0), not_recorded=(*_not_recorded(a, b), *apart), losses=losses_of(a, b),
     )  # fmt: skip
 
 
@@ -81,7 +79,24 @@ def _not_recorded(a: Joined, b: Joined) -> tuple[str, ...]:
             found.append(f"{what}: recorded by {'A' if have[0] else 'B'} alone, so not compared")
         elif not any(have):
             found.append(f"{what}: recorded by neither side")
+    found += [text for x, y in ((a, b), (b, a)) if (text := _left_out(x, y, "A" if x is a else "B", "B" if x is a else "A"))]
     return tuple(found[:60])
+
+
+def _left_out(here: Joined, other: Joined, side: str, beside: str) -> str:
+    """The packages that one side alone names, where the other's list need not be all that it had; nothing where there are none."""
+    if ("environment", "package") not in other.ranks:
+        return ""  # said by itself
+    names = {k[8:].partition(" (")[0] for _, k in other.facts if k.startswith("package/")} | other.aspects.keys()
+    own = [
+        (k, f) for (_, k), f in here.facts.items()
+        if k.startswith("package/") and k[8:].partition(" (")[0] not in names | _INSTALLERS and f[0].note in ("", CONDA_ALONE)
+    ]  # fmt: skip
+    lacking = [k[8:] for k, f in own if not _known_to_be_absent("environment", k, f, None, here, other)]
+    if not lacking:
+        return ""
+    some = listed_words([visible(n, 40) for n in lacking[:4]] + ([f"{len(lacking) - 4} more"] if len(lacking) > 4 else []))
+    return f"packages that {side} alone names ({some}): what {beside} recorded need not be all that it had, so not compared"
 
 
 # facts
@@ -336,9 +351,11 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
     if None in written or written[0] == written[1] or not any(str(w).startswith("written ") for w in written):
         for follower in (left, right):  # where both sides wrote the same expression, if any
             derived = follower[0].derived if follower is not None else ""
-            for target in (derived,) if isinstance(derived, str) else derived:
-                if target and _differs(section, target, a, b):
-                    return "notable", f"follows from {visible(target, 100)}"
+            targets = dict.fromkeys((derived,) if isinstance(derived, str) else derived)
+            changed = [visible(t, 100) for t in targets if t and _differs(section, t, a, b)]
+            if changed:  # which of several it is, is not known
+                more = f" ({len(changed) - 4} more)" if len(changed) > 4 else ""
+                return "notable", f"follows from {listed_words(changed[:4])}{more}"
     said = [side[0].note for side in (left, right) if side is not None and side[0].note not in ("", CONDA_ALONE)]
     if said:
         sources = "; ".join(dict.fromkeys([*said, sources]))
@@ -354,9 +371,12 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
         return ("critical" if rated[0] == "critical" else "notable"), f"{rated[1]} ({sources})"
     if any(redact.is_mask(side[0].value) for side in (left, right) if side is not None):
         return "notable", f"a credential, as far as its name tells ({sources})"
-    if section == "environment" and key.startswith("env/"):
-        rated = importance.variable(key[4:])
+    if section == "environment" and (variable := re.search(r"(^|/)env/([^/]+)$", key)):
+        rated = importance.variable(variable[2])
         return rated[0], f"{rated[1]} ({sources})"
+    if section == "environment" and (module := re.search(r"(^|/)module/([^/]+)$", key)):
+        computes = _FIRST.search(module[2].lower()) or importance.package(module[2].lower(), None)[0] == "critical"
+        return ("critical", f"libraries that compute ({sources})") if computes else ("notable", f"loaded by the job ({sources})")
     if (
         key.startswith("installer/")
         or (section, key) == ("environment", "platform")
@@ -365,6 +385,10 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
         return "harmless", f"a place or a name, no input of the computation ({sources})"
     if key == "python":
         return importance.interpreter("version", str(left[0].value) if left else "", str(right[0].value) if right else "")
+    if section == "environment" and re.search(r"(^|/)(slurm/(nodes|ntasks|gres|gpus)[\w-]*|pbs/(select|nodes|ngpus|mpiprocs|ppn))$", key):
+        return "critical", f"how many processes and devices share the work ({sources})"
+    if section == "config" and key.startswith(("tag/", "text/")):
+        return "notable", f"a note of the run, which the program need not read ({sources})"
     if section == "config":
         rated = importance.option(key.rpartition(".")[2].rpartition(":")[2])
         if rated[0] == "harmless" and "." in key.rpartition(":")[2]:
@@ -384,6 +408,8 @@ def _rated(section: str, key: str, left: Any, right: Any, a: Joined, b: Joined) 
     if section == "container" and (variable := re.search(r"(^|/)env/([^/]+)$", key)):
         rated = importance.variable(variable[2])
         return ("critical" if rated[0] == "critical" else "notable"), f"{rated[1]} ({sources})"
+    if section == "container" and re.search(r"(^|/)(from|image)$", key, re.I) and left is not None and right is not None:
+        return "critical", f"what is not installed on top of it comes from it ({sources})"
     if section == "container" and re.search(r"(^|/)mount/", key) and left is not None and right is not None:
         return "harmless", f"where the host keeps it ({sources})"
     if section == "code":
@@ -402,56 +428,3 @@ def _differs(section: str, target: str, a: Joined, b: Joined) -> bool:
         if (left is None) != (right is None) and _known_to_be_absent(own, target, left, right, a, b):
             return True
     return False
-
-
-# metrics
-
-
-def _metrics(a: Joined, b: Joined) -> tuple[list[Difference], int, tuple[str, float] | None]:
-    found: list[Difference] = []
-    points = 0
-    first: tuple[str, float] | None = None
-    for name in dict.fromkeys([*a.series, *b.series]):
-        x, y = a.series.get(name), b.series.get(name)
-        if x is None or y is None:
-            lacking = a if x is None else b
-            known = lacking.complete and not any(part == "metrics" for part, _ in lacking.unknown)
-            if a.trackers & b.trackers and known:
-                left, right = (ABSENT if s is None else repr(s[max(s)]) for s in (x, y))
-                found.append(Difference("metrics", name, left, right, "notable", "logged by one run alone"))
-            continue
-        tolerance = _SINGLE if name in a.single | b.single else 0.0
-        if name in a.summary | b.summary:
-            at = first_unequal({0: x[max(x)]}, {0: y[max(y)]}, tolerance)
-            points += 1
-        else:
-            at = first_unequal(x, y, tolerance)
-            points += len(x.keys() & y.keys())
-        if at is None and (name in a.summary | b.summary or max(x) == max(y)):
-            continue
-        last = repr(x[max(x)]), repr(y[max(y)])
-        severity = "notable"
-        if at is None:
-            shorter = a if max(x) < max(y) else b
-            reason = f"equal as far as both go; A ends at step {max(x)}, B at step {max(y)}"
-            if not shorter.complete:
-                severity, reason = "harmless", f"{reason}: it was cut or did not end"
-        else:
-            reason = f"first differs at step {at}" if name not in a.summary | b.summary else "the last value differs"
-            if name not in a.summary | b.summary and (first is None or at < first[1]):
-                first = (name, at)
-            if last[0] == last[1]:
-                reason += f": {x[at]!r} in A, {y[at]!r} in B; the last values are equal"
-        found.append(Difference("metrics", name, last[0], last[1], severity, reason))
-    return found, points, first
-
-
-def _losses(a: Joined, b: Joined) -> tuple[tuple[int, float | None, float | None], ...]:
-    """The series that looks most like a training loss, for the sparkline."""
-    common = [n for n in a.series if n in b.series and "loss" in n.lower() and n not in a.summary | b.summary]
-    if not common:
-        return ()
-    name = min(common, key=lambda n: (("train" not in n.lower()), len(n)))
-    x, y = a.series[name], b.series[name]
-    steps = [int(s) for s in sorted({*x, *y})[:10_000] if s == int(s)]
-    return tuple((s, x.get(s), y.get(s)) for s in steps)

@@ -9,6 +9,7 @@ import re
 
 from reprodebug._base import redact
 from reprodebug._base.text import visible
+from reprodebug.compare import importance
 from reprodebug.diagnose.rule import named
 from reprodebug.model.comparison import Cause, Comparison, Difference
 
@@ -32,7 +33,8 @@ _CATEGORY = {"config": "configuration", "environment": "environment", "code": "c
 
 def causes_of_records(c: Comparison) -> tuple[Cause, ...]:
     """Ranked causes of a comparison of records; none where nothing but metrics or nothing at all differs."""
-    weighed = [(w, d) for d in c.differences if (w := _weight(d)) > 0]
+    told = {_last(d.key) for d in c.differences if d.section == "config"}
+    weighed = [(w, d) for d in c.differences if (w := _weight(d, told)) > 0]
     if not weighed:
         return ()
     effect = [d for d in c.differences if d.section == "metrics"]
@@ -49,13 +51,29 @@ def causes_of_records(c: Comparison) -> tuple[Cause, ...]:
     return tuple(found)
 
 
+_CODE_REMEDY = {
+    "git_diff": "Look at the change with `git diff`, then commit it, apply it on the other side too, or undo it.",
+    "untracked": "Commit the files, copy them to the other side too, or remove them.",
+}
+_COMMAND = re.compile(r"(^|[/ ])(args|overrides|commands?|cmd|entrypoint|entry_point)$", re.I)
+
+
 def _remedy(d: Difference, category: str) -> str:
+    if d.section in ("code", "container") and _COMMAND.search(d.key):
+        return "Start both with one command line, or search with `reprodebug bisect` over recorded runs."
+    if d.key == "git_commit" and all(re.fullmatch(r"[0-9a-f]{7,40}", side) for side in (d.a, d.b)):
+        short = d.a[:12], d.b[:12]
+        return "`git diff {0} {1}` shows what changed; `reprodebug bisect --good {0} --bad {1} -- COMMAND` finds the commit.".format(*short)
+    if d.section == "code" and d.key in _CODE_REMEDY:
+        return _CODE_REMEDY[d.key]
     if d.section == "container" and not re.search(r"(^|/)(from|base|image)(/|$)", d.key, re.I):
         return "Build both images from one definition with the same arguments, start them alike, and compare again."
+    if d.key.startswith("package/") and "(absent)" in (d.a, d.b):
+        return "Install it on both sides or on neither, and compare again."
     if d.section == "environment" and category != "random-state":
         if re.search(r"(^|/)env/", d.key):
             return "Set the variable to one value on both sides, or let `reprodebug bisect --axis env` decide over recorded runs."
-        if re.search(r"(^|/)(slurm|module)/", d.key):
+        if re.search(r"(^|/)(slurm|pbs|module)/", d.key):
             return "Load the same modules and ask for the same resources in both jobs."
     return _REMEDY["random-state" if category == "random-state" else d.section]
 
@@ -70,11 +88,22 @@ def _noun(d: Difference) -> str:
     )
 
 
-def _weight(d: Difference) -> float:
+def _last(key: str) -> str:
+    return re.split(r"[./ :]", key)[-1].lstrip("-").replace("-", "_").lower()
+
+
+def _told_by_the_command_alone(d: Difference, told: set[str]) -> bool:
+    """Whether two command lines differ in an option that computes, and of which no configuration tells."""
+    sides = [importance.options(re.sub(r"[\"\[\],]", " ", text).split()) for text in (d.a, d.b)]
+    names = [k for k in sides[0].keys() | sides[1].keys() if sides[0].get(k) != sides[1].get(k) and not k.startswith(("word ", "program"))]
+    return any(importance.option(k)[0] == "critical" and _last(k) not in told for k in names)
+
+
+def _weight(d: Difference, told: set[str]) -> float:
     if d.severity == "harmless" or d.section in ("metrics", "tensors") or d.reason.startswith("follows"):
         return 0.0
     if d.section == "code" and d.key.rpartition("/")[2] in ("args", "overrides", "commands"):
-        return 0.05  # says in other words what the configuration says
+        return 0.5 if _told_by_the_command_alone(d, told) else 0.05  # which says in other words what the configuration says
     if redact.is_mask(d.a) or redact.is_mask(d.b):
         return 0.05  # a credential: seldom more than whose it is
     base = {"config": 0.7, "data": 0.9, "code": 0.8, "environment": 0.4, "container": 0.4, "hardware": 0.2, "random-state": 0.9}[d.section]

@@ -1,16 +1,18 @@
 """Configuration files of a project: OmegaConf, YACS and detectron2, Pydantic, ml_collections as text or JSON, and any other.
 
-Owns YAML, JSON and TOML files whose names say that they configure (``config*``, ``params*``, ``settings*``, ``hparams*``, ``*.cfg`` ...,
+Owns YAML, JSON and TOML files, and printed ``argparse.Namespace``s, whose names say that they configure (``config*``, ``params*``, ``settings*``, ``hparams*``, ``*.cfg`` ...,
 folders ``conf/`` and ``configs/``), ``.env`` files, and the ``_BASE_`` of YACS. Files that a more specific reader knows, lock files, model weights'
 indices and listings of data are left out. References are followed as in OmegaConf; tuples and lists are the same.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import posixpath
 import re
 import tomllib
+import warnings
 from typing import Any
 
 from reprodebug.foreign import _yaml
@@ -25,12 +27,14 @@ _NAME = re.compile(
     r"|experiment|exp|run|model|schema|default|hyper_?params)s?(?:[_.-][\w.-]*)?)\.(ya?ml|json|toml)$|(^|/)(conf|configs?|cfgs?|experiments?)/[^?]*\.(ya?ml|json|toml)$",
     re.I,
 )
+_NAMESPACE = re.compile(r"(^|/)[\w.-]*(args|arguments|opts?|options|config|params|hparams)\.(txt|log)$", re.I)
+"""where programs print their ``argparse.Namespace``"""
 _DOTENV = re.compile(r"(^|/)\.env(\.[\w-]+)?$")
 _NOT = re.compile(
     r"(^|/)(\.git|\.hydra|\.dvc|\.neptune|wandb|mlruns|\.aim|node_modules|site-packages|conda-meta|_delta_log|\.venv|exports|\.github|__pycache__"
     r"|checkpoints?|artifacts|journal)/|(^|/)(package(-lock)?|tsconfig|pyproject|dvc|metadata|compose|docker-compose[\w.-]*|environment|conda-lock|multirun"
     r"|pnpm-lock|mkdocs|\.pre-commit-config|\.readthedocs|codecov|tokenizer[\w.-]*|special_tokens_map|vocab|[\w.-]*\.index|[\w.-]*\.lock"
-    r"|MLmodel|wandb-[\w-]+|pylock[\w.-]*|EXPECTED|MUST_NOT|trainer_state)\.(ya?ml|json|toml)$|(^|/)(run|task)\.json$",
+    r"|MLmodel|wandb-[\w-]+|pylock[\w.-]*|EXPECTED|MUST_NOT|trainer_state|experiment_state-[\w.:-]+)\.(ya?ml|json|toml)$|(^|/)(run|task)\.json$",
     re.I,
 )
 _MOST, _LARGEST = 200, 1 << 20
@@ -40,11 +44,38 @@ def find(tree: Tree) -> list[str]:
     """The files, in order of their names."""
     if tree.single:
         name = tree.files[0]
-        own = name.endswith((".yaml", ".yml", ".json", ".toml")) or _DOTENV.search(name)
+        own = name.endswith((".yaml", ".yml", ".json", ".toml")) or _DOTENV.search(name) or _is_namespace(tree, name)
         return [name] if own and not _NOT.search(name) and not _elsewhere(tree, name) else []
     written = [f for f in tree.files if f.endswith((".yaml", ".yml", ".json", ".toml")) or ".env" in f]
     found = [f for f in written if (_NAME.search(f) or _DOTENV.search(f)) and not _NOT.search(f) and tree.size(f) <= _LARGEST]
+    found += [f for f in tree.files if _NAMESPACE.search(f) and not _NOT.search(f) and _is_namespace(tree, f)]
     return [f for f in found if not _elsewhere(tree, f)][:_MOST]
+
+
+def _is_namespace(tree: Tree, name: str) -> bool:
+    return tree.read(name, 64).lstrip().startswith(b"Namespace(")
+
+
+def _namespace(text: str) -> dict[str, Any]:
+    """The values of a printed ``Namespace(...)``: literals, and the text of whatever else stands there. Nothing is evaluated."""
+    with warnings.catch_warnings(action="ignore"):  # of escapes in its texts
+        try:
+            call = ast.parse(text.strip(), mode="eval").body
+        except SyntaxError:  # an object that prints itself in angle brackets
+            call = ast.parse(re.sub(r"=(<[^<>\n]*>)", lambda m: f"={m[1]!r}", text.strip()), mode="eval").body
+    found: dict[str, Any] = {}
+    for keyword in call.keywords if isinstance(call, ast.Call) else ():
+        try:
+            value = ast.literal_eval(keyword.value)
+        except (ValueError, TypeError):
+            value = ast.unparse(keyword.value)
+        found[str(keyword.arg)] = sorted(map(str, value)) if isinstance(value, set) else value
+    return found
+
+
+def is_named_so(name: str) -> bool:
+    """Whether a path says that it configures."""
+    return _NAME.search(name) is not None
 
 
 def _elsewhere(tree: Tree, name: str) -> bool:
@@ -81,7 +112,7 @@ def read(tree: Tree, place: str) -> Record:
         for name, value in dotenv(tree.text(place, _LARGEST)).items():
             record.add("environment", f"env/{name}", value, place)
         return record
-    found = _load(tree, place)
+    found = load(tree, place)
     if isinstance(found, dict) and (found or tree.text(place, 1 << 12).strip()):
         found = _with_base(tree, place, found, 0)
         if isinstance(found.get("properties"), dict) and ("$defs" in found or "$schema" in found or found.get("type") == "object"):
@@ -94,15 +125,18 @@ def read(tree: Tree, place: str) -> Record:
     return record
 
 
-def _load(tree: Tree, place: str) -> Any:
+def load(tree: Tree, place: str) -> Any:
+    """A YAML, JSON or TOML file as plain data. Raises Unreadable."""
     text = tree.text(place, _LARGEST)
     try:
         if place.endswith(".json"):
             return json.loads(text)
+        if _is_namespace(tree, place):
+            return _namespace(text)
         if place.endswith(".toml"):
             return tomllib.loads(text)
         return _yaml.load(text)
-    except (ValueError, RecursionError, _yaml.BadYaml) as error:
+    except (ValueError, RecursionError, MemoryError, SyntaxError, _yaml.BadYaml) as error:
         raise Unreadable(f"{place} cannot be parsed: {str(error)[:120]}") from error
 
 
@@ -114,7 +148,7 @@ def _with_base(tree: Tree, place: str, found: dict[str, Any], depth: int) -> dic
     path = posixpath.normpath(posixpath.join(posixpath.dirname(place), base))
     rest = {k: v for k, v in found.items() if k != "_BASE_"}
     try:
-        below = _load(tree, path)
+        below = load(tree, path)
     except (OSError, Unreadable):
         return found
     return _merged(_with_base(tree, path, below, depth + 1), rest) if isinstance(below, dict) else rest

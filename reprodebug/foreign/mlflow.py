@@ -16,6 +16,7 @@ import sys
 from typing import Any
 
 from reprodebug.foreign import _sqlite, _yaml
+from reprodebug.foreign.configuration_files import is_named_so, load
 from reprodebug.foreign.pip import requirement
 from reprodebug.foreign.protocol import MAX_POINTS, Record, Unreadable, mapping
 from reprodebug.foreign.tree import Tree
@@ -31,6 +32,7 @@ _SYSTEM = re.compile(r"^system/")
 """metrics of the machine, which MLflow samples by itself"""
 _MOST_NESTED = 500
 """runs nested in one that are read"""
+_MOST_ARTIFACTS = 5000
 _MADE_UP = re.compile(r"[a-z]+-[a-z]+-\d+")
 """names that MLflow gives to runs without one"""
 _IDENTITY = re.compile(
@@ -105,6 +107,7 @@ def read(tree: Tree, place: str) -> Record:
         logged = [run, *_nested_files(tree, place, run, record)]
     for run in reversed(logged):  # one program made them all; what the outer run logged counts
         _models(tree, run, record)
+    _artifacts(tree, logged[0], record)
     if not any(key.startswith("package/") for _, key in record.facts):
         record.notes.append("MLflow recorded no package list: that needs a logged model")
     return record
@@ -184,7 +187,7 @@ def _metric(record: Record, db: Any, run: str, key: Any) -> None:
             MAX_POINTS
         )
         steps, values = [_int(r[0]) for r in rows], [_number(r[1]) for r in rows]
-    if max(map(abs, values), default=0.0) >= sys.float_info.max:  # what the database has for infinity
+    if any(abs(v) >= sys.float_info.max for v in values):  # what the database has for infinity
         values = [math.copysign(math.inf, v) if abs(v) >= sys.float_info.max else v for v in values]
     record.points(str(key), steps, values)
 
@@ -333,3 +336,23 @@ def _models(tree: Tree, run: str, record: Record) -> None:
             for key in ("inputs", "outputs"):
                 if signature.get(key):
                     record.add("data", f"model signature/{key}", signature[key], path)
+
+
+def _artifacts(tree: Tree, run: str, record: Record) -> None:
+    """Configuration files that a run logged whole (``log_dict``, ``log_artifact``), without those of its models."""
+    own = [(f, m[1]) for f in tree.files if (m := re.search(rf"(?:^|/{re.escape(run)}/|^{re.escape(run)}/)artifacts/(.+)$", f))]
+    models = {posixpath.dirname(f) + "/" for f, _ in own if posixpath.basename(f) == "MLmodel"}
+    known = {key for section, key in record.facts if section == "config"}
+    for path, name in own[:_MOST_ARTIFACTS]:
+        if not is_named_so(name) or path.startswith(tuple(models)) or tree.size(path) > 1 << 20:
+            continue
+        try:
+            found = load(tree, path)
+        except Unreadable as error:
+            record.notes.append(str(error.message))
+            continue
+        if isinstance(found, dict):
+            inner = Record(NAME, path)
+            inner.leaves("config", "", found, path)
+            for fact in inner.facts.values():  # what is a parameter as well is told once
+                record.add("config", f"{name}:{fact.key}", fact.value, path, derived=fact.key if fact.key in known else "")

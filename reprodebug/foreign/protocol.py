@@ -92,6 +92,8 @@ class Record:
     """whether the run came to its end and its record was read to its end"""
     unknown: set[str] = field(default_factory=set)
     """sections, or beginnings of keys, of which the record was cut or is not read: what it does not say there is not known to be absent"""
+    open_ended: set[str] = field(default_factory=set)
+    """files whose last line has no end even where they are whole, as their tool writes them"""
     _points: int = 0
     _key: bytes = field(default_factory=redact.machine_key)
 

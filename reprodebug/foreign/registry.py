@@ -56,7 +56,9 @@ def read_all(path: str, wanted: str = "") -> list[Record]:
             except Exception as error:  # noqa: BLE001 - one broken record must not take the others with it
                 text = error.args[0] if isinstance(error, Unreadable) and error.args else f"{type(error).__name__}: {error}"
                 where = os.path.basename(place.removeprefix("@work")) or "."
-                found.append(Record(reader.NAME, place, notes=[f"{reader.NAME}: {where} could not be read: {str(text)[:200]}"]))
+                by_name = isinstance(error, Unreadable) and str(text).startswith(place or ".")  # says by itself which file, and why
+                what = "" if by_name else f"{where} could not be read: "
+                found.append(Record(reader.NAME, place, notes=[f"{reader.NAME}: {what}{str(text)[:200]}"]))
     if wanted and not chosen:
         some = ", ".join(_name(p) for p in known[:8])
         raise Unreadable(f"{path} holds no run {wanted}" + (f"; it holds {some}{' ...' if len(known) > 8 else ''}" if some else ""))
@@ -83,7 +85,7 @@ _WRITTEN = re.compile(
 
 def _ended(tree: Tree, record: Record) -> None:
     """Say of such a text that ends within a line that it was cut; what it does not name is not known."""
-    for source in {f.source for f in record.facts.values() if _WRITTEN.search(f.source)}:
+    for source in {f.source for f in record.facts.values() if _WRITTEN.search(f.source)} - record.open_ended:
         if tree.exists(source) and tree.read(source)[-1:] not in (b"\n", b""):
             record.cut(f"{source} ends within a line: what stands before the cut was read")
             groups = {(f.section, f.key.partition("/")[0]) for f in record.facts.values() if f.source == source}

@@ -23,13 +23,14 @@ from reprodebug.foreign.protocol import Record, Unreadable, leaves, mapping, row
 from reprodebug.foreign.tree import Tree
 
 NAME = "training log"
-_CSV = re.compile(r"(^|/)(metrics|progress|history|train_log|training_log|log|results)\.csv$")
+_CSV = re.compile(r"(^|/)((metrics|progress|history|train_log|training_log|log|results)\.csv|(train|training|history)\.log)$")
+_RESULTS = re.compile(r"(^|/)(all|train|eval|test|predict)_results\.json$")
 _TSV = re.compile(r"(?:(.*)/)?plots/metrics/.+\.tsv$")
 """of DVCLive, whose folder may have any name"""
 _LINES = re.compile(r"(^|/)(result\.json|(metrics|train_log|log|progress|history)\.jsonl)$")
 _STEPS = ("step", "global_step", "_step", "training_iteration", "iteration", "iter", "timesteps_total", "epoch")
 _IDENTITY = re.compile(
-    r"(^|[/._ ])(time\w*|\w*_time|wall\w*|date|timestamp|duration|elapsed\w*|hostname|pid|node_ip|\w*_id|trial_\w+|runtime|\w+_runtime|\w+_per_second\w*)$"
+    r"(^|[/._ ])(time(stamp|_(this_iter|total|since_restore|elapsed))?(_s|_ms)?|\w*_time|wall\w*|date|timestamp|duration|elapsed\w*|hostname|pid|node_ip|\w*_id|trial_\w+|runtime|\w+_runtime|\w+_per_second\w*)$"
 )
 _PLACES = re.compile(
     r"(_dir|_path|^run_name|^hub_\w+|^local_rank|^_n_gpu|^distributed_state|^deepspeed_plugin|^accelerator_config|^__\w+)$"
@@ -42,6 +43,9 @@ def find(tree: Tree) -> list[str]:
     found = [f for f in tree.files if _CSV.search(f) and _columns(tree, f)]
     found += [f for f in tree.files if _LINES.search(f) and _first_line(tree, f) is not None]
     found = _newest(found, r"(^|/)version_(\d+)/")
+    results = [f for f in tree.files if _RESULTS.search(f)]
+    whole = {posixpath.dirname(f) for f in results if posixpath.basename(f) == "all_results.json"}
+    found += [f for f in results if posixpath.dirname(f) not in whole or posixpath.basename(f) == "all_results.json"]
     for name in ("trainer_state.json", "training_args.bin"):
         own = [f for f in tree.files if posixpath.basename(f) == name]
         outer = {posixpath.dirname(f) for f in own}
@@ -84,7 +88,9 @@ def read(tree: Tree, place: str) -> Record:
     record = Record(NAME, place)
     if any(_is_live(tree, f) for f in tree.below(posixpath.join(place, "plots/metrics"))):
         _live_metrics(tree, place, record)
-    elif name.endswith(".csv"):
+    elif _RESULTS.search(place):
+        return _results(tree, place)
+    elif _CSV.search(place):
         _table(tree, place, record)
     elif _LINES.search(place):
         _lines(tree, place, record)
@@ -106,6 +112,9 @@ def _columns(tree: Tree, name: str) -> str:
 def _table(tree: Tree, place: str, record: Record) -> None:
     text = tree.text(place, _MOST_BYTES)
     step = _columns(tree, place)
+    if not text.endswith("\n"):  # the last number may be the half of one
+        text = text[: text.rfind("\n") + 1]
+        record.cut(f"{place} ends within a line, which was left out")
     try:
         for row in csv.DictReader(io.StringIO(text)):
             _row(record, step, {k: v for k, v in row.items() if k is not None and isinstance(v, str)}, float)
@@ -186,6 +195,20 @@ def _trainer(tree: Tree, place: str) -> Record:
     for row in rows(history):
         if isinstance(row, dict):
             _row(record, "step", row, _plain_number)
+    return record
+
+
+def _results(tree: Tree, place: str) -> Record:
+    """The numbers that a Trainer ends with."""
+    record = Record("transformers", place)
+    try:
+        found = json.loads(tree.text(place, 1 << 20))
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"{place} cannot be parsed") from error
+    for key, value in mapping(found).items():
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and key != "epoch" and not _IDENTITY.search(key):
+            record.point(f"results.{key}", 0, float(value))
+            record.summary.add(f"results.{key}")
     return record
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from reprodebug.foreign import _wire, _yaml
 from reprodebug.foreign._patch import diff_facts
 from reprodebug.foreign.pip import requirement
-from reprodebug.foreign.protocol import Record, Unreadable
+from reprodebug.foreign.protocol import Record, Unreadable, mapping
 from reprodebug.foreign.tree import Tree
 
 NAME = "Weights & Biases"
@@ -99,6 +99,9 @@ def read(tree: Tree, place: str) -> Record:
     if tree.exists(requirements):
         record.rank = 3
         text = tree.text(requirements)
+        if _client(config) < (0, 18):  # joins its lines, with no end of the last one
+            record.open_ended.add(requirements)
+            text += "\n"
         for line in text[: text.rfind("\n") + 1].splitlines():  # of a list that was cut the last name may be the half of one
             if line.strip():
                 requirement(record, line, requirements)
@@ -108,6 +111,12 @@ def read(tree: Tree, place: str) -> Record:
     if not record.facts and not record.series:
         raise Unreadable(f"{place or '.'}: nothing of this W&B run can be read" + (f" ({record.notes[0]})" if record.notes else ""))
     return record
+
+
+def _client(config: dict[str, Any]) -> tuple[int, ...]:
+    """The first two numbers of the version of W&B that wrote the record; a high one where it is not known."""
+    found = re.match(r"(\d+)\.(\d+)", str(mapping(config.get("_wandb")).get("cli_version")))
+    return (int(found[1]), int(found[2])) if found else (99,)
 
 
 _RUN_RECORD, _EXIT_RECORD, _ENVIRONMENT_RECORD = 17, 18, 26
@@ -129,7 +138,8 @@ def _log(tree: Tree, path: str, record: Record, config: dict[str, Any], summary:
     """The transaction log up to its first bad record; the numbers of the kinds of record that it holds."""
     data = tree.read(path, _MAX_LOG)
     if data[:4] != b":W&B":
-        record.notes.append(f"{path} is no W&B log")
+        empty = not data.strip(b"\0")
+        record.notes.append(f"{path} is {'empty: nothing of the run had been written to it' if empty else 'no W&B log'}")
         return set()
     step = 0
     seen: set[int] = set()
@@ -244,6 +254,10 @@ def _entry(entry: dict[int, list[Any]], record: Record, config: dict[str, Any], 
         fields = _wire.message(run)
         for own in fields.get(4, ()):
             _config(_wire.message(own), config)
+        for telemetry in fields.get(19, ()):
+            version = _wire.message(telemetry).get(5)
+            if version:
+                config["_wandb"] = mapping(config.get("_wandb")) | {"cli_version": _wire.text(version[0])}
         for git in fields.get(21, ()):
             _git(_wire.message(git), record, path)
     for artifact in entry.get(8, ()):
@@ -390,6 +404,7 @@ def _config_file(tree: Tree, path: str, record: Record, config: dict[str, Any], 
             continue
         plain = value["value"] if isinstance(value, dict) and "value" in value else value
         if key == "_wandb":
+            config[key] = plain
             for row in ((plain or {}).get("e") or {}).values() if isinstance(plain, dict) else ():
                 if isinstance(row, dict):
                     _described(row, record, path)

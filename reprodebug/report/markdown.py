@@ -44,8 +44,9 @@ def _runs(c: Comparison) -> list[str]:
     rows = ["| | A | B |", "|---|---|---|"]
     both = (c.a, c.b)
     rows.append("| run | " + " | ".join(code(s.path) for s in both) + " |")
-    rows.append("| command | " + " | ".join(code(" ".join(s.command), 300) for s in both) + " |")
-    rows.append("| started | " + " | ".join(code(s.started) for s in both) + " |")
+    if any(s.command or s.started for s in both):
+        rows.append("| command | " + " | ".join(code(" ".join(s.command), 300) for s in both) + " |")
+        rows.append("| started | " + " | ".join(code(s.started) for s in both) + " |")
     rows.append("| recorded | " + " | ".join(words.recorded(s) for s in both) + " |")
     rows.append("| complete | " + " | ".join("yes" if s.complete else "**no**" for s in both) + " |")
     notes = [f"- {name}: {markdown(n, 300)}" for name, s in zip("AB", both, strict=True) for n in s.notes[:8]]
@@ -118,11 +119,7 @@ def _difference(d: Difference) -> str:
 
 
 def _coverage(c: Comparison) -> list[str]:
-    n = c.counts
-    out = [
-        "## Coverage", "",
-        f"{c.coverage.share:.0%} of the model was observed; {n.compared:,} records compared, {n.differing:,} differ, "
-        f"{n.only_a:,} only in A, {n.only_b:,} only in B, {n.unobserved:,} could not be read.", "",
-    ]  # fmt: skip
+    seen = "" if words.of_records(c) else f"{c.coverage.share:.0%} of the model was observed; "
+    out = ["## Coverage", "", f"{seen}{words.counted(c)}.", ""]
     rows = [f"- not seen: {code(u.what)}: {markdown(u.why, 300)}" for u in c.coverage.unobserved]
     return [*out, *rows, *([""] if rows else [])]

@@ -241,12 +241,8 @@ def _difference(page: _Page, d: Difference) -> None:
 
 
 def _coverage(page: _Page, c: Comparison) -> None:
-    page.title(f"Coverage {c.coverage.share:.0%}")
-    n = c.counts
-    page.line(
-        f"{n.compared:,} records compared, {n.differing:,} differ; {n.only_a:,} only in A, {n.only_b:,} only in B; "
-        f"{n.unobserved:,} could not be read"
-    )
+    page.title("Coverage" if words.of_records(c) else f"Coverage {c.coverage.share:.0%}")
+    page.line(words.counted(c))
     for u in c.coverage.unobserved[:8]:
         page.line(f"- not seen: {visible(u.what, 200)}: {visible(u.why, 300)}")
     if len(c.coverage.unobserved) > 8:

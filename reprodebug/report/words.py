@@ -91,6 +91,22 @@ def belongs(d: Difference, sections: Sequence[str]) -> bool:
     return d.section in sections or ("random-state" in sections and d.key.startswith("rng/"))
 
 
+def of_records(c: Comparison) -> bool:
+    """Whether both sides are records of other systems alone, which hold no tensors."""
+    return c.a.level == c.b.level == "foreign"
+
+
+def counted(c: Comparison) -> str:
+    """How much was compared, and how much of it differs."""
+    n = c.counts
+    if of_records(c):
+        return f"recorded by both: {n.compared:,} (facts and metric values); {n.differing:,} differ or stand on one side alone; no tensor was recorded"
+    return (
+        f"{n.compared:,} records compared, {n.differing:,} differ; {n.only_a:,} only in A, {n.only_b:,} only in B; "
+        f"{n.unobserved:,} could not be read"
+    )
+
+
 def recorded(side: RunSide) -> str:
     """How much a run holds."""
     if side.level == "foreign":

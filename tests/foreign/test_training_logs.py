@@ -126,3 +126,23 @@ def test_a_series_that_differs_only_on_the_way(tmp_path: Path) -> None:
     comparison, found = compared(tmp_path, run(0.75), run(0.8))
     assert found == {"val/acc": ("0.9375", "0.9375")}
     assert [d.reason for d in comparison.differences] == ["first differs at step 1: 0.75 in A, 0.8 in B; the last values are equal"]
+
+
+def test_a_log_of_keras_and_the_results_of_a_trainer_are_compared(tmp_path: Path) -> None:
+    a: dict[str, str | bytes] = {
+        "training.log": "epoch,accuracy,loss\n0,0.5,1.0\n1,0.6,0.5\n", "out/all_results.json": '{"epoch": 1.0, "eval_loss": 0.5, "eval_runtime": 1.5}',
+        "out/eval_results.json": '{"eval_loss": 0.5}',
+    }  # fmt: skip
+    b = a | {
+        "training.log": "epoch,accuracy,loss\n0,0.5,1.0\n1,0.6,0.25\n",
+        "out/all_results.json": '{"epoch": 1.0, "eval_loss": 0.75, "eval_runtime": 2.5}',
+    }
+    comparison, found = compared(tmp_path, a, b)
+    assert found == {"loss": ("0.5", "0.25"), "results.eval_loss": ("0.5", "0.75")}
+    assert "loss differs first, at step 1" in comparison.reason
+
+
+def test_a_table_that_ends_within_a_line_is_read_up_to_it(tmp_path: Path) -> None:
+    whole = "step,loss\n0,0.5\n1,0.25\n"
+    comparison, found = compared(tmp_path, {"metrics.csv": whole}, {"metrics.csv": whole[:-2]})
+    assert not found and not comparison.b.complete and "ends within a line" in " ".join(comparison.not_recorded)
