@@ -73,6 +73,8 @@ def test_sets_that_are_not_walked(source: str) -> None:
         ("items.sort(key=id)", "address"),
         ("n = len(os.sched_getaffinity(0))", "cores"),
         ("fd, path = tempfile.mkstemp()", "temporary"),
+        ("x = torch.from_numpy(block)", "shared-memory"),
+        ("net.share_memory()", "shared-memory"),
     ],
 )
 def test_other_lines(source: str, kind: str) -> None:

@@ -6,11 +6,12 @@ import os
 import re
 from collections.abc import Iterator
 
+from reprodebug._base.text import plural
 from reprodebug.compare.importance import MOVED
 from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import CHECKPOINT, Scene
 from reprodebug.diagnose.triggers import best, resuming
-from reprodebug.model.events import Flag
+from reprodebug.model.events import Flag, Kind
 
 _SEEDING = re.compile(r"seed|rng|RandomState|Generator|\bRandom\(")
 
@@ -161,6 +162,52 @@ def beside(s: Scene) -> Iterator[Draft]:
         0.87 if kept else 0.6,
         frozenset(d.key for d in trigger),
     )
+
+
+_STATISTICS = re.compile(r"(Lazy|Sync)?(Batch|Instance)Norm(\dd)?$")
+
+
+@rule("running statistics")
+def statistics(s: Scene) -> Iterator[Draft]:
+    """A normalisation in evaluation mode differs from equal inputs: what it has gathered of earlier calls differs."""
+    if s.stage != "forward" or not _STATISTICS.search(s.first.module_type) or any(s.flag(Flag.TRAINING)) or not s.inputs_equal:
+        return
+    calls = [_trained_calls(s, n) for n in (0, 1)]
+    if bool(calls[0]) == bool(calls[1]):
+        return
+    side, steps = ("A", calls[0]) if calls[0] else ("B", calls[1])
+    name = s.first.module or s.first.root
+    trigger = s.asides[:2] if s.alike else best(s, r"log|eval|valid|every|print|monitor|report|debug|plot|calib|agree|check")
+    yield Draft(
+        "implicit-state",
+        f"the running statistics of {name} ({s.first.module_type}) have come apart: {side} alone calls it in training mode at step {steps[0]},"
+        " and every such call changes running_mean and running_var, even under no_grad()" + leading(trigger),
+        (
+            f"first to differ: {s.place}, in evaluation mode in both runs, of equal inputs",
+            f"{side} makes {plural(len(steps), 'call')} of it in training mode that the other does not make",
+            *(said(d) for d in trigger),
+        ),
+        "Call eval() before what only watches or measures, and train() again after it; or measure on a copy of the model.",
+        0.9,
+        frozenset(d.key for d in trigger),
+    )
+
+
+def _trained_calls(s: Scene, side: int) -> list[int]:
+    """Steps of the calls of the first module that differs which this run alone made before, in training mode."""
+    trace, only = (s.pair.a, s.pair.b)[side], (s.pair.align.only_a, s.pair.align.only_b)[side]
+    step, limit = (s.pair.align.step_a, s.pair.align.step_b)[side], int(s.events[side]["seq"])
+    own = trace.sites[s.events[side]["site"]][:2]
+    sites = {n for n, site in enumerate(trace.sites) if site[:2] == own}
+    return [
+        int(step[n])
+        for n in only[:20_000].tolist()
+        if (e := trace.events[n])["site"] in sites
+        and e["kind"] == Kind.ACTIVATION
+        and e["flags"] & Flag.TRAINING
+        and not e["flags"] & Flag.INPUT
+        and e["seq"] < limit
+    ]
 
 
 @rule("folder of the run", "sources")

@@ -54,13 +54,14 @@ def arrival(s: Scene) -> Iterator[Draft]:
     in_turn = s.hint("in-turn")
     if in_turn and not taken and not reordered and all("Pool" in h.text for h in lines):
         h = in_turn[0]
+        drawn = [x for x in s.hint("numpy-global", "python-global") if x.file == h.file] if s.pools else []
         yield Draft(
             "race",
             f"a race between {who}: they share a random generator or other state, and what each takes from it depends on which comes first"
             f" ({h.file}:{h.line}: {h.text}); the results themselves come in the order of the tasks",
-            tuple(evidence),
+            (*evidence, *(f"draws from a generator that all threads share: {x.place}" for x in drawn[:2])),
             "Give each task a generator of its own, seeded by its number (numpy.random.default_rng([SEED, i])), and let tasks change nothing they share.",
-            strength,
+            max(strength, 0.75 * s.likeness) if drawn else strength,
             within=True,
         )
         return
@@ -106,16 +107,30 @@ def arrival(s: Scene) -> Iterator[Draft]:
             within=True,
         )
         return
-    summary = (
-        f"a race between {who}: data comes in the order of arrival"
-        + "".join(f" ({h.file}:{h.line}: {h.text})" for h in shown)
-        + ", so the batches come in another order in each run"
-    )
-    yield Draft("race", summary, tuple(evidence), _IN_ORDER, strength, within=True)
+    line = "".join(f" ({h.file}:{h.line}: {h.text})" for h in shown)
+    remedy = _IN_ORDER
+    if s.stage in ("init", "loaded"):
+        effect = f"{s.place} is put together of parts in the order of arrival{line}; a list, and a sum of floating-point numbers, depends on the order of its terms"
+    elif s.samples.relation == "unknown" and s.pools and not taken and not order:
+        effect = (
+            f"how far {listed(s.pools, 2)} {'has' if len(s.pools) == 1 else 'have'} come when the main thread looks differs in each run{line}: it takes what"
+            " is there, in the order of arrival, or reads memory that is being written"
+        )
+        remedy = _HAND_OVER
+    elif reordered:
+        effect = f"data comes in the order of arrival{line}, so the batches come in another order in each run"
+    else:
+        effect = f"data comes in the order of arrival{line}, which differs in each run"
+    yield Draft("race", f"a race between {who}: {effect}", tuple(evidence), remedy, strength, within=True)
 
 
 _AS_THEY_COME = re.compile(r"as_completed|imap_unordered|FIRST_COMPLETED|asyncio\.wait\b")
 _IN_ORDER = "Take the results in the order in which they were asked for (executor.map, pool.imap, asyncio.gather, a list of futures), or sort them by key before use."
+
+_HAND_OVER = (
+    "Hand over copies (tensor.clone(), array.copy()) in a fixed order, through a queue that holds as many as may wait, and let nobody write what"
+    " another thread may still read (a lock, a barrier, an event that says it was used)."
+)
 
 
 def _workers(s: Scene, lines: list[Hint]) -> str:
@@ -140,6 +155,35 @@ def _sums(s: Scene) -> Iterator[Draft]:
         f" arrival ({shown.file}:{shown.line}: {shown.text}); a sum of floating-point numbers depends on the order of its terms"
     )
     yield Draft("race", summary, tuple(evidence), _IN_ORDER, (0.8 if taken else 0.6) * s.likeness, within=True)
+
+
+@rule("memory that threads share", "sources")
+def shared_memory(s: Scene) -> Iterator[Draft]:
+    """What went in was equal when it was looked at, and the result is another by more than rounding: a thread wrote into it."""
+    lines = s.hint("arrival")
+    if not s.numeric or not s.pools or s.rounding is not False or s.likeness < 0.5 or s.inputs_equal is False:
+        return
+    if (s.torch_parted and s.stage in ("forward", "loss")) or (s.has_sources and not lines):
+        return
+    views = s.hint("shared-memory")
+    late = "what forward kept for it was written before backward read it" if s.stage == "backward" else "it was written while in use"
+    yield Draft(
+        "race",
+        f"a race between threads: {listed(s.pools, 2)} and the main thread probably share memory (a buffer that is filled anew, parameters of one model),"
+        f" and one writes what the other still reads: {s.place} differs by more than rounding although what went in was equal when it was looked at"
+        + "".join(f" ({h.file}:{h.line}: {h.text})" for h in lines[-1:]),
+        (
+            f"the program starts threads that run {listed(s.pools, 3)}",
+            *(f"equal before: {row.removesuffix(': equal')}" for row in s.equal[-4:]),
+            f"first to differ: {s.place}; {late}, if it is so",
+            *(f"starts or feeds a thread: {h.place}" for h in lines[:2]),
+            *(f"shares memory instead of copying it: {h.place}" for h in views[:2]),
+            s.launched,
+        ),
+        _HAND_OVER,
+        (0.8 if views else 0.6) * s.likeness,
+        within=True,
+    )
 
 
 @rule("generator of several threads")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from reprodebug._base.text import plural
 from reprodebug.compare.generators import Story
+from reprodebug.compare.importance import OUTPUT_NAME
+from reprodebug.diagnose.hints import Hint
 from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import RANDOM_MODULES, Scene
 from reprodebug.diagnose.triggers import best, resuming
+from reprodebug.model.comparison import Difference
 
 _SEED_CALL = {"torch": "torch.manual_seed(SEED)", "numpy.random": "numpy.random.seed(SEED)", "python.random": "random.seed(SEED)"}
 _OWN = {
@@ -96,6 +100,9 @@ def missing_seed(s: Scene) -> Iterator[Draft]:
     elif "seeded with" in how and hashed:
         summary += f"; the seed is made by hash(), which differs at every launch while PYTHONHASHSEED is not fixed ({hashed[0].file}:{hashed[0].line})"
         evidence += [f"the source hashes: {h.place}" for h in hashed[:2]]
+    elif "seeded with" in how and (named_by := _names(s)) and (digests := _of_text(s)):
+        summary += f"; the seed is made of a text ({digests[0].file}:{digests[0].line}: {digests[0].text}){leading(named_by[:2])}"
+        evidence += [*(f"makes a number of a text: {h.place}" for h in digests[:2]), *(said(d) for d in named_by[:2])]
     elif "seeded with" in how and derived:
         summary += f"; the seed is not fixed but made anew at each launch ({derived[0].file}:{derived[0].line})"
         evidence += [f"the source takes a value that differs at every launch: {h.place}" for h in derived[:2]]
@@ -115,7 +122,7 @@ def missing_seed(s: Scene) -> Iterator[Draft]:
         + " with a constant before anything else; pass the same seed to both runs."
     )
     if any("default_rng" in f for f in families):
-        remedy += " Give numpy.random.default_rng a seed."
+        remedy += " Give numpy.random.default_rng a seed; " + _LIBRARY
     yield Draft(
         "random-state",
         summary,
@@ -140,7 +147,10 @@ def _weight(s: Scene, story: Story, how: str) -> float:
     drawn = s.hint(kind) if kind else []
     used = story.used_a or story.used_b
     if not kind:  # a numpy generator of its own
-        return 0.85 if used and s.stage in ("data", "init", "loaded", "forward") else 0.2
+        if s.stage not in ("data", "init", "loaded", "forward"):
+            return 0.2
+        # one that a library makes, draws from and drops within a call is seen once: whether it was used is not known
+        return 0.85 if used else 0.6 if "operating system" in how and s.alike and not s.torch_parted else 0.2
     if s.has_sources and not drawn and not used:
         return 0.0
     if s.torch_parted and s.stage != "data":
@@ -151,6 +161,43 @@ def _weight(s: Scene, story: Story, how: str) -> float:
     if drawn:  # drawn from before the first look, or in another process
         return likely * 0.6
     return likely * (0.35 if s.has_sources else 0.6)
+
+
+def _names(s: Scene) -> list[Difference]:
+    """Options that by their names only say what a run is called or where it writes, and whose values are words."""
+    found = [d for d in s.comparison.differences if d.section == "config" and d.reason == OUTPUT_NAME]
+    return [d for d in found if not all(re.fullmatch(r"\(\w+\)|[\d.]+|True|False", v) for v in (d.a, d.b))]
+
+
+def _of_text(s: Scene) -> list[Hint]:
+    """Lines that make a number of a text to seed a generator with, or another number where none does."""
+    lines = s.hint("digest", *([] if s.find(r"^PYTHONHASHSEED$", "environment") else ["hash"]))
+    return [h for h in lines if h.name == "seed" or "seed" in h.text] or lines
+
+
+@rule("computed name", "sources")
+def computed_name(s: Scene) -> Iterator[Draft]:
+    """The name of a run or of its folder, which decides no number as a rule, is hashed, and the number computed with."""
+    names, lines = _names(s), _of_text(s)
+    if not names or not lines or not s.alike or s.torch_parted or s.stage not in ("data", "init", "forward", "loaded", "loss"):
+        return
+    seeding = lines[0].name == "seed" or "seed" in lines[0].text
+    what = "and seeds a generator" if seeding else "which may get into the computation"
+    yield Draft(
+        "random-state" if seeding else "configuration",
+        f"the program makes a number of a text, {what} ({lines[0].file}:{lines[0].line}: {lines[0].text}), and {listed(named(d) for d in names[:2])}"
+        f" {'differ' if len(names) > 1 else 'differs'}: a name that looks as if it only said where the run writes",
+        (
+            *(f"{named(d)}: by its name it only says what the run is called or where it writes" for d in names[:3]),
+            *(f"makes a number of a text: {h.place}" for h in lines[:3]),
+            s.launched,
+            f"first to differ: {s.place}",
+            "the states of torch's global generators were equal",
+        ),
+        "Seed with a constant or an option of its own (--seed), not with a name; or give both runs the same name.",
+        0.8 if seeding else 0.45,
+        frozenset(d.key for d in names),
+    )
 
 
 @rule("seeded too late", "ledger")
@@ -270,24 +317,40 @@ def _span(s: Scene, story: Story) -> str:
     return f"the states of {story.name} were equal at {name(story.last_equal)} and differ at {name(story.at)}"
 
 
+_LIBRARY = "where a library makes the generator, give one to the library (rng=, random_state=, seed=)."
+
+
+def _made_from_the_system(s: Scene) -> list[str]:
+    """Lines by which both runs had numpy.random.default_rng make a generator without a seed, before the first divergence."""
+    a, b = (
+        [r["where"] for r in rows if r["seed"] == "from the system" and int(r["step"] or 0) <= s.first.step]
+        for rows in s.seeded("numpy.default_rng")
+    )
+    return [where for where in dict.fromkeys(b) if where in a]
+
+
 @rule("generator made without a seed", "sources")
 def made_without_seed(s: Scene) -> Iterator[Draft]:
     """A generator object of the program's own, that is not recorded, is made without a seed."""
     if s.stage in ("backward", "optimizer") or s.likeness < 0.5 or s.torch_parted:
         return
-    lines = [h for h in s.hint("unseeded") if "default_rng" not in h.text or not any("default_rng" in n for n in s.parted)]
-    if not lines:
+    recorded = any("default_rng" in n for n in s.parted)
+    lines = [h for h in s.hint("unseeded") if "default_rng" not in h.text or not recorded]
+    made = [] if lines or recorded else _made_from_the_system(s)
+    if not lines and not made:
         return
     evidence = [f"made without a seed: {h.place}" for h in lines[:3]]
+    evidence += [f"numpy.random.default_rng is called without a seed in both runs, by {where}" for where in made[:3]]
     evidence += [s.launched, "torch's generators were equal"]
     evidence += [s.samples.text] if s.stage == "data" else []
-    summary = f"a random generator is made without a seed, so each launch draws other numbers from it: {lines[0].file}:{lines[0].line} ({lines[0].text})"
-    strength = {"data": 0.85, "init": 0.7}.get(s.stage, 0.6) * s.likeness
+    where = f"{lines[0].file}:{lines[0].line} ({lines[0].text})" if lines else f"{made[0]}, or a library that it calls"
+    summary = f"a random generator is made without a seed, so each launch draws other numbers from it: {where}"
+    strength = {"data": 0.85, "init": 0.7}.get(s.stage, 0.6) * s.likeness * (1.0 if lines else 0.75)
     yield Draft(
         "random-state",
         summary,
         tuple(evidence),
-        "Give it a seed: random.Random(SEED), numpy.random.default_rng(SEED).",
+        "Give it a seed: random.Random(SEED), numpy.random.default_rng(SEED)" + ("." if lines else "; " + _LIBRARY),
         strength,
         within=True,
     )
