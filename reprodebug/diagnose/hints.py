@@ -213,10 +213,23 @@ def _kept(tree: ast.AST) -> Iterator[int]:
             memo = [_name(d.func if isinstance(d, ast.Call) else d) for d in node.decorator_list]
             if any(_is_mutable(d) or _name(d) in shared for d in defaults) or any(_MEMO.fullmatch(m) for m in memo):
                 yield node.lineno
+            yield from _changes(node, shared)
         elif isinstance(node, ast.Global):
             yield node.lineno
         elif isinstance(node, ast.ClassDef):
             yield from (n.lineno for n in node.body if isinstance(n, ast.Assign) and _is_mutable(n.value) and not _is_dunder(n))
+
+
+def _changes(function: ast.FunctionDef | ast.AsyncFunctionDef, shared: set[str]) -> Iterator[int]:
+    """Lines of a function that add to a list, a dict or a set of the module's own."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _FILLING:
+            yield from [node.lineno] if _name(node.func.value) in shared else []
+        elif isinstance(node, ast.Assign):
+            yield from (node.lineno for t in node.targets if isinstance(t, ast.Subscript) and _name(t.value) in shared)
+
+
+_FILLING = frozenset({"append", "extend", "add", "update", "setdefault", "insert", "appendleft", "pop", "popleft"})
 
 
 def _is_mutable(node: ast.expr) -> bool:

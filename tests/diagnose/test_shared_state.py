@@ -106,18 +106,55 @@ for _ in range(2):
 """
 
 
+COMMITTEE = """\
+import random, time, torch
+from concurrent.futures import ThreadPoolExecutor
+
+torch.manual_seed(0)
+net = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.Dropout(0.5), torch.nn.Linear(16, 2))
+opt = torch.optim.SGD(net.parameters(), lr=0.1)
+x = torch.randn(32, 4)
+disk = random.SystemRandom()
+
+def vote(part):
+    time.sleep(disk.uniform(0, 0.02))
+    with torch.no_grad():
+        return net(part).var(1)
+
+for _ in range(3):
+    with ThreadPoolExecutor(4) as pool:
+        scores = torch.cat(list(pool.map(vote, x.split(4))))
+    loss = net(x[scores.topk(8).indices]).square().mean()
+    opt.zero_grad(); loss.backward(); opt.step()
+"""
+
+
+def recorded(folder: Path, source: str, *words: str) -> tuple[str, str]:
+    """Two runs of a program."""
+    (folder / "train.py").write_text(source)
+    for name in "ab":
+        command = [sys.executable, "-m", "reprodebug", "capture", "-o", name, "--", sys.executable, "train.py", *words]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return str(folder / "a"), str(folder / "b")
+
+
+def test_threads_that_call_a_model_draw_from_one_generator(tmp_path: Path) -> None:
+    """Which calls stand in one run alone is chance there, and no sign of what one run does and the other does not."""
+    causes = api.compare(*recorded(tmp_path, COMMITTEE)).causes
+    assert (causes[0].rule, causes[0].category) == ("generator of several threads", "race") and causes[0].confidence >= 0.7
+    assert "torch.cpu" in causes[0].summary
+    assert not [c for c in causes if c.rule == "extra draws" and c.confidence >= 0.3]
+
+
 @pytest.mark.parametrize("dropped", ["0", "1"])
 def test_a_generator_that_a_library_makes_and_draws_from_once(dropped: str, tmp_path: Path) -> None:
     """One that is dropped is in the ledger only, one that is kept is seen in one state: neither was seen to be drawn from."""
-    (tmp_path / "train.py").write_text(LIBRARY)
-    for name in "ab":
-        words = [sys.executable, "-m", "reprodebug", "capture", "-o", name, "--", sys.executable, "train.py", dropped]
-        subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
-    found = api.compare(str(tmp_path / "a"), str(tmp_path / "b")).causes[0]
+    a, b = recorded(tmp_path, LIBRARY, dropped)
+    found = api.compare(a, b).causes[0]
     wins = "generator made without a seed" if dropped == "1" else "missing or other seed"
     assert (found.rule, found.category) == (wins, "random-state") and 0.5 <= found.confidence < 0.8
     assert "train.py:6 positions" in found.summary and "give one to the library" in found.remedy
-    same = api.compare(str(tmp_path / "a"), str(tmp_path / "a"))
+    same = api.compare(a, a)
     assert (same.verdict, same.causes) == ("identical", ())
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from reprodebug._base.text import plural
 from reprodebug.compare.importance import MOVED
 from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
+from reprodebug.diagnose.rules.random_state import drawn_from, restored
 from reprodebug.diagnose.scene import CHECKPOINT, Scene
 from reprodebug.diagnose.triggers import best, resuming
 from reprodebug.model.events import Flag, Kind
@@ -116,6 +117,8 @@ def place_in_data(s: Scene) -> Iterator[Draft]:
     if s.torch_parted:
         states = f"{s.torch_parted[0].name} differs too, but only seeds the workers: the order is {s.own_sampler}'s"
         summary = summary.removesuffix(", from equal weights and random states") + f", in the order of its own sampler {s.own_sampler}"
+    if drawn := [x for x in drawn_from(s) if restored(s, x)]:
+        states = f"{drawn[0].name} was the same in both runs after the checkpoint was read, and parts where other numbers are drawn from it"
     evidence = [f"{side} reads the checkpoint {listed(loaded, 2)} in the middle of the run, the other does not", s.cut]
     evidence += [
         f"first to differ: {s.place}",
@@ -129,7 +132,7 @@ def place_in_data(s: Scene) -> Iterator[Draft]:
         tuple(evidence),
         "Save with the checkpoint what decides the order: the epoch that the sampler is in (set_epoch, or a counter of its own) and how many of"
         " its batches were used; restore the one and skip the others when resuming (or use a loader that can be saved, such as torchdata's"
-        " StatefulDataLoader).",
+        " StatefulDataLoader). What batches are drawn from (a replay memory, a queue) belongs into it too.",
         0.9,
         frozenset([*(d.key for d in trigger), *loaded, *(x.name for x in s.torch_parted)]),
     )
@@ -138,7 +141,8 @@ def place_in_data(s: Scene) -> Iterator[Draft]:
 @rule("work beside the training", "sources")
 def beside(s: Scene) -> Iterator[Draft]:
     """One run evaluates or logs where the other does not, and that changes what the training goes on with."""
-    if s.stage not in ("data", "loaded", "forward") or s.torch_parted or not (alone := [x for x in s.alone if x.kind == "activation"]):
+    alone = [x for x in s.alone if x.kind == "activation"]
+    if s.stage not in ("data", "loaded", "forward", "loss") or s.torch_parted or not alone:
         return
     trigger = s.asides[:2] if s.alike else best(s, r"log|eval|valid|every|print|monitor|report|debug|plot")
     if not trigger or {d.key for d in s.given} - {d.key for d in trigger}:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from reprodebug.diagnose.hints import Hint
 from reprodebug.diagnose.rule import Draft, listed, rule, said
-from reprodebug.diagnose.rules.random_state import drawn_from, other_seed
+from reprodebug.diagnose.rules.random_state import drawn_from, other_seed, side_by_side
 from reprodebug.diagnose.samples import chosen_otherwise
 from reprodebug.diagnose.scene import Scene
 
@@ -191,21 +191,28 @@ def drawn_beside(s: Scene) -> Iterator[Draft]:
     """Threads of the program and its main thread draw from one generator: who draws next is not the same in any two runs."""
     if (s.numeric and s.stage != "forward") or not s.pools or not s.alike:
         return
-    shared = [x for x in s.parted.values() if x.name in _ONE_FOR_ALL and x.last_equal >= 0 and x.used_a and x.used_b]
+    beside = side_by_side(s)
+    shared = [x for x in s.parted.values() if x.name in _ONE_FOR_ALL and x.last_equal >= 0]
+    shared = [x for x in shared if (x.used_a and x.used_b) or (beside and (x.used_a or x.used_b))]  # the first draw may be the race's
     lines = {x.name: s.hint(kind) for x in shared if (kind := _ONE_FOR_ALL[x.name])}
     shared = [x for x in shared if x.name not in lines or lines[x.name] or not s.has_sources]
-    if not shared or [x for x in s.alone if x.kind == "activation"]:
+    if not shared or ([x for x in s.alone if x.kind == "activation"] and not beside):
         return
     story = shared[0]
     step = int(s.pair.align.step_a[s.pair.align.a[story.at]])
     drawn = lines.get(story.name, [])
+    who = (
+        f"several of them call modules and may draw ({listed(s.pools, 2)})"
+        if beside
+        else f"{listed(s.pools, 2)} and the main thread may both draw"
+    )
     yield Draft(
         "race",
-        f"a race between threads: {listed(s.pools, 2)} and the main thread may both draw from {story.name}, and which of them comes first differs"
+        f"a race between threads: {who} from {story.name}, and which of them comes first differs"
         f" in each run: its states were equal at first and part at step {step}",
         (
             f"the program starts threads that run {listed(s.pools, 3)}",
-            f"{story.name} was equal in both runs before, and both drew from it; {s.launched}",
+            f"{story.name} was equal in both runs before{', and both drew from it' * (story.used_a and story.used_b)}; {s.launched}",
             *(f"draws from it: {h.place}" for h in drawn[:4]),
             f"first to differ: {s.place}",
         ),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from reprodebug._base.text import plural
+from reprodebug.compare.align import several_call
 from reprodebug.compare.generators import Story
 from reprodebug.compare.importance import OUTPUT_NAME
 from reprodebug.diagnose.hints import Hint
@@ -265,7 +266,7 @@ def extra_draws(s: Scene) -> Iterator[Draft]:
             evidence += [said(d) for d in trigger]
         remedy = _KEEP_APART["torch" if story.name.startswith("torch") else "numpy" if story.name.startswith("numpy") else "python"]
         strength = 0.8 + 0.06 * (n is not None) + 0.07 * bool(names or trigger)
-        if s.alike and not (names or trigger):  # both draw by the same code: something else decides how often
+        if s.alike and not trigger and (not names or side_by_side(s)):  # both draw by the same code: something else decides how often
             strength *= 0.3 if s.pools else 0.8
         if not story.name.startswith("torch") and s.stage != "data":
             strength *= 0.7
@@ -275,6 +276,8 @@ def extra_draws(s: Scene) -> Iterator[Draft]:
             strength *= 0.8  # kept workers draw no other seed at the start of an epoch
         if s.stage == "init" and s.find("other settings", "config", text="reason"):
             strength *= 0.5  # layers of another size take another number of draws
+        if restored(s, story):
+            strength *= 0.6  # what the checkpoint does not hold decides how often it is drawn from
         if s.ended is not None:
             strength *= 0.6  # what a run does after its training draws too
         if s.stage == "forward" and not RANDOM_MODULES.search(s.first.module_type) and s.first.module and s.inputs_equal:
@@ -302,6 +305,11 @@ def drawn_from(s: Scene) -> list[Story]:
         if used:
             found.append(story)
     return found
+
+
+def side_by_side(s: Scene) -> bool:
+    """Several threads call modules: which calls stand in one run alone is then chance."""
+    return several_call(s.pair.a) and several_call(s.pair.b)
 
 
 def _span(s: Scene, story: Story) -> str:
@@ -404,13 +412,24 @@ def _built_in_another_order(s: Scene) -> Iterator[Draft]:
     yield Draft(category, summary, tuple(evidence), "Construct the layers in the same order in both runs.", 0.93, keys)
 
 
+def restored(s: Scene, story: Story) -> bool:
+    """The run that goes on from a checkpoint was seen with the other's state after it had read it: what parts later is drawn later."""
+    if s.resumed is None or story.last_equal < 0:
+        return False
+    which, loaded = s.resumed
+    trace, column = ((s.pair.a, s.pair.align.a), (s.pair.b, s.pair.align.b))[which]
+    return int(trace.events["seq"][column[story.last_equal]]) > max(int(s.files_read[which][p]["seq"]) for p in loaded)
+
+
 @rule("resume without random state", "code")
 def resume(s: Scene) -> Iterator[Draft]:
     """A run that goes on from a checkpoint, and whose generators were not restored."""
-    lost = s.torch_parted or drawn_from(s)
-    if s.stage in ("backward", "optimizer", "loss") or not lost or s.resumed is None or s.own_sampler:
+    if s.stage in ("backward", "optimizer", "loss") or s.resumed is None or s.own_sampler:
         return
     which, loaded = s.resumed
+    lost = [x for x in s.torch_parted or drawn_from(s) if not restored(s, x)]
+    if not lost:
+        return
     side, limit = "AB"[which], int(s.events[which]["seq"])
     rebuilt = [n for n in s.notes("modules")[which] if int(n.get("step", 0)) > 0 and int(n.get("seq", 0)) <= limit]
     story = lost[0]
