@@ -210,8 +210,8 @@ def _kept(tree: ast.AST) -> Iterator[int]:
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             defaults = [d for d in (*node.args.defaults, *node.args.kw_defaults) if d is not None]
-            memo = [_name(d.func if isinstance(d, ast.Call) else d) for d in node.decorator_list]
-            if any(_is_mutable(d) or _name(d) in shared for d in defaults) or any(_MEMO.fullmatch(m) for m in memo):
+            yield from (d.lineno for d in node.decorator_list if _MEMO.fullmatch(_name(d.func if isinstance(d, ast.Call) else d)))
+            if any(_is_mutable(d) or _name(d) in shared for d in defaults):
                 yield node.lineno
             yield from _changes(node, shared)
         elif isinstance(node, ast.Global):

@@ -84,6 +84,8 @@ def test_a_file_that_one_run_makes_and_reads_and_the_other_finds() -> None:
     found = causes(data, "", **{"/x/graph.npy": (kept, made)})[0]
     assert "A reads graph.npy" in found.summary and "B found none" in found.summary
     assert causes(data, "", **{"/x/graph.npy": (read("1"), kept)})[0].rule == "file content"
+    among = causes(data, "files = sorted(root.rglob('*.npy'))", **{"/x/scans/mask.npy": ({"mode": "write", "existed": False}, kept)})[0]
+    assert among.rule == "leftover file" and "where no run looks for its data" in among.remedy and "without loss" not in among.remedy
 
 
 LIBRARY = """\
@@ -177,3 +179,36 @@ def test_statistics_that_a_call_beside_the_training_moved(flags: Flag, kind: str
     if wins:
         assert found.category == "implicit-state" and "B alone calls it in training mode at step 0" in found.summary
         assert "--check-every (0 in A, 3 in B) leads there" in found.summary
+
+
+REPORT = ("", "--report")
+
+
+def test_data_that_only_looking_at_changed() -> None:
+    """The sampler chose the same samples in both runs; one of them printed a report on a cached table first."""
+
+    def changed(value: int) -> list[dict[str, Any]]:
+        return [{**e, "prints": (value, value + 10), "chosen": (3, 1)} if e["kind"] == Kind.DATA else e for e in data(value)]
+
+    source = "@lru_cache\ndef load(split):\n    return np.load(split)\ndef report():\n    x = load('train')\n    x -= x.mean(0)"
+    found = causes(changed, source, options=REPORT)[0]
+    assert (found.rule, found.category) == ("work beside the training", "implicit-state") and found.confidence >= 0.7
+    assert "changed in place" in found.summary and "train.py:1: @lru_cache" in found.summary and "--report (in B only)" in found.summary
+    for other in (
+        causes(changed, "def load(split):\n    return np.load(split)", options=REPORT),  # nothing outlives a call
+        causes(changed, source, options=("", "--crop 4")),  # an option that is computed with
+        causes(data, source, options=REPORT),  # how the samples met is not known
+    ):
+        assert other[0].rule == "options", other[0]
+
+
+def test_a_loss_that_a_call_beside_the_training_changed() -> None:
+    def events(value: int) -> list[dict[str, Any]]:
+        extra = [event("fc", 50, flags=Flag.INPUT, tensor="input.0", shape=(2,)), event("fc", 51, flags=Flag(0), shape=(2,))]
+        loss = event("", value, tensor="loss.0", kind=Kind.LOSS, root="loss", flags=Flag(0))
+        return [data(7)[0], *(extra if value == 2 else []), *data(7)[1:], loss]
+
+    source = "SEEN = []\ndef contrast(z):\n    SEEN.append(z)"
+    found = causes(events, source, options=("", "--sanity-steps 2"))[0]
+    assert (found.rule, found.category) == ("work beside the training", "implicit-state") and "train.py:3" in found.summary
+    assert causes(events, source, options=("", "--aux-weight 2"))[0].rule == "options", "an option by which it trains otherwise"

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 
 from reprodebug._base.text import plural
 from reprodebug.compare.importance import MOVED
+from reprodebug.diagnose.hints import Hint
 from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.rules.random_state import drawn_from, restored
 from reprodebug.diagnose.scene import CHECKPOINT, Scene
 from reprodebug.diagnose.triggers import best, resuming
+from reprodebug.model.comparison import Difference
 from reprodebug.model.events import Flag, Kind
 
 _SEEDING = re.compile(r"seed|rng|RandomState|Generator|\bRandom\(")
@@ -33,6 +35,9 @@ def leftover(s: Scene) -> Iterator[Draft]:
     summary = f"{other} reads {listed((x.key for x in found), 2)}, a cache or other file left by an earlier run; {side} found none and made it itself"
     likely = {"data": 0.94, "init": 0.85, "loaded": 0.9, "forward": 0.8}.get(s.stage, 0.5)
     remedy = f"Delete {d.key} before each run, give each run a folder of its own, or store the cache without loss (same dtype, no rounding) and check its version."
+    if not checks and (listing := s.hint("listing")):  # not asked for by its name: found among the data
+        evidence += [f"the source takes what a folder holds: {h.place}" for h in listing[:2]]
+        remedy = f"Delete {d.key}, and let each run write where no run looks for its data (or read a fixed list of names)."
     yield Draft("implicit-state", summary, tuple(evidence), remedy, likely, frozenset(x.key for x in found) | {"seed of numpy.default_rng"})
 
 
@@ -141,13 +146,20 @@ def place_in_data(s: Scene) -> Iterator[Draft]:
 @rule("work beside the training", "sources")
 def beside(s: Scene) -> Iterator[Draft]:
     """One run evaluates or logs where the other does not, and that changes what the training goes on with."""
-    alone = [x for x in s.alone if x.kind == "activation"]
-    if s.stage not in ("data", "loaded", "forward", "loss") or s.torch_parted or not alone:
+    if s.stage not in ("data", "loaded", "forward", "loss") or s.torch_parted:
         return
-    trigger = s.asides[:2] if s.alike else best(s, r"log|eval|valid|every|print|monitor|report|debug|plot")
+    trigger = s.asides[:2] if s.alike else best(s, _WATCHING.pattern)
     if not trigger or {d.key for d in s.given} - {d.key for d in trigger}:
         return
-    kept = s.hint("kept")
+    kept, alone = s.hint("kept"), [x for x in s.alone if x.kind == "activation"]
+    only_watches = all(d in s.asides or _WATCHING.search(d.key) for d in trigger)
+    if not alone:
+        drawn = [x for x in s.parted.values() if x.used_a or x.used_b]
+        if only_watches and kept and not drawn and s.stage == "data" and s.samples.relation in ("other content", "other samples"):
+            yield _changed_by_looking(s, trigger, kept)
+        return
+    if s.stage == "loss" and not only_watches:
+        return
     if not kept and not s.alike:
         return
     side, names = "B" if alone[0].side == "b" else "A", list(dict.fromkeys(x.root or x.module for x in alone))
@@ -164,6 +176,31 @@ def beside(s: Scene) -> Iterator[Draft]:
         ),
         "Let what only watches change nothing: hand such state in, and let the training alone update it (or give the evaluation a copy).",
         0.87 if kept else 0.6,
+        frozenset(d.key for d in trigger),
+    )
+
+
+_WATCHING = re.compile(
+    r"log|eval|valid|(^|\W|_)val(\W|_|$)|sanity|every|print|monitor|report|debug|plot|verbose|summar|describe|inspect|preview|quality|profil|stats",
+    re.I,
+)
+"""options of such names make a program look at its data or model, and as a rule change neither"""
+
+
+def _changed_by_looking(s: Scene, trigger: list[Difference], kept: list[Hint]) -> Draft:
+    """The batches hold other values, nothing was drawn or called otherwise, and one run only looked at more."""
+    return Draft(
+        "implicit-state",
+        f"the data itself was changed by what only looks at it: {s.samples.text}; probably values are changed in place (x -= ..., out=x) that"
+        f" outlive a call and are handed to the training too ({kept[0].file}:{kept[0].line}: {kept[0].text})" + leading(trigger),
+        (
+            *(said(d) for d in trigger),
+            *(f"outlives a call: {h.place}" for h in kept[:4]),
+            f"first to differ: {s.place}",
+            "no generator that was recorded had been drawn from otherwise, and no module was called by one run alone",
+        ),
+        "Let what only looks work on a copy (x = x.copy(), tensor.clone()), or let what is kept be read-only (array.flags.writeable = False).",
+        0.87,
         frozenset(d.key for d in trigger),
     )
 

@@ -169,13 +169,13 @@ def shared_memory(s: Scene) -> Iterator[Draft]:
     late = "what forward kept for it was written before backward read it" if s.stage == "backward" else "it was written while in use"
     yield Draft(
         "race",
-        f"a race between threads: {listed(s.pools, 2)} and the main thread probably share memory (a buffer that is filled anew, parameters of one model),"
-        f" and one writes what the other still reads: {s.place} differs by more than rounding although what went in was equal when it was looked at"
+        f"a race between threads: {listed(s.pools, 2)} and the main thread probably share memory, and one writes what the other still reads:"
+        f" {s.place} differs by more than rounding although what went in was equal"
         + "".join(f" ({h.file}:{h.line}: {h.text})" for h in lines[-1:]),
         (
             f"the program starts threads that run {listed(s.pools, 3)}",
             *(f"equal before: {row.removesuffix(': equal')}" for row in s.equal[-4:]),
-            f"first to differ: {s.place}; {late}, if it is so",
+            f"first to differ: {s.place}; {late}, if it is so (a buffer that is filled anew, parameters of one model)",
             *(f"starts or feeds a thread: {h.place}" for h in lines[:2]),
             *(f"shares memory instead of copying it: {h.place}" for h in views[:2]),
             s.launched,
