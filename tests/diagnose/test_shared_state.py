@@ -84,7 +84,8 @@ def test_a_file_that_one_run_makes_and_reads_and_the_other_finds() -> None:
     found = causes(data, "", **{"/x/graph.npy": (kept, made)})[0]
     assert "A reads graph.npy" in found.summary and "B found none" in found.summary
     assert causes(data, "", **{"/x/graph.npy": (read("1"), kept)})[0].rule == "file content"
-    among = causes(data, "files = sorted(root.rglob('*.npy'))", **{"/x/scans/mask.npy": ({"mode": "write", "existed": False}, kept)})[0]
+    lists = [{"type": "listing", "path": "/x/scans", "seq": 0}]
+    among = causes(data, "", notes=(lists, lists), **{"/x/scans/mask.npy": ({"mode": "write", "existed": False}, kept)})[0]
     assert among.rule == "leftover file" and "where no run looks for its data" in among.remedy and "without loss" not in among.remedy
 
 

@@ -35,8 +35,10 @@ def leftover(s: Scene) -> Iterator[Draft]:
     summary = f"{other} reads {listed((x.key for x in found), 2)}, a cache or other file left by an earlier run; {side} found none and made it itself"
     likely = {"data": 0.94, "init": 0.85, "loaded": 0.9, "forward": 0.8}.get(s.stage, 0.5)
     remedy = f"Delete {d.key} before each run, give each run a folder of its own, or store the cache without loss (same dtype, no rounding) and check its version."
-    if not checks and (listing := s.hint("listing")):  # not asked for by its name: found among the data
-        evidence += [f"the source takes what a folder holds: {h.place}" for h in listing[:2]]
+    n = 0 if other == "A" else 1
+    listed_there = {s.sides[n].neutral(str(x.get("path"))) for x in s.notes("listing")[n]}
+    if not checks and os.path.dirname(d.key) in listed_there:  # not asked for by its name: found among the data
+        evidence.append(f"{other} takes what it finds: it lists the folder {os.path.dirname(d.key)}")
         remedy = f"Delete {d.key}, and let each run write where no run looks for its data (or read a fixed list of names)."
     yield Draft("implicit-state", summary, tuple(evidence), remedy, likely, frozenset(x.key for x in found) | {"seed of numpy.default_rng"})
 
