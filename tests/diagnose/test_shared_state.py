@@ -84,6 +84,9 @@ def test_a_file_that_one_run_makes_and_reads_and_the_other_finds() -> None:
     found = causes(data, "", **{"/x/graph.npy": (kept, made)})[0]
     assert "A reads graph.npy" in found.summary and "B found none" in found.summary
     assert causes(data, "", **{"/x/graph.npy": (read("1"), kept)})[0].rule == "file content"
+    wrote = [{"type": "file", "path": "/x/graph.npy", "mode": "write", "existed": True, "seq": 0}]
+    anew = causes(data, "", notes=(wrote, ()), **{"/x/graph.npy": (made, kept)})[0]
+    assert "A wrote it anew" in anew.summary and "found none" not in anew.summary
     lists = [{"type": "listing", "path": "/x/scans", "seq": 0}]
     among = causes(data, "", notes=(lists, lists), **{"/x/scans/mask.npy": ({"mode": "write", "existed": False}, kept)})[0]
     assert among.rule == "leftover file" and "where no run looks for its data" in among.remedy and "without loss" not in among.remedy

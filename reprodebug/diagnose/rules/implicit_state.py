@@ -32,10 +32,12 @@ def leftover(s: Scene) -> Iterator[Draft]:
     evidence = [*(said(x) for x in found[:3]), *(f"the source asks for it: {h.place}" for h in checks[:2])]
     if not s.torch_parted:
         evidence.append("seeds and states of torch's generators were equal")
-    summary = f"{other} reads {listed((x.key for x in found), 2)}, a cache or other file left by an earlier run; {side} found none and made it itself"
+    n = 0 if other == "A" else 1
+    wrote = [x for x in s.notes("file")[1 - n] if x.get("mode") == "write" and s.sides[1 - n].neutral(str(x.get("path"))) == d.key]
+    made = "wrote it anew before it read it" if any(x.get("existed") for x in wrote) else "found none and made it itself"
+    summary = f"{other} reads {listed((x.key for x in found), 2)}, a cache or other file left by an earlier run; {side} {made}"
     likely = {"data": 0.94, "init": 0.85, "loaded": 0.9, "forward": 0.8}.get(s.stage, 0.5)
     remedy = f"Delete {d.key} before each run, give each run a folder of its own, or store the cache without loss (same dtype, no rounding) and check its version."
-    n = 0 if other == "A" else 1
     listed_there = {s.sides[n].neutral(str(x.get("path"))) for x in s.notes("listing")[n]}
     if not checks and os.path.dirname(d.key) in listed_there:  # not asked for by its name: found among the data
         evidence.append(f"{other} takes what it finds: it lists the folder {os.path.dirname(d.key)}")
