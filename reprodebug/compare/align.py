@@ -94,7 +94,7 @@ def align(a: Trace, b: Trace) -> Alignment:
         step_b = step_b.copy()
         step_b[ib] = step_a[ia]
         return Alignment(ia, ib, np.flatnonzero(free_a), np.flatnonzero(free_b), step_a, step_b, place_a, place_b, renamed)
-    shared_out = _several_call(a) and _several_call(b)
+    shared_out = several_call(a) and several_call(b)
     if not shared_out and len(place_a) == len(place_b) and np.array_equal(place_a, place_b) and np.array_equal(step_a, step_b):
         every = np.arange(len(place_a))
         return Alignment(every, every, empty, empty, step_a, step_b, place_a, place_b, renamed)
@@ -169,7 +169,7 @@ def _trainers(trace: Trace) -> dict[int, str]:
     return found if len(set(found.values())) > 1 else {}
 
 
-def _several_call(trace: Trace) -> bool:
+def several_call(trace: Trace) -> bool:
     """Whether more than one thread calls modules."""
     events = trace.events
     threads = events["thread"][(events["kind"] == Kind.ACTIVATION) & (events["phase"] == Phase.FORWARD)]

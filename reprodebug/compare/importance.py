@@ -28,6 +28,8 @@ _OUTPUT = re.compile(
     r"|name|job_?name|job_?id|project|entity|group|tags?|notes?|comment|title|user|host|hostname|port|master_?(port|addr)|rdzv_\w+"
     r"|verbose|quiet|q|v|progress|no_progress|print_(freq|every|interval)|color|report_to|tracker|o)$"
 )
+OUTPUT_NAME = "a name, an address or a place for output, no input of the computation"
+"""said of an option that by its name is no number to compute with; its text may be one all the same (see the rule "computed name")"""
 _INPUT_ALL_THE_SAME = re.compile(r"^(checkpoint|ckpt|ckpt_path|checkpoint_path|ckpt_file|checkpoint_file|exp|run|experiment)$")
 _WORKERS = re.compile(r"^(num_|n_|data_|loader_|dataloader_)*(workers|prefetch|prefetch_factor)$")
 _NUMBER = re.compile(r"^-\d*\.?\d")
@@ -97,7 +99,7 @@ def option(key: str) -> Rated:
     if _INPUT_ALL_THE_SAME.match(name):
         return NOTABLE, "names an output, or the state that the run starts from"
     if _OUTPUT.match(name):
-        return HARMLESS, "a name, an address or a place for output, no input of the computation"
+        return HARMLESS, OUTPUT_NAME
     if key.startswith("word "):
         return CRITICAL, "the command has another argument at this place"
     return CRITICAL, "an option that the program computes with, as far as its name tells"
@@ -408,6 +410,8 @@ def data(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> Rated | No
             return NOTABLE, "each run wrote this file itself before it read it"
         if x.get("changed") and y.get("changed"):
             return NOTABLE, CHANGED_BY_BOTH
+        if bool(x.get("written")) != bool(y.get("written")) and not by_source:
+            return MADE_BY_THE_OTHER
         return CRITICAL, "a file that the source names has other content" if by_source else "a file of other content was read"
     other = y if reads[0] else x
     if other:
@@ -425,7 +429,7 @@ def data_text(entry: Mapping[str, Any] | None) -> str | None:
         return "written by the run, not read" + (" (it existed before)" if entry.get("existed") else "")
     algorithm, _, digest = str(entry.get("hash") or "").rpartition(":")
     digest = (digest[:12] if algorithm in ("", "xxh3-128") else f"{algorithm} {digest[:12]}") or "not hashed"
-    words = [f"{entry['size']:,} bytes" if isinstance(entry.get("size"), int) else "", digest]
+    words = ["written by the run, then read"] if entry.get("written") else []
+    words += [f"{entry['size']:,} bytes" if isinstance(entry.get("size"), int) else "", digest]
     words += ["sampled"] if entry.get("sampled") else []
-    words += ["written by the run before"] if entry.get("written") else []
     return ", ".join(w for w in words if w)

@@ -34,15 +34,15 @@ class Hint:
     (an absolute one), ``temporary`` (a name made anew at each launch), ``cores`` (how many there are), ``uninitialised``,
     ``unseeded`` (a generator made without a seed), ``numpy-global``, ``python-global``,
     ``numpy-seed``, ``python-seed``, ``exists``, ``variable``, ``checkpoint``, ``nondeterministic``, ``nondeterministic-gradient`` (its
-    backward is, on a GPU), ``overwriting`` (of elements that an index names twice, one stays), ``clip``, ``assertion`` (one that calls
-    something), ``kept`` (what outlives a call: a mutable default, a global that a function writes, a cache of results, a list that all
-    objects of a class share)"""
+    backward is, on a GPU), ``overwriting`` (of elements that an index names twice, one stays), ``clip``, ``shared-memory`` (a tensor that
+    shares memory with something else), ``assertion`` (one that calls something), ``kept`` (what outlives a call: a mutable default, a
+    global that a function writes, a cache of results, a list that all objects of a class share)"""
     file: str
     line: int
     text: str
     name: str = ""
-    """for ``variable``: which, or a beginning and ``*``; for ``nondeterministic``, ``nondeterministic-gradient`` and ``overwriting``:
-    the class of modules that the line is in"""
+    """for ``variable``: which, or a beginning and ``*``; for ``digest``: ``seed`` where it seems to seed a generator; for
+    ``nondeterministic``, ``nondeterministic-gradient`` and ``overwriting``: the class of modules that the line is in"""
 
     @property
     def place(self) -> str:
@@ -77,6 +77,7 @@ _CALLS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("nondeterministic", r".*\.(index_add_?|scatter_add_?|scatter_reduce_?|index_put_?|put_|bincount|histc|kthvalue|median)"
                              r"|.*(interpolate|grid_sample|ctc_loss|nll_loss2d|max_unpool\dd|adaptive_avg_pool\dd)"),
         ("nondeterministic-gradient", r".*\.(gather|index_select|take|take_along_dim|repeat_interleave)|.*\.embedding"),
+        ("shared-memory", r"(torch\.)?(from_numpy|frombuffer|from_file|from_dlpack)|.*\.share_memory_?"),
         ("clip", r".*clip_grad_(norm|value)_?"),
         ("numpy-seed", r"(np|numpy)\.random\.seed"),
         ("python-seed", r"random\.seed"),
@@ -125,6 +126,7 @@ def _walk(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
     tallies = {_name(target) for n in made for target in n.targets}
     loops = [n for n in ast.walk(tree) if isinstance(n, (ast.For, ast.comprehension))]
     counters = {n.id for loop in loops for n in ast.walk(loop.target) if isinstance(n, ast.Name)}
+    functions = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
     calm: set[int] = set()
     """calls below ``sorted`` and the like"""
     for node in ast.walk(tree):
@@ -136,7 +138,8 @@ def _walk(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
             name = _name(node.func)
             for kind, pattern in _CALLS:
                 if pattern.fullmatch(name) and not (kind == "listing" and id(node) in calm):
-                    yield kind, node.lineno, _class_of(node, modules) if kind.startswith("nondeterministic") else ""
+                    about = _class_of(node, modules) if kind.startswith("nondeterministic") else ""
+                    yield kind, node.lineno, "seed" if kind == "digest" and _seeds(node, functions, tree) else about
             for used in [*(k.value for k in node.keywords if k.arg == "key"), *(node.args[:1] if name == "map" else [])]:
                 if _name(used) in ("hash", "id"):
                     yield ("hash" if _name(used) == "hash" else "address"), node.lineno, ""
@@ -207,13 +210,26 @@ def _kept(tree: ast.AST) -> Iterator[int]:
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             defaults = [d for d in (*node.args.defaults, *node.args.kw_defaults) if d is not None]
-            memo = [_name(d.func if isinstance(d, ast.Call) else d) for d in node.decorator_list]
-            if any(_is_mutable(d) or _name(d) in shared for d in defaults) or any(_MEMO.fullmatch(m) for m in memo):
+            yield from (d.lineno for d in node.decorator_list if _MEMO.fullmatch(_name(d.func if isinstance(d, ast.Call) else d)))
+            if any(_is_mutable(d) or _name(d) in shared for d in defaults):
                 yield node.lineno
+            yield from _changes(node, shared)
         elif isinstance(node, ast.Global):
             yield node.lineno
         elif isinstance(node, ast.ClassDef):
             yield from (n.lineno for n in node.body if isinstance(n, ast.Assign) and _is_mutable(n.value) and not _is_dunder(n))
+
+
+def _changes(function: ast.FunctionDef | ast.AsyncFunctionDef, shared: set[str]) -> Iterator[int]:
+    """Lines of a function that add to a list, a dict or a set of the module's own."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _FILLING:
+            yield from [node.lineno] if _name(node.func.value) in shared else []
+        elif isinstance(node, ast.Assign):
+            yield from (node.lineno for t in node.targets if isinstance(t, ast.Subscript) and _name(t.value) in shared)
+
+
+_FILLING = frozenset({"append", "extend", "add", "update", "setdefault", "insert", "appendleft", "pop", "popleft"})
 
 
 def _is_mutable(node: ast.expr) -> bool:
@@ -275,6 +291,17 @@ def _class_of(node: ast.stmt | ast.expr, classes: list[ast.ClassDef]) -> str:
     """The innermost of some classes that a node stands in."""
     around = [c for c in classes if c.lineno <= node.lineno <= (c.end_lineno or c.lineno)]
     return max(around, key=lambda c: c.lineno).name if around else ""
+
+
+_SEEDING = re.compile(r"(.*\.)?(\w*seed\w*|default_rng|RandomState|SeedSequence|Random|PCG64|MT19937|Philox|SFC64)")
+
+
+def _seeds(node: ast.expr, functions: list[ast.FunctionDef | ast.AsyncFunctionDef], tree: ast.AST) -> bool:
+    """Whether the function that a node stands in (the whole source, outside of one) seeds a generator, or is named so."""
+    around = [f for f in functions if f.lineno <= node.lineno <= (f.end_lineno or f.lineno)]
+    within: Any = max(around, key=lambda f: f.lineno) if around else tree
+    calls = (_name(n.func) for n in ast.walk(within) if isinstance(n, ast.Call))
+    return bool(_SEEDING.fullmatch(getattr(within, "name", ""))) or any(map(_SEEDING.fullmatch, calls))
 
 
 def _by_tensor(target: ast.expr, counters: set[str]) -> bool:

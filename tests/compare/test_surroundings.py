@@ -500,6 +500,7 @@ def read(digest: str | None = "1", size: int = 1, **more: object) -> dict:
         (read("1"), read("2"), "critical"),
         (read("1", written=True), read("2", written=True), "notable"),
         (read("1"), read("1", written=True), None),
+        (read("1"), read("2", written=True), "critical"),
         (read("1"), None, "notable"),
         (read("1"), {"mode": "write", "existed": False}, "critical"),
         ({"mode": "write", "existed": False}, {"mode": "write", "existed": True}, None),

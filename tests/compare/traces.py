@@ -24,13 +24,15 @@ def event(
     flags: Flag = Flag.TRAINING,
     dtype: str = "float32",
     root: str = "Net",
+    of: str = "Linear",
     turn: int = 0,
     thread: int = 0,
     device: str = "cpu",
     prints: tuple[int, ...] = (),
     chosen: tuple[int, ...] = (),
 ) -> dict[str, Any]:
-    """One event; ``value`` stands for the fingerprint, ``prints`` for those of a batch's samples, ``chosen`` for their indices."""
+    """One event of a module ``of`` some type; ``value`` stands for the fingerprint, ``prints`` for those of a batch's samples,
+    ``chosen`` for their indices."""
     return dict(locals())
 
 
@@ -41,7 +43,7 @@ def trace(events: list[dict[str, Any]], notes: list[dict[str, Any]] | None = Non
     for n, e in enumerate(events):
         row = table[n]
         row["seq"], row["step"], row["kind"], row["phase"], row["flags"] = n, e["step"], e["kind"], e["phase"], e["flags"]
-        row["site"] = sites.setdefault((e["root"], e["module"], "Linear", e["tensor"]), len(sites))
+        row["site"] = sites.setdefault((e["root"], e["module"], e["of"], e["tensor"]), len(sites))
         row["meta"] = metas.setdefault((e["shape"], e["dtype"], e["device"], "strided", ""), len(metas))
         row["lo"], row["turn"], row["thread"] = e["value"], e["turn"], e["thread"]
     found = Trace(

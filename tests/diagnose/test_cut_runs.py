@@ -22,7 +22,7 @@ np.random.seed(1)
 torch.manual_seed(1)
 net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.2), torch.nn.Linear(8, 1))
 opt = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
-first = 0
+first, memory = 0, []
 if os.path.exists("last.pt"):
     c = torch.load("last.pt", weights_only=False)
     net.load_state_dict(c["net"])
@@ -32,12 +32,17 @@ if os.path.exists("last.pt"):
         torch.set_rng_state(c["torch"])
     if lacks != "numpy":
         np.random.set_state(c["numpy"])
+    if lacks != "memory":
+        memory = c["memory"]
 for step in range(first, until):
-    x = torch.tensor(np.random.randn(6, 4), dtype=torch.float32)
+    net.eval()(torch.zeros(1, 4))
+    net.train()
+    memory.append(torch.tensor(np.random.randn(6, 4), dtype=torch.float32))
+    x = torch.cat([memory[i] for i in np.random.permutation(len(memory))[:2]])
     loss = (net(x) - x.sum(1, keepdim=True)).square().mean()
     opt.zero_grad(); loss.backward(); opt.step()
 torch.save({"net": net.state_dict(), "opt": opt.state_dict(), "step": until, "torch": torch.get_rng_state(),
-            "numpy": np.random.get_state()}, "last.pt")
+            "numpy": np.random.get_state(), "memory": memory}, "last.pt")
 """
 
 
@@ -56,7 +61,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
     return recorded(tmp_path_factory.mktemp("whole"), "a", "python train.py 6 nothing")
 
 
-@pytest.mark.parametrize(("lacks", "module"), [("nothing", None), ("numpy", "")])
+@pytest.mark.parametrize(("lacks", "module"), [("nothing", None), ("numpy", ""), ("memory", "")])
 def test_a_restart(lacks: str, module: str | None, whole: str, tmp_path: Path) -> None:
     cut = recorded(tmp_path, "b", f"python train.py 3 {lacks}; python train.py 6 {lacks}")
     for a, b in ((whole, cut), (cut, whole)):  # while the second of them is recorded
@@ -69,6 +74,11 @@ def test_a_restart(lacks: str, module: str | None, whole: str, tmp_path: Path) -
         assert c.verdict == "identical" and not c.coverage.unobserved, (c.reason, c.first)
         return
     assert c.first is not None and (c.first.step, c.first.module) == (3, module)
-    assert c.causes[0].rule == "resume without random state", c.causes[:2]
-    assert lacks in c.causes[0].summary and "last.pt" in c.causes[0].summary
+    assert "last.pt" in c.causes[0].summary
+    if lacks == "memory":  # every generator was restored, and other numbers are drawn from it later
+        assert c.causes[0].rule == "resume without place in the data", c.causes[:2]
+        assert any("numpy.random was the same in both runs after the checkpoint was read" in row for row in c.causes[0].evidence)
+        assert "replay memory" in c.causes[0].remedy
+    else:
+        assert c.causes[0].rule == "resume without random state" and lacks in c.causes[0].summary, c.causes[:2]
     assert "B trains in 2 processes, one after the other" in c.causes[0].evidence

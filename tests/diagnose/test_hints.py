@@ -73,6 +73,8 @@ def test_sets_that_are_not_walked(source: str) -> None:
         ("items.sort(key=id)", "address"),
         ("n = len(os.sched_getaffinity(0))", "cores"),
         ("fd, path = tempfile.mkstemp()", "temporary"),
+        ("x = torch.from_numpy(block)", "shared-memory"),
+        ("net.share_memory()", "shared-memory"),
     ],
 )
 def test_other_lines(source: str, kind: str) -> None:
@@ -159,6 +161,8 @@ class Data:
         "def f():\n    global n\n    n += 1",
         "@functools.lru_cache(maxsize=None)\ndef f(i):\n    return i",
         "class Store:\n    rows = []",
+        "SEEN = []\ndef loss(z):\n    SEEN.append(z)",
+        "SEEN = {}\ndef loss(z, i):\n    SEEN[i] = z",
     ],
 )
 def test_what_outlives_a_call(source: str) -> None:
@@ -171,6 +175,7 @@ def test_what_outlives_a_call(source: str) -> None:
         "def f(x, sizes=(1, 2), name=None):\n    return x",
         "class Net:\n    __slots__ = ['a']\n    width = 3",
         "rows = []\ndef f(x):\n    return [x]",
+        "rows = []\ndef f(x):\n    mine = []\n    mine.append(x)\n    return rows + mine",
     ],
 )
 def test_what_does_not(source: str) -> None:

@@ -198,7 +198,7 @@ def test_a_generator_that_a_package_makes_without_a_seed() -> None:
     note = {"type": "seed", "generator": "numpy.Generator", "seed": "from the system", "step": 0, "where": "/x/train.py:6 <module>"}
     note["by"] = "gymnasium.utils.seeding np_random"
     found = causes(data, "", notes=([note], [note]))[0]
-    assert found.rule == "generator made without a seed" and found.confidence >= 0.8
+    assert found.rule == "generator made without a seed" and found.confidence >= 0.75
     assert "gymnasium.utils.seeding np_random, called at" in found.summary and "env.reset(seed=SEED)" in found.remedy
     for a, b in (([note], []), ([{**note, "step": 9}], [{**note, "step": 9}])):
         assert all(c.rule != found.rule for c in causes(data, "", notes=(a, b)))

@@ -31,7 +31,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "own-38-object-set": ("order of addresses", ("hash order", "generator made without a seed")),
     "own-39-random-object": ("generator made without a seed", ("order of addresses", "clock or process id")),
     "own-40-rendering-pool": ("order of arrival", ("clock or process id", "hash order", "generator of several threads")),
-    "own-41-gradient-race": ("order of arrival", ("clock or process id", "uninitialised memory")),
+    "own-41-gradient-race": ("order of arrival", ("clock or process id", "uninitialised memory", "memory that threads share")),
     "own-42-time-budget": ("optimizer settings", ("clock or process id", "nondeterministic kernel")),
     "own-43-time-zone": ("variables", ("hash order", "interpreter and libraries")),
     "own-44-build-order": ("construction order", ("extra draws", "seeded too late")),
@@ -55,9 +55,9 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "own-62-key-order": ("file content", ("hash order", "number of cores")),
     "own-63-majority": ("hash order", ("nondeterministic kernel", "order of addresses")),
     "own-64-average": ("optimizer state not restored", ("optimizer settings", "end of the training")),
-    "own-65-user": ("missing or other seed", ("extra draws", "folder of the run")),
+    "own-65-user": ("missing or other seed", ("extra draws", "folder of the run", "computed name")),
     "own-66-cut-job": ("optimizer state not restored", ("end of the training", "work beside the training")),
-    "own-67-log-often": ("work beside the training", ("hash order", "extra draws")),
+    "own-67-log-often": ("work beside the training", ("hash order", "extra draws", "running statistics")),
     "own-68-clicks-twice": ("loader workers", ("options", "end of the training")),
     "own-69-feeder": ("generator of several threads", ("extra draws", "order of arrival", "clock or process id")),
     "own-70-rewritten": ("changed code", ("file content", "hash order", "missing or other seed")),
@@ -69,6 +69,10 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "own-76-preview": ("extra draws", ("options", "missing or other seed")),
     "own-77-site-defaults": ("optimizer settings", ("packages", "changed code", "variables")),
     "own-78-account": ("layer settings", ("files of one run", "variables", "random module")),
+    "own-79-teacher": ("running statistics", ("work beside the training", "random module", "train or eval mode")),
+    "own-80-experiment": ("computed name", ("hash order", "variables", "folder of the run")),
+    "own-81-hops": ("leftover file", ("file content", "hash order", "clock or process id")),
+    "own-82-microphone": ("memory that threads share", ("order of arrival", "nondeterministic kernel", "clock or process id")),
 }
 """own case -> (the rule that wins, rules that stay below SILENT)"""
 

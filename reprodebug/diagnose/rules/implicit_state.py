@@ -6,11 +6,15 @@ import os
 import re
 from collections.abc import Iterator
 
+from reprodebug._base.text import plural
 from reprodebug.compare.importance import MOVED
+from reprodebug.diagnose.hints import Hint
 from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
+from reprodebug.diagnose.rules.random_state import drawn_from, restored
 from reprodebug.diagnose.scene import CHECKPOINT, Scene
 from reprodebug.diagnose.triggers import best, resuming
-from reprodebug.model.events import Flag
+from reprodebug.model.comparison import Difference
+from reprodebug.model.events import Flag, Kind
 
 _SEEDING = re.compile(r"seed|rng|RandomState|Generator|\bRandom\(")
 
@@ -29,10 +33,16 @@ def leftover(s: Scene) -> Iterator[Draft]:
     if not s.torch_parted:
         evidence.append("seeds and states of torch's generators were equal")
     evidence += [s.warm] if s.warm else []
-    made = "wrote it anew" if "existed before" in (d.a if side == "A" else d.b) else "found none and made it itself"
+    n = 0 if other == "A" else 1
+    wrote = [x for x in s.notes("file")[1 - n] if x.get("mode") == "write" and s.sides[1 - n].neutral(str(x.get("path"))) == d.key]
+    made = "wrote it anew before it read it" if any(x.get("existed") for x in wrote) else "found none and made it itself"
     summary = f"{other} reads {listed((x.key for x in found), 2)}, a cache or other file left by an earlier run; {side} {made}"
     likely = {"data": 0.94, "init": 0.85, "loaded": 0.9, "forward": 0.8}.get(s.stage, 0.5)
     remedy = f"Delete {d.key} before each run, give each run a folder of its own, or store the cache without loss (same dtype, no rounding) and check its version."
+    listed_there = {s.sides[n].neutral(str(x.get("path"))) for x in s.notes("listing")[n]}
+    if not checks and os.path.dirname(d.key) in listed_there:  # not asked for by its name: found among the data
+        evidence.append(f"{other} takes what it finds: it lists the folder {os.path.dirname(d.key)}")
+        remedy = f"Delete {d.key}, and let each run write where no run looks for its data (or read a fixed list of names)."
     yield Draft("implicit-state", summary, tuple(evidence), remedy, likely, frozenset(x.key for x in found) | {"seed of numpy.default_rng"})
 
 
@@ -117,6 +127,8 @@ def place_in_data(s: Scene) -> Iterator[Draft]:
     if s.torch_parted:
         states = f"{s.torch_parted[0].name} differs too, but only seeds the workers: the order is {s.own_sampler}'s"
         summary = summary.removesuffix(", from equal weights and random states") + f", in the order of its own sampler {s.own_sampler}"
+    if drawn := [x for x in drawn_from(s) if restored(s, x)]:
+        states = f"{drawn[0].name} was the same in both runs after the checkpoint was read, and parts where other numbers are drawn from it"
     evidence = [f"{side} reads the checkpoint {listed(loaded, 2)} in the middle of the run, the other does not", s.cut]
     evidence += [
         f"first to differ: {s.place}",
@@ -130,7 +142,7 @@ def place_in_data(s: Scene) -> Iterator[Draft]:
         tuple(evidence),
         "Save with the checkpoint what decides the order: the epoch that the sampler is in (set_epoch, or a counter of its own) and how many of"
         " its batches were used; restore the one and skip the others when resuming (or use a loader that can be saved, such as torchdata's"
-        " StatefulDataLoader).",
+        " StatefulDataLoader). What batches are drawn from (a replay memory, a queue) belongs into it too.",
         0.9,
         frozenset([*(d.key for d in trigger), *loaded, *(x.name for x in s.torch_parted)]),
     )
@@ -139,12 +151,20 @@ def place_in_data(s: Scene) -> Iterator[Draft]:
 @rule("work beside the training", "sources")
 def beside(s: Scene) -> Iterator[Draft]:
     """One run evaluates or logs where the other does not, and that changes what the training goes on with."""
-    if s.stage not in ("data", "loaded", "forward") or s.torch_parted or not (alone := [x for x in s.alone if x.kind == "activation"]):
+    if s.stage not in ("data", "loaded", "forward", "loss") or s.torch_parted:
         return
-    trigger = s.asides[:2] if s.alike else best(s, r"log|eval|valid|every|print|monitor|report|debug|plot")
+    trigger = s.asides[:2] if s.alike else best(s, _WATCHING.pattern)
     if not trigger or {d.key for d in s.given} - {d.key for d in trigger}:
         return
-    kept = s.hint("kept")
+    kept, alone = s.hint("kept"), [x for x in s.alone if x.kind == "activation"]
+    only_watches = all(d in s.asides or _WATCHING.search(d.key) for d in trigger)
+    if not alone:
+        drawn = [x for x in s.parted.values() if x.used_a or x.used_b]
+        if only_watches and kept and not drawn and s.stage == "data" and s.samples.relation in ("other content", "other samples"):
+            yield _changed_by_looking(s, trigger, kept)
+        return
+    if s.stage == "loss" and not only_watches:
+        return
     if not kept and not s.alike:
         return
     side, names = "B" if alone[0].side == "b" else "A", list(dict.fromkeys(x.root or x.module for x in alone))
@@ -163,6 +183,77 @@ def beside(s: Scene) -> Iterator[Draft]:
         0.87 if kept else 0.6,
         frozenset(d.key for d in trigger),
     )
+
+
+_WATCHING = re.compile(
+    r"log|eval|valid|(^|\W|_)val(\W|_|$)|sanity|every|print|monitor|report|debug|plot|verbose|summar|describe|inspect|preview|quality|profil|stats",
+    re.I,
+)
+"""options of such names make a program look at its data or model, and as a rule change neither"""
+
+
+def _changed_by_looking(s: Scene, trigger: list[Difference], kept: list[Hint]) -> Draft:
+    """The batches hold other values, nothing was drawn or called otherwise, and one run only looked at more."""
+    return Draft(
+        "implicit-state",
+        f"the data itself was changed by what only looks at it: {s.samples.text}; probably values are changed in place (x -= ..., out=x) that"
+        f" outlive a call and are handed to the training too ({kept[0].file}:{kept[0].line}: {kept[0].text})" + leading(trigger),
+        (
+            *(said(d) for d in trigger),
+            *(f"outlives a call: {h.place}" for h in kept[:4]),
+            f"first to differ: {s.place}",
+            "no generator that was recorded had been drawn from otherwise, and no module was called by one run alone",
+        ),
+        "Let what only looks work on a copy (x = x.copy(), tensor.clone()), or let what is kept be read-only (array.flags.writeable = False).",
+        0.87,
+        frozenset(d.key for d in trigger),
+    )
+
+
+_STATISTICS = re.compile(r"(Lazy|Sync)?(Batch|Instance)Norm(\dd)?$")
+
+
+@rule("running statistics")
+def statistics(s: Scene) -> Iterator[Draft]:
+    """A normalisation in evaluation mode differs from equal inputs: what it has gathered of earlier calls differs."""
+    if s.stage != "forward" or not _STATISTICS.search(s.first.module_type) or any(s.flag(Flag.TRAINING)) or not s.inputs_equal:
+        return
+    calls = [_trained_calls(s, n) for n in (0, 1)]
+    if bool(calls[0]) == bool(calls[1]):
+        return
+    side, steps = ("A", calls[0]) if calls[0] else ("B", calls[1])
+    name = s.first.module or s.first.root
+    trigger = s.asides[:2] if s.alike else best(s, r"log|eval|valid|every|print|monitor|report|debug|plot|calib|agree|check")
+    yield Draft(
+        "implicit-state",
+        f"the running statistics of {name} ({s.first.module_type}) have come apart: {side} alone calls it in training mode at step {steps[0]},"
+        " and every such call changes running_mean and running_var, even under no_grad()" + leading(trigger),
+        (
+            f"first to differ: {s.place}, in evaluation mode in both runs, of equal inputs",
+            f"{side} makes {plural(len(steps), 'call')} of it in training mode that the other does not make",
+            *(said(d) for d in trigger),
+        ),
+        "Call eval() before what only watches or measures, and train() again after it; or measure on a copy of the model.",
+        0.9,
+        frozenset(d.key for d in trigger),
+    )
+
+
+def _trained_calls(s: Scene, side: int) -> list[int]:
+    """Steps of the calls of the first module that differs which this run alone made before, in training mode."""
+    trace, only = (s.pair.a, s.pair.b)[side], (s.pair.align.only_a, s.pair.align.only_b)[side]
+    step, limit = (s.pair.align.step_a, s.pair.align.step_b)[side], int(s.events[side]["seq"])
+    own = trace.sites[s.events[side]["site"]][:2]
+    sites = {n for n, site in enumerate(trace.sites) if site[:2] == own}
+    return [
+        int(step[n])
+        for n in only[:20_000].tolist()
+        if (e := trace.events[n])["site"] in sites
+        and e["kind"] == Kind.ACTIVATION
+        and e["flags"] & Flag.TRAINING
+        and not e["flags"] & Flag.INPUT
+        and e["seq"] < limit
+    ]
 
 
 @rule("folder of the run", "sources")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from reprodebug.diagnose.hints import Hint
 from reprodebug.diagnose.rule import Draft, listed, rule, said
-from reprodebug.diagnose.rules.random_state import drawn_from, other_seed
+from reprodebug.diagnose.rules.random_state import drawn_from, other_seed, side_by_side
 from reprodebug.diagnose.samples import chosen_otherwise
 from reprodebug.diagnose.scene import Scene
 
@@ -54,13 +54,14 @@ def arrival(s: Scene) -> Iterator[Draft]:
     in_turn = s.hint("in-turn")
     if in_turn and not taken and not reordered and all("Pool" in h.text for h in lines):
         h = in_turn[0]
+        drawn = [x for x in s.hint("numpy-global", "python-global") if x.file == h.file] if s.pools else []
         yield Draft(
             "race",
             f"a race between {who}: they share a random generator or other state, and what each takes from it depends on which comes first"
             f" ({h.file}:{h.line}: {h.text}); the results themselves come in the order of the tasks",
-            tuple(evidence),
+            (*evidence, *(f"draws from a generator that all threads share: {x.place}" for x in drawn[:2])),
             "Give each task a generator of its own, seeded by its number (numpy.random.default_rng([SEED, i])), and let tasks change nothing they share.",
-            strength,
+            max(strength, 0.75 * s.likeness) if drawn else strength,
             within=True,
         )
         return
@@ -106,16 +107,30 @@ def arrival(s: Scene) -> Iterator[Draft]:
             within=True,
         )
         return
-    summary = (
-        f"a race between {who}: data comes in the order of arrival"
-        + "".join(f" ({h.file}:{h.line}: {h.text})" for h in shown)
-        + ", so the batches come in another order in each run"
-    )
-    yield Draft("race", summary, tuple(evidence), _IN_ORDER, strength, within=True)
+    line = "".join(f" ({h.file}:{h.line}: {h.text})" for h in shown)
+    remedy = _IN_ORDER
+    if s.stage in ("init", "loaded"):
+        effect = f"{s.place} is put together of parts in the order of arrival{line}; a list, and a sum of floating-point numbers, depends on the order of its terms"
+    elif s.samples.relation == "unknown" and s.pools and not taken and not order:
+        effect = (
+            f"how far {listed(s.pools, 2)} {'has' if len(s.pools) == 1 else 'have'} come when the main thread looks differs in each run{line}: it takes what"
+            " is there, in the order of arrival, or reads memory that is being written"
+        )
+        remedy = _HAND_OVER
+    elif reordered:
+        effect = f"data comes in the order of arrival{line}, so the batches come in another order in each run"
+    else:
+        effect = f"data comes in the order of arrival{line}, which differs in each run"
+    yield Draft("race", f"a race between {who}: {effect}", tuple(evidence), remedy, strength, within=True)
 
 
 _AS_THEY_COME = re.compile(r"as_completed|imap_unordered|FIRST_COMPLETED|asyncio\.wait\b")
 _IN_ORDER = "Take the results in the order in which they were asked for (executor.map, pool.imap, asyncio.gather, a list of futures), or sort them by key before use."
+
+_HAND_OVER = (
+    "Hand over copies (tensor.clone(), array.copy()) in a fixed order, through a queue that holds as many as may wait, and let nobody write what"
+    " another thread may still read (a lock, a barrier, an event that says it was used)."
+)
 
 
 def _workers(s: Scene, lines: list[Hint]) -> str:
@@ -142,26 +157,62 @@ def _sums(s: Scene) -> Iterator[Draft]:
     yield Draft("race", summary, tuple(evidence), _IN_ORDER, (0.8 if taken else 0.6) * s.likeness, within=True)
 
 
+@rule("memory that threads share", "sources")
+def shared_memory(s: Scene) -> Iterator[Draft]:
+    """What went in was equal when it was looked at, and the result is another by more than rounding: a thread wrote into it."""
+    lines = s.hint("arrival")
+    if not s.numeric or not s.pools or s.rounding is not False or s.likeness < 0.5 or s.inputs_equal is False:
+        return
+    if (s.torch_parted and s.stage in ("forward", "loss")) or (s.has_sources and not lines):
+        return
+    views = s.hint("shared-memory")
+    late = "what forward kept for it was written before backward read it" if s.stage == "backward" else "it was written while in use"
+    yield Draft(
+        "race",
+        f"a race between threads: {listed(s.pools, 2)} and the main thread probably share memory, and one writes what the other still reads:"
+        f" {s.place} differs by more than rounding although what went in was equal"
+        + "".join(f" ({h.file}:{h.line}: {h.text})" for h in lines[-1:]),
+        (
+            f"the program starts threads that run {listed(s.pools, 3)}",
+            *(f"equal before: {row.removesuffix(': equal')}" for row in s.equal[-4:]),
+            f"first to differ: {s.place}; {late}, if it is so (a buffer that is filled anew, parameters of one model)",
+            *(f"starts or feeds a thread: {h.place}" for h in lines[:2]),
+            *(f"shares memory instead of copying it: {h.place}" for h in views[:2]),
+            s.launched,
+        ),
+        _HAND_OVER,
+        (0.8 if views else 0.6) * s.likeness,
+        within=True,
+    )
+
+
 @rule("generator of several threads")
 def drawn_beside(s: Scene) -> Iterator[Draft]:
     """Threads of the program and its main thread draw from one generator: who draws next is not the same in any two runs."""
     if (s.numeric and s.stage != "forward") or not s.pools or not s.alike:
         return
-    shared = [x for x in s.parted.values() if x.name in _ONE_FOR_ALL and x.last_equal >= 0 and x.used_a and x.used_b]
+    beside = side_by_side(s)
+    shared = [x for x in s.parted.values() if x.name in _ONE_FOR_ALL and x.last_equal >= 0]
+    shared = [x for x in shared if (x.used_a and x.used_b) or (beside and (x.used_a or x.used_b))]  # the first draw may be the race's
     lines = {x.name: s.hint(kind) for x in shared if (kind := _ONE_FOR_ALL[x.name])}
     shared = [x for x in shared if x.name not in lines or lines[x.name] or not s.has_sources]
-    if not shared or [x for x in s.alone if x.kind == "activation"]:
+    if not shared or ([x for x in s.alone if x.kind == "activation"] and not beside):
         return
     story = shared[0]
     step = int(s.pair.align.step_a[s.pair.align.a[story.at]])
     drawn = lines.get(story.name, [])
+    who = (
+        f"several of them call modules and may draw ({listed(s.pools, 2)})"
+        if beside
+        else f"{listed(s.pools, 2)} and the main thread may both draw"
+    )
     yield Draft(
         "race",
-        f"a race between threads: {listed(s.pools, 2)} and the main thread may both draw from {story.name}, and which of them comes first differs"
+        f"a race between threads: {who} from {story.name}, and which of them comes first differs"
         f" in each run: its states were equal at first and part at step {step}",
         (
             f"the program starts threads that run {listed(s.pools, 3)}",
-            f"{story.name} was equal in both runs before, and both drew from it; {s.launched}",
+            f"{story.name} was equal in both runs before{', and both drew from it' * (story.used_a and story.used_b)}; {s.launched}",
             *(f"draws from it: {h.place}" for h in drawn[:4]),
             f"first to differ: {s.place}",
         ),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from reprodebug._base.text import plural
+from reprodebug.compare.align import several_call
 from reprodebug.compare.generators import Story
+from reprodebug.compare.importance import OUTPUT_NAME
+from reprodebug.diagnose.hints import Hint
 from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import RANDOM_MODULES, Scene
 from reprodebug.diagnose.triggers import best, resuming
+from reprodebug.model.comparison import Difference
 
 _SEED_CALL = {"torch": "torch.manual_seed(SEED)", "numpy.random": "numpy.random.seed(SEED)", "python.random": "random.seed(SEED)"}
 _OWN = {
@@ -100,6 +105,9 @@ def missing_seed(s: Scene) -> Iterator[Draft]:
     elif "seeded with" in how and hashed:
         summary += f"; the seed is made by hash(), which differs at every launch while PYTHONHASHSEED is not fixed ({hashed[0].file}:{hashed[0].line})"
         evidence += [f"the source hashes: {h.place}" for h in hashed[:2]]
+    elif "seeded with" in how and (named_by := _names(s)) and (digests := _of_text(s)):
+        summary += f"; the seed is made of a text ({digests[0].file}:{digests[0].line}: {digests[0].text}){leading(named_by[:2])}"
+        evidence += [*(f"makes a number of a text: {h.place}" for h in digests[:2]), *(said(d) for d in named_by[:2])]
     elif "seeded with" in how and derived:
         summary += f"; the seed is not fixed but made anew at each launch ({derived[0].file}:{derived[0].line})"
         evidence += [f"the source takes a value that differs at every launch: {h.place}" for h in derived[:2]]
@@ -151,8 +159,6 @@ def _first_other_seed(s: Scene, name: str) -> str:
             break
         if x["seed"] != y["seed"]:
             return f"{x['seed']} in A and {y['seed']} in B, by {_seeder(y)}"
-        if x["seed"] == "from the system":
-            return f"the operating system's randomness, by {_seeder(y)}"
     return ""
 
 
@@ -168,9 +174,12 @@ def _weight(s: Scene, story: Story, how: str) -> float:
     kind = "numpy-global" if story.name.startswith("numpy.random") else "python-global" if story.name == "python.random" else ""
     drawn = s.hint(kind) if kind else []
     used = story.used_a or story.used_b
-    if not kind:  # a numpy generator of its own; a DataLoader's workers draw from copies
-        used = used or (s.stage == "data" and any(n.get("num_workers") for n in s.notes("loader")[0]))
-        return 0.85 if used and s.stage in ("data", "init", "loaded", "forward") else 0.2
+    if not kind:  # a numpy generator of its own
+        if s.stage not in ("data", "init", "loaded", "forward"):
+            return 0.2
+        used = used or (s.stage == "data" and any(n.get("num_workers") for n in s.notes("loader")[0]))  # workers draw from copies
+        # one that a library makes, draws from and drops within a call is seen once: whether it was used is not known
+        return 0.85 if used else 0.6 if "operating system" in how and s.alike and not s.torch_parted else 0.2
     if s.has_sources and not drawn and not used:
         return 0.0
     if s.torch_parted and s.stage != "data":
@@ -181,6 +190,43 @@ def _weight(s: Scene, story: Story, how: str) -> float:
     if drawn:  # drawn from before the first look, or in another process
         return likely * 0.6
     return likely * (0.35 if s.has_sources else 0.6)
+
+
+def _names(s: Scene) -> list[Difference]:
+    """Options that by their names only say what a run is called or where it writes, and whose values are words."""
+    found = [d for d in s.comparison.differences if d.section == "config" and d.reason == OUTPUT_NAME]
+    return [d for d in found if not all(re.fullmatch(r"\(\w+\)|[\d.]+|True|False", v) for v in (d.a, d.b))]
+
+
+def _of_text(s: Scene) -> list[Hint]:
+    """Lines that make a number of a text to seed a generator with, or another number where none does."""
+    lines = s.hint("digest", *([] if s.find(r"^PYTHONHASHSEED$", "environment") else ["hash"]))
+    return [h for h in lines if h.name == "seed" or "seed" in h.text] or lines
+
+
+@rule("computed name", "sources")
+def computed_name(s: Scene) -> Iterator[Draft]:
+    """The name of a run or of its folder, which decides no number as a rule, is hashed, and the number computed with."""
+    names, lines = _names(s), _of_text(s)
+    if not names or not lines or not s.alike or s.torch_parted or s.stage not in ("data", "init", "forward", "loaded", "loss"):
+        return
+    seeding = lines[0].name == "seed" or "seed" in lines[0].text
+    what = "and seeds a generator" if seeding else "which may get into the computation"
+    yield Draft(
+        "random-state" if seeding else "configuration",
+        f"the program makes a number of a text, {what} ({lines[0].file}:{lines[0].line}: {lines[0].text}), and {listed(named(d) for d in names[:2])}"
+        f" {'differ' if len(names) > 1 else 'differs'}: a name that looks as if it only said where the run writes",
+        (
+            *(f"{named(d)}: by its name it only says what the run is called or where it writes" for d in names[:3]),
+            *(f"makes a number of a text: {h.place}" for h in lines[:3]),
+            s.launched,
+            f"first to differ: {s.place}",
+            "the states of torch's global generators were equal",
+        ),
+        "Seed with a constant or an option of its own (--seed), not with a name; or give both runs the same name.",
+        0.8 if seeding else 0.45,
+        frozenset(d.key for d in names),
+    )
 
 
 @rule("seeded too late", "ledger")
@@ -248,7 +294,7 @@ def extra_draws(s: Scene) -> Iterator[Draft]:
             evidence += [said(d) for d in trigger]
         remedy = _KEEP_APART["torch" if story.name.startswith("torch") else "numpy" if story.name.startswith("numpy") else "python"]
         strength = 0.8 + 0.06 * (n is not None) + 0.07 * bool(names or trigger)
-        if s.alike and not (names or trigger):  # both draw by the same code: something else decides how often
+        if s.alike and not trigger and (not names or side_by_side(s)):  # both draw by the same code: something else decides how often
             strength *= 0.3 if s.pools else 0.8
         if not story.name.startswith("torch") and s.stage != "data":
             strength *= 0.7
@@ -258,6 +304,8 @@ def extra_draws(s: Scene) -> Iterator[Draft]:
             strength *= 0.8  # kept workers draw no other seed at the start of an epoch
         if s.stage == "init" and s.find("other settings", "config", text="reason"):
             strength *= 0.5  # layers of another size take another number of draws
+        if restored(s, story):
+            strength *= 0.6  # what the checkpoint does not hold decides how often it is drawn from
         if s.ended is not None:
             strength *= 0.6  # what a run does after its training draws too
         if s.stage == "forward" and not RANDOM_MODULES.search(s.first.module_type) and s.first.module and s.inputs_equal:
@@ -287,6 +335,11 @@ def drawn_from(s: Scene) -> list[Story]:
     return found
 
 
+def side_by_side(s: Scene) -> bool:
+    """Several threads call modules: which calls stand in one run alone is then chance."""
+    return several_call(s.pair.a) and several_call(s.pair.b)
+
+
 def _span(s: Scene, story: Story) -> str:
     """Between which two records the states parted."""
 
@@ -306,8 +359,9 @@ def made_without_seed(s: Scene) -> Iterator[Draft]:
     layers = s.stage == "init" and any("other settings" in d.reason for d in s.find(r"^module ", "config"))  # of other sizes, say
     if s.stage in ("backward", "optimizer") or s.likeness < 0.5 or (s.torch_parted and not layers):
         return
-    lines = [h for h in s.hint("unseeded") if "default_rng" not in h.text or not any("default_rng" in n for n in s.parted)]
-    inside = _seeded_by_the_system(s, {f"{h.file}:{h.line}" for h in lines})
+    recorded = any("default_rng" in n for n in s.parted)
+    lines = [h for h in s.hint("unseeded") if "default_rng" not in h.text or not recorded]
+    inside = _seeded_by_the_system(s, {f"{h.file}:{h.line}" for h in lines}, recorded)
     if not lines and not inside:
         return
     evidence = [f"made without a seed: {h.place}" for h in lines[:3]] + [f"made without a seed: {said}" for said in inside[:3]]
@@ -318,16 +372,19 @@ def made_without_seed(s: Scene) -> Iterator[Draft]:
     remedy = "Give it a seed: random.Random(SEED), numpy.random.default_rng(SEED)." if lines else _HAND_OVER
     if any(said.startswith(("gym.", "gymnasium.")) for said in inside):
         remedy += " An environment of gymnasium takes its own: env.reset(seed=SEED), env.action_space.seed(SEED)."
-    strength = {"data": 0.85, "init": 0.7}.get(s.stage, 0.6) * s.likeness
+    strength = {"data": 0.85, "init": 0.7}.get(s.stage, 0.6) * s.likeness * (1.0 if lines else 0.9)
     yield Draft("random-state", summary, tuple(evidence), remedy, strength, within=True)
 
 
-def _seeded_by_the_system(s: Scene, known: set[str]) -> list[str]:
-    """Where both runs made a generator of NumPy that asked the system for a seed, before they parted; ``known``: lines told already."""
-    a, b = s.seeded("numpy.Generator")
-    others = {r["where"] for r in b}
-    found = [r for r in a if r["where"] in others and int(r["step"]) <= s.first.step and r["where"].partition(" ")[0] not in known]
-    return list(dict.fromkeys(f"{r['by']}, called at {r['where']}" if r["by"] else r["where"] for r in found))
+def _seeded_by_the_system(s: Scene, known: set[str], recorded: bool) -> list[str]:
+    """Where both runs made a generator of NumPy that asked the system for a seed, before they parted. ``known``: lines told already;
+    ``recorded``: the states of those of ``default_rng`` are known to differ, which is told elsewhere."""
+    found = []
+    for name in ("numpy.Generator", *(() if recorded else ("numpy.default_rng",))):
+        a, b = s.seeded(name)
+        others = {r["where"] for r in b if r["seed"] == "from the system"}
+        found += [r for r in a if r["seed"] == "from the system" and r["where"] in others and int(r["step"]) <= s.first.step]
+    return list(dict.fromkeys(_seeder(r) for r in found if r["where"].partition(" ")[0] not in known))
 
 
 @rule("construction order", "code")
@@ -378,13 +435,24 @@ def _built_in_another_order(s: Scene) -> Iterator[Draft]:
     yield Draft(category, summary, tuple(evidence), "Construct the layers in the same order in both runs.", 0.93, keys)
 
 
+def restored(s: Scene, story: Story) -> bool:
+    """The run that goes on from a checkpoint was seen with the other's state after it had read it: what parts later is drawn later."""
+    if s.resumed is None or story.last_equal < 0:
+        return False
+    which, loaded = s.resumed
+    trace, column = ((s.pair.a, s.pair.align.a), (s.pair.b, s.pair.align.b))[which]
+    return int(trace.events["seq"][column[story.last_equal]]) > max(int(s.files_read[which][p]["seq"]) for p in loaded)
+
+
 @rule("resume without random state", "code")
 def resume(s: Scene) -> Iterator[Draft]:
     """A run that goes on from a checkpoint, and whose generators were not restored."""
-    lost = s.torch_parted or drawn_from(s)
-    if s.stage in ("backward", "optimizer", "loss") or not lost or s.resumed is None or s.own_sampler:
+    if s.stage in ("backward", "optimizer", "loss") or s.resumed is None or s.own_sampler:
         return
     which, loaded = s.resumed
+    lost = [x for x in s.torch_parted or drawn_from(s) if not restored(s, x)]
+    if not lost:
+        return
     side, limit = "AB"[which], int(s.events[which]["seq"])
     rebuilt = [n for n in s.notes("modules")[which] if int(n.get("step", 0)) > 0 and int(n.get("seq", 0)) <= limit]
     story = lost[0]
