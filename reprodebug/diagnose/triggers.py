@@ -94,13 +94,13 @@ def _weight(s: Scene, d: Difference) -> float:
 
 
 def best(s: Scene, pattern: str = "", most: int = 2) -> list[Difference]:
-    """The differences most likely behind a mechanism: those whose key matches, else the likeliest of all."""
+    """The differences most likely behind a mechanism: options whose name matches, then what matches otherwise, else the likeliest of all."""
     rated = triggers(s)
     found = [t.difference for t in rated if t.weight > 0.5 * rated[0].weight]  # beside a changed file its commit says nothing
     if pattern:
         wanted = re.compile(pattern, re.I)
         matching = [d for d in found if wanted.search(d.key) or wanted.search(d.b) or wanted.search(d.a)]
-        found = matching or found
+        found = sorted(matching, key=lambda d: not (d.section == "config" and wanted.search(d.key))) or found
     return found[:most]
 
 

@@ -69,6 +69,10 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "own-76-preview": ("extra draws", ("options", "missing or other seed")),
     "own-77-site-defaults": ("optimizer settings", ("packages", "changed code", "variables")),
     "own-78-account": ("layer settings", ("files of one run", "variables", "random module")),
+    "own-84-freeze-glob": ("parameters that one run trains", ("changed code", "options", "optimizer settings")),
+    "own-85-node-profile": ("variables", ("files of one run", "hash order", "options")),
+    "own-86-plateau": ("optimizer settings", ("changed code", "end of the training", "nondeterministic kernel")),
+    "own-87-recomputed": ("extra draws", ("options", "random module", "missing or other seed")),
 }
 """own case -> (the rule that wins, rules that stay below SILENT)"""
 

@@ -75,6 +75,7 @@ def changed_code(s: Scene) -> Iterator[Draft]:
     weaker = [t.difference for t in found if t.weight < 0.5]
     chosen = sorted(files or weaker, key=lambda d: (-_nearness(s, d), not s.related(f"{d.key} {_functions([d])}")))
     near = [_nearness(s, d) for d in chosen]
+    shown = [d for d, x in zip(chosen, near, strict=True) if x or not near[0] or s.stage != "data"]  # a batch is made before any module
     strength = (0.85 if len(files) == 1 or near[0] > near[1] else 0.8) if files else 0.3
     if files and not [d for d in files if d.severity == "critical"]:
         strength = 0.75  # files that one run alone imports
@@ -85,8 +86,8 @@ def changed_code(s: Scene) -> Iterator[Draft]:
     if s.stage == "data" and s.find(r"other content|made this file", "data", text="reason"):
         strength *= 0.6
     layers = s.find(r"^module ", "config", "code") + s.find(r"^optimizer#", "config")
-    functions = _functions(chosen)
-    summary = f"the code differs: {listed((_file(s, d) for d in chosen), 3)}" + (f" ({functions})" if functions else "")
+    functions = _functions(shown)
+    summary = f"the code differs: {listed((_file(s, d) for d in shown), 3)}" + (f" ({functions})" if functions else "")
     effect = _effect(s, layers)
     summary += f"; first effect: {effect}" if effect else ""
     places = _other_places(s, chosen)

@@ -12,6 +12,8 @@ from reprodebug.diagnose.triggers import best, triggers, upgraded
 from reprodebug.model.comparison import Difference
 
 _SAME_VERSIONS = "Install the same versions of the packages in both environments (pip freeze, a lock file)."
+_SETTINGS_FILE = re.compile(r"(^|[/_])(conf|cfg|setting|h?param|default|option|exp)[a-z]*(/.*|_\w+)?\.py$", re.I)
+"""a source whose name says that it holds settings"""
 _IMPLEMENTATION = re.compile(r"\.(fused|foreach|capturable|differentiable)$")
 
 
@@ -51,6 +53,8 @@ def optimizer_settings(s: Scene) -> Iterator[Draft]:
         yield _computed(s, summary, evidence, likely, frozenset(d.key for d in found))
         return
     category = "environment" if packaged else "configuration"
+    if trigger and trigger[0].section == "code" and not packaged and not _SETTINGS_FILE.search(trigger[0].key):
+        category, remedy = "code", f"Compare what changed in {trigger[0].key}. {remedy}"
     yield Draft(category, summary, tuple(evidence), remedy, likely, frozenset(d.key for d in [*found, *trigger]))
 
 
@@ -165,10 +169,9 @@ def trained(s: Scene) -> Iterator[Draft]:
     side, other = ("A", "B") if names[0] else ("B", "A")
     mine = names[0] or names[1]
     built = s.find(r"^optimizer#.*\.n_params$", "config")
-    trigger = best(s, r"freez|frozen|train|grad|detach|tune|lora|layer|head|backbone|stem|encoder", 1) or s.variables_used[:1]
-    summary = f"{side} alone trains {listed(mine, 3)}: in {other} no gradient reaches {'it' if len(mine) == 1 else 'them'}" + leading(
-        trigger
-    )
+    trigger = best(s, r"freez|frozen|train|grad|detach|tune|lora|layer|head|backbone|stem|encoder") or s.variables_used[:1]
+    summary = f"{side} alone trains {listed(mine, 3)}: in {other} no gradient reaches {'it' if len(mine) == 1 else 'them'}"
+    summary += leading(trigger, one_of=len(trigger) > 1)
     evidence = [
         f"has a gradient in {side} only: {listed(mine, 6)}",
         *(said(d) for d in [*built[:2], *trigger]),
@@ -179,7 +182,7 @@ def trained(s: Scene) -> Iterator[Draft]:
         summary,
         tuple(evidence),
         "Freeze the same parameters in both runs (requires_grad_(), detach(), no_grad(), what the optimizer is given).",
-        0.92,
+        0.92 if len(trigger) < 2 else 0.85,
         frozenset(d.key for d in [*built, *trigger]),
     )
 
