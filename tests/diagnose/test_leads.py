@@ -49,6 +49,9 @@ def test_a_file_of_an_upgraded_package_stands_for_the_package(name: str, folders
     assert f"{name} (2.3.0 in A, 2.3.1 in B) leads there" in found.summary and "same versions" in found.remedy
     own = examined(packages(), packages(), (sources[0], sources[1]), built("eps=1e-05", "eps=1e-06")).causes[0]
     assert own.category == "code" and PATH in own.summary  # no package: a file of the project
+    assert own.remedy.startswith(f"Compare what changed in {PATH}")
+    plugin = examined(packages(), packages(), ({"train.py": ""}, sources[1]), built("eps=1e-05", "eps=1e-06")).causes[0]
+    assert plugin.remedy == f"Look at {PATH}, which B alone imports."
 
 
 def test_of_two_upgraded_packages_neither_is_said_to_be_the_one() -> None:
@@ -67,7 +70,7 @@ def test_settings_that_a_file_of_the_account_holds() -> None:
     entries = {"/home/ann/.fitrc": (entry("1"), None), "/home/bob/.fitrc": (None, entry("2"))}
     found = causes(forward, "", None, None, built("p=0.1", "p=0.3", kind="Dropout"), **entries)
     assert (found[0].rule, found[0].category) == ("layer settings", "configuration") and found[0].confidence > 0.8
-    assert ".fitrc" in found[0].summary and ".fitrc" in found[0].remedy
+    assert ".fitrc" in found[0].summary and found[0].remedy.startswith("Compare /home/ann/.fitrc and /home/bob/.fitrc, and use")
 
 
 def test_a_size_is_counted_from_the_data() -> None:
@@ -206,3 +209,10 @@ def test_a_cause_that_is_a_guess_is_worded_as_one() -> None:
     source = "for name in {'a', 'b'}:\n    print(name)\n"
     sure, guess = (next(c for c in causes(events, source, a, b) if c.rule == "hash order") for events in (data, forward))
     assert "decides what the model sees" in sure.summary and "may decide what the model sees" in guess.summary
+
+
+def test_modules_that_follow_from_an_option_take_nothing_from_it() -> None:
+    notes = [[{"type": "modules", "root": "Net", "modules": [["", "Net", ""], *more]}] for more in ([], [["aux", "Tower", ""]])]
+    plain = causes(forward, options=("", "--script"))[0]
+    built_otherwise = next(c for c in causes(forward, notes=(notes[0], notes[1]), options=("", "--script")) if c.rule == "options")
+    assert plain.rule == "options" and built_otherwise.confidence == plain.confidence

@@ -130,8 +130,12 @@ def layer_settings(s: Scene) -> Iterator[Draft]:
         if compiled is not None
         else _SAME_VERSIONS
         if packaged
-        else f"Use the same settings in both runs: {listed((d.key for d in settings), 3)}."
+        else f"Compare {listed((d.key for d in settings if d.section == 'data'), 3)}, and use the same settings in both runs."
         if settings
+        else f"Compare what changed in {trigger[0].key}, and build the model with the same settings in both runs."
+        if category == "code" and "(absent)" not in (trigger[0].a, trigger[0].b)
+        else f"Look at {trigger[0].key}, which {'A' if trigger[0].b == '(absent)' else 'B'} alone imports."
+        if category == "code"
         else "Build the model with the same settings in both runs.",
         likely,
         frozenset(d.key for d in [*found, *trigger]),
@@ -199,7 +203,7 @@ def options(s: Scene) -> Iterator[Draft]:
     strength = top * (1.0 if len(critical) == 1 else 0.85)
     if {d.key for d in s.given} <= {t.difference.key for t in critical}:
         strength = max(strength, 0.85)  # nothing else that the user gave differs
-    if s.find(r".", "code"):
+    if [d for d in s.find(r".", "code") if not d.key.startswith("module ")]:  # modules are built from what was given
         strength *= 0.8
     if [d for d in s.find(r".", "hardware") if d not in s.idle] and s.numeric and s.rounding is not False:
         strength *= 0.6

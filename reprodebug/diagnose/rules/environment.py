@@ -224,6 +224,8 @@ def variables(s: Scene) -> Iterator[Draft]:
         tuple(evidence),
         "Name the encoding where the program reads text: open(..., encoding='utf-8'); or set the variables alike in both runs."
         if used and line.kind == "encoding"
+        else f"Compare {listed(selected, 3)}, and use the same settings in both runs, whatever {chosen[0].key} is."
+        if selected
         else "Set the variable alike in both runs, or write it into the configuration.",
         strength,
         frozenset([*(d.key for d in chosen), *selected]),
