@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from reprodebug.compare.history import module_table
 from reprodebug.compare.sources import ONE_SIDED
 from reprodebug.diagnose.rule import belongs
 from reprodebug.diagnose.scene import Scene
@@ -68,6 +69,22 @@ def package(s: Scene, path: str) -> Difference | None:
     folders = {**s.sides[0].part("folders"), **s.sides[1].part("folders")}
     own = {str(name) for folder, name in folders.items() if belongs(path, str(folder))}
     return next((d for d in upgraded(s) if belongs(path, d.key) or d.key.partition(" ")[0] in own), None)
+
+
+def nearness(s: Scene, d: Difference) -> int:
+    """2: a changed file defines what computes the first difference, or what calls it; 0: nothing but other modules; else 1."""
+    table = module_table(s.pair.a.notes_meta)
+    above = [s.first.module]
+    while above[-1]:
+        above.append(above[-1].rpartition(".")[0])
+    roots = {s.first.root} if s.first.root else {root for root, _ in table}
+    types = {kind for kind, _ in table.values()}
+    own = {kind for (root, name), (kind, _) in table.items() if root in roots and name in above} if s.stage != "data" else set()
+    changed = {
+        re.sub(r"^class ", "", part.strip()) for m in re.findall(r"\((.+)\)", f"{d.a}\n{d.b}") for part in re.split(r"[,;:]| changed", m)
+    }
+    classes = {part.partition(".")[0] for part in changed if part and part != "only here"}
+    return 2 if classes & own else 0 if classes and classes <= types else 1
 
 
 def _weight(s: Scene, d: Difference) -> float:

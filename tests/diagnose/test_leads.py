@@ -216,3 +216,44 @@ def test_modules_that_follow_from_an_option_take_nothing_from_it() -> None:
     plain = causes(forward, options=("", "--script"))[0]
     built_otherwise = next(c for c in causes(forward, notes=(notes[0], notes[1]), options=("", "--script")) if c.rule == "options")
     assert plain.rule == "options" and built_otherwise.confidence == plain.confidence
+
+
+def test_a_package_that_only_prints_stands_behind_the_source_that_computes_the_difference() -> None:
+    def sources(n: int, net: int) -> dict[str, str]:
+        return {
+            "net.py": f"class Net:\n    def __init__(self):\n        self.scale = {net}\n",
+            "site/metricx/__init__.py": f"def mean(xs):\n    return {n}\n",
+        }
+
+    a, b = packages(metricx="1.4"), packages(metricx="2.0")
+    notes = [[{"type": "modules", "root": "Net", "modules": [["", "Net", ""]]}] for _ in range(2)]
+    found = examined(a, b, (sources(1, 1), sources(2, 2)), notes).causes
+    assert found[0].category == "code"
+    assert found[0].summary.startswith("the code differs: net.py") and found[0].confidence > 0.6
+    alone = examined(a, b, (sources(1, 1), sources(2, 1)), notes).causes
+    assert alone[0].rule == "packages" and alone[0].confidence > 0.8
+
+
+def updated(value: int, *, elements: int = 4) -> list[dict[str, Any]]:
+    """A training whose first update differs."""
+    weight = event("fc", 1, tensor="weight", kind=Kind.PARAMETER, phase=Phase.INIT, shape=(elements,), flags=Flag(0))
+    grad = event("fc", 3, tensor="weight.grad", kind=Kind.GRADIENT, phase=Phase.BACKWARD, shape=(elements,), flags=Flag(0))
+    return [weight, event("fc", 2), grad, {**weight, "value": value, "phase": Phase.OPTIMIZER}]
+
+
+def test_threads_do_not_split_the_update_of_a_small_model() -> None:
+    a, b = ({"settings": {"intra_op_threads": n}} for n in (1, 2))
+    small, large = (causes(lambda n, size=size: updated(n, elements=size), "", a, b)[0] for size in (4, 1 << 20))
+    assert (large.rule, small.confidence < 0.3) == ("threads", True) and large.confidence > 0.8
+
+
+def test_parameters_in_other_groups_of_the_optimizer() -> None:
+    def notes(*sizes: int) -> list[dict[str, Any]]:
+        return [{"type": "optimizer", "number": 0, "class": "AdamW", "step": 0, "groups": [{"lr": 0.1, "n_params": n} for n in sizes]}]
+
+    option = ("--no-decay norm", "--no-decay bias")
+    found = causes(updated, notes=(notes(1, 5), notes(2, 4)), options=option)[0]
+    assert found.rule == "optimizer settings" and "has its parameters in other groups" in found.summary
+    assert "--no-decay (norm in A, bias in B) leads there" in found.summary and "groups of parameters" in found.remedy
+    fewer = causes(updated, notes=(notes(1, 5), notes(1, 4)), options=option)
+    assert "optimizer settings" not in {c.rule for c in fewer}

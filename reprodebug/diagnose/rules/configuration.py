@@ -21,6 +21,8 @@ _IMPLEMENTATION = re.compile(r"\.(fused|foreach|capturable|differentiable)$")
 def optimizer_settings(s: Scene) -> Iterator[Draft]:
     """The optimizer was told something else: learning rate, momentum, schedule, implementation."""
     found = [d for d in s.find(r"^optimizer#", "config") if not d.key.endswith(".n_params") and "only one run" not in d.reason]
+    grouped = [] if found or s.stage != "optimizer" else _grouped(s)
+    found = found or grouped
     if not found:
         return
     now = [d for d in found if _by_now(s, d.a) and _by_now(s, d.b)]
@@ -36,9 +38,13 @@ def optimizer_settings(s: Scene) -> Iterator[Draft]:
     trigger = trigger or suspects
     packaged = bool(trigger) and trigger[0] in upgraded(s)
     likely *= 0.85 if len(suspects) > 1 else 1
-    keys = [d.key.rpartition(".")[2] for d in chosen]
+    keys = ["groups of parameters"] if grouped else [d.key.rpartition(".")[2] for d in chosen]
     what = "is computed by another implementation" if all(_IMPLEMENTATION.search(d.key) for d in chosen) else "has other hyper-parameters"
-    summary = f"the optimizer {what}: {listed((named(d) for d in chosen), 3)}" + leading(trigger, one_of=len(suspects) > 1)
+    if grouped:
+        what = "has its parameters in other groups"
+    summary = f"the optimizer {what}: {listed((named(d) for d in chosen), 3)}" + leading(
+        trigger, one_of=len(suspects) > 1 or {"config", "code"} <= {d.section for d in trigger}
+    )
     evidence = [*(said(d) for d in [*chosen[:4], *trigger]), f"first to differ: {s.place}"]
     evidence += [f"equal before: {row.removesuffix(': equal')}" for row in s.equal[-4:]]
     remedy = _SAME_VERSIONS if packaged else f"Use the same {listed(dict.fromkeys(keys), 3)} in both runs."
@@ -56,6 +62,13 @@ def optimizer_settings(s: Scene) -> Iterator[Draft]:
     if trigger and trigger[0].section == "code" and not packaged and not _SETTINGS_FILE.search(trigger[0].key):
         category, remedy = "code", f"Compare what changed in {trigger[0].key}. {remedy}"
     yield Draft(category, summary, tuple(evidence), remedy, likely, frozenset(d.key for d in [*found, *trigger]))
+
+
+def _grouped(s: Scene) -> list[Difference]:
+    """The sizes of an optimizer's groups, where as many parameters lie in other groups."""
+    found = s.find(r"^optimizer#\d+\.group\d+\.n_params$", "config")
+    sizes = [[int(x) for x in values if x.isdigit()] for values in ([d.a for d in found], [d.b for d in found])]
+    return found if found and sum(sizes[0]) == sum(sizes[1]) else []
 
 
 def _built_by(s: Scene) -> list[Difference]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from reprodebug.compare.importance import NAMED, UNKNOWN
 from reprodebug.diagnose.rule import Draft, listed, named, rule, said
 from reprodebug.diagnose.scene import Scene
-from reprodebug.diagnose.triggers import package, upgraded
+from reprodebug.diagnose.triggers import nearness, package, triggers, upgraded
 from reprodebug.model.comparison import Difference
 
 _KERNELS = re.compile(r"^(torch|triton|nvidia-.*|mkl|intel-openmp|numpy|scipy|openblas|flash-attn|xformers|transformer-engine|apex)$")
@@ -72,6 +72,12 @@ def packages(s: Scene) -> Iterator[Draft]:
     top = weights[0][0]
     likely = [d for w, d in weights if w >= top - 0.15]
     strength = top if len(likely) == 1 else top * 0.8
+    mine = max((nearness(s, t.difference) for t in triggers(s) if t.difference.section == "code" and t.weight >= 0.5), default=0)
+    near = max((nearness(s, d) for d in edited_files), default=1)
+    if (
+        mine and mine >= near and not any(_KERNELS.match(d.key) for d in likely)
+    ):  # sources of the project's own changed too, and stand no further from what differs
+        strength *= 0.7 if mine == near else 0.4
     alone = [d for d in likely if "(absent)" in (d.a, d.b)]
     are = "are" if len(likely) > 1 else "is"
     how = "differ" if alone and alone != likely else f"{are} installed for one run only" if alone else f"{are} of another version"
