@@ -38,7 +38,7 @@ def optimizer_settings(s: Scene) -> Iterator[Draft]:
     trigger = trigger or suspects
     packaged = bool(trigger) and trigger[0] in upgraded(s)
     likely *= 0.85 if len(suspects) > 1 else 1
-    keys = ["groups of parameters"] if grouped else [d.key.rpartition(".")[2] for d in chosen]
+    keys = ["groups of parameters (weight_decay, lr)"] if grouped else [d.key.rpartition(".")[2] for d in chosen]
     what = "is computed by another implementation" if all(_IMPLEMENTATION.search(d.key) for d in chosen) else "has other hyper-parameters"
     if grouped:
         what = "has its parameters in other groups"
