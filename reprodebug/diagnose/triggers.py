@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from reprodebug.compare.history import module_table
 from reprodebug.compare.sources import ONE_SIDED
 from reprodebug.diagnose.rule import belongs
 from reprodebug.diagnose.scene import Scene
@@ -70,6 +71,22 @@ def package(s: Scene, path: str) -> Difference | None:
     return next((d for d in upgraded(s) if belongs(path, d.key) or d.key.partition(" ")[0] in own), None)
 
 
+def nearness(s: Scene, d: Difference) -> int:
+    """2: a changed file defines what computes the first difference, or what calls it; 0: nothing but other modules; else 1."""
+    table = module_table(s.pair.a.notes_meta)
+    above = [s.first.module]
+    while above[-1]:
+        above.append(above[-1].rpartition(".")[0])
+    roots = {s.first.root} if s.first.root else {root for root, _ in table}
+    types = {kind for kind, _ in table.values()}
+    own = {kind for (root, name), (kind, _) in table.items() if root in roots and name in above} if s.stage != "data" else set()
+    changed = {
+        re.sub(r"^class ", "", part.strip()) for m in re.findall(r"\((.+)\)", f"{d.a}\n{d.b}") for part in re.split(r"[,;:]| changed", m)
+    }
+    classes = {part.partition(".")[0] for part in changed if part and part != "only here"}
+    return 2 if classes & own else 0 if classes and classes <= types else 1
+
+
 def _weight(s: Scene, d: Difference) -> float:
     critical = d.severity == "critical"
     if d.section == "config":
@@ -94,13 +111,13 @@ def _weight(s: Scene, d: Difference) -> float:
 
 
 def best(s: Scene, pattern: str = "", most: int = 2) -> list[Difference]:
-    """The differences most likely behind a mechanism: those whose key matches, else the likeliest of all."""
+    """The differences most likely behind a mechanism: options whose name matches, then what matches otherwise, else the likeliest of all."""
     rated = triggers(s)
     found = [t.difference for t in rated if t.weight > 0.5 * rated[0].weight]  # beside a changed file its commit says nothing
     if pattern:
         wanted = re.compile(pattern, re.I)
         matching = [d for d in found if wanted.search(d.key) or wanted.search(d.b) or wanted.search(d.a)]
-        found = matching or found
+        found = sorted(matching, key=lambda d: not (d.section == "config" and wanted.search(d.key))) or found
     return found[:most]
 
 

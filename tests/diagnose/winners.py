@@ -43,7 +43,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "own-50-folder": ("folder of the run", ("file content", "reading order", "resume without place in the data")),
     "own-51-mid-epoch": ("resume without place in the data", ("resume without random state", "other checkpoint")),
     "own-52-prefix": ("variables", ("hash order", "folder of the run")),
-    "own-53-groups": ("changed code", ("parameters that one run trains", "optimizer settings", "nondeterministic kernel")),
+    "own-53-groups": ("optimizer settings", ("parameters that one run trains", "changed code", "nondeterministic kernel")),
     "own-54-plugin": ("extra draws", ("missing or other seed", "construction order")),
     "own-55-cores": ("number of cores", ("threads", "hash order", "options")),
     "own-56-old-head": ("changed code", ("optimizer settings", "optimizer state not restored")),
@@ -73,6 +73,10 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "own-80-experiment": ("computed name", ("hash order", "variables", "folder of the run")),
     "own-81-hops": ("leftover file", ("file content", "hash order", "clock or process id")),
     "own-82-microphone": ("memory that threads share", ("order of arrival", "nondeterministic kernel", "clock or process id")),
+    "own-84-freeze-glob": ("parameters that one run trains", ("changed code", "options", "optimizer settings")),
+    "own-85-node-profile": ("variables", ("files of one run", "hash order", "options")),
+    "own-86-plateau": ("optimizer settings", ("changed code", "end of the training", "nondeterministic kernel")),
+    "own-87-recomputed": ("extra draws", ("options", "random module", "missing or other seed")),
 }
 """own case -> (the rule that wins, rules that stay below SILENT)"""
 

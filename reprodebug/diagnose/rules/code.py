@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from reprodebug.compare.history import module_table
 from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import Scene
-from reprodebug.diagnose.triggers import best, triggers
+from reprodebug.diagnose.triggers import best, nearness, package, triggers
 from reprodebug.model.comparison import Difference
 from reprodebug.model.events import Flag
 
@@ -73,8 +72,9 @@ def changed_code(s: Scene) -> Iterator[Draft]:
         return
     files = [t.difference for t in found if t.weight >= 0.5]
     weaker = [t.difference for t in found if t.weight < 0.5]
-    chosen = sorted(files or weaker, key=lambda d: (-_nearness(s, d), not s.related(f"{d.key} {_functions([d])}")))
-    near = [_nearness(s, d) for d in chosen]
+    chosen = sorted(files or weaker, key=lambda d: (-nearness(s, d), not s.related(f"{d.key} {_functions([d])}")))
+    near = [nearness(s, d) for d in chosen]
+    shown = [d for d, x in zip(chosen, near, strict=True) if x or not near[0] or s.stage != "data"]  # a batch is made before any module
     strength = (0.85 if len(files) == 1 or near[0] > near[1] else 0.8) if files else 0.3
     if files and not [d for d in files if d.severity == "critical"]:
         strength = 0.75  # files that one run alone imports
@@ -84,9 +84,11 @@ def changed_code(s: Scene) -> Iterator[Draft]:
         strength *= 0.7
     if s.stage == "data" and s.find(r"other content|made this file", "data", text="reason"):
         strength *= 0.6
+    if near[0] < 2 and any(package(s, d.key) for d in s.find(r".", "code")):
+        strength *= 0.8  # a package's sources changed too
     layers = s.find(r"^module ", "config", "code") + s.find(r"^optimizer#", "config")
-    functions = _functions(chosen)
-    summary = f"the code differs: {listed((_file(s, d) for d in chosen), 3)}" + (f" ({functions})" if functions else "")
+    functions = _functions(shown)
+    summary = f"the code differs: {listed((_file(s, d) for d in shown), 3)}" + (f" ({functions})" if functions else "")
     effect = _effect(s, layers)
     summary += f"; first effect: {effect}" if effect else ""
     places = _other_places(s, chosen)
@@ -105,22 +107,6 @@ def changed_code(s: Scene) -> Iterator[Draft]:
         remedy = "Start both runs with the same PYTHONPATH: Python imports what it finds first along it."
     category = "environment" if places else "code"
     yield Draft(category, summary, tuple(evidence), remedy, strength, frozenset(d.key for d in [*chosen, *places, *commits, *layers]))
-
-
-def _nearness(s: Scene, d: Difference) -> int:
-    """2: a changed file defines what computes the first difference, or what calls it; 0: nothing but other modules; else 1."""
-    table = module_table(s.pair.a.notes_meta)
-    above = [s.first.module]
-    while above[-1]:
-        above.append(above[-1].rpartition(".")[0])
-    roots = {s.first.root} if s.first.root else {root for root, _ in table}
-    types = {kind for kind, _ in table.values()}
-    own = {kind for (root, name), (kind, _) in table.items() if root in roots and name in above} if s.stage != "data" else set()
-    changed = {
-        re.sub(r"^class ", "", part.strip()) for m in re.findall(r"\((.+)\)", f"{d.a}\n{d.b}") for part in re.split(r"[,;:]| changed", m)
-    }
-    classes = {part.partition(".")[0] for part in changed if part and part != "only here"}
-    return 2 if classes & own else 0 if classes and classes <= types else 1
 
 
 def _other_places(s: Scene, files: list[Difference]) -> list[Difference]:

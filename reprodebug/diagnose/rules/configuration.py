@@ -12,6 +12,8 @@ from reprodebug.diagnose.triggers import best, triggers, upgraded
 from reprodebug.model.comparison import Difference
 
 _SAME_VERSIONS = "Install the same versions of the packages in both environments (pip freeze, a lock file)."
+_SETTINGS_FILE = re.compile(r"(^|[/_])(conf|cfg|setting|h?param|default|option|exp)[a-z]*(/.*|_\w+)?\.py$", re.I)
+"""a source whose name says that it holds settings"""
 _IMPLEMENTATION = re.compile(r"\.(fused|foreach|capturable|differentiable)$")
 
 
@@ -19,6 +21,8 @@ _IMPLEMENTATION = re.compile(r"\.(fused|foreach|capturable|differentiable)$")
 def optimizer_settings(s: Scene) -> Iterator[Draft]:
     """The optimizer was told something else: learning rate, momentum, schedule, implementation."""
     found = [d for d in s.find(r"^optimizer#", "config") if not d.key.endswith(".n_params") and "only one run" not in d.reason]
+    grouped = [] if found or s.stage != "optimizer" else _grouped(s)
+    found = found or grouped
     if not found:
         return
     now = [d for d in found if _by_now(s, d.a) and _by_now(s, d.b)]
@@ -34,9 +38,13 @@ def optimizer_settings(s: Scene) -> Iterator[Draft]:
     trigger = trigger or suspects
     packaged = bool(trigger) and trigger[0] in upgraded(s)
     likely *= 0.85 if len(suspects) > 1 else 1
-    keys = [d.key.rpartition(".")[2] for d in chosen]
+    keys = ["groups of parameters (weight_decay, lr)"] if grouped else [d.key.rpartition(".")[2] for d in chosen]
     what = "is computed by another implementation" if all(_IMPLEMENTATION.search(d.key) for d in chosen) else "has other hyper-parameters"
-    summary = f"the optimizer {what}: {listed((named(d) for d in chosen), 3)}" + leading(trigger, one_of=len(suspects) > 1)
+    if grouped:
+        what = "has its parameters in other groups"
+    summary = f"the optimizer {what}: {listed((named(d) for d in chosen), 3)}" + leading(
+        trigger, one_of=len(suspects) > 1 or {"config", "code"} <= {d.section for d in trigger}
+    )
     evidence = [*(said(d) for d in [*chosen[:4], *trigger]), f"first to differ: {s.place}"]
     evidence += [f"equal before: {row.removesuffix(': equal')}" for row in s.equal[-4:]]
     remedy = _SAME_VERSIONS if packaged else f"Use the same {listed(dict.fromkeys(keys), 3)} in both runs."
@@ -51,7 +59,16 @@ def optimizer_settings(s: Scene) -> Iterator[Draft]:
         yield _computed(s, summary, evidence, likely, frozenset(d.key for d in found))
         return
     category = "environment" if packaged else "configuration"
+    if trigger and trigger[0].section == "code" and not packaged and not _SETTINGS_FILE.search(trigger[0].key):
+        category, remedy = "code", f"Compare what changed in {trigger[0].key}. {remedy}"
     yield Draft(category, summary, tuple(evidence), remedy, likely, frozenset(d.key for d in [*found, *trigger]))
+
+
+def _grouped(s: Scene) -> list[Difference]:
+    """The sizes of an optimizer's groups, where as many parameters lie in other groups."""
+    found = s.find(r"^optimizer#\d+\.group\d+\.n_params$", "config")
+    sizes = [[int(x) for x in values if x.isdigit()] for values in ([d.a for d in found], [d.b for d in found])]
+    return found if found and sum(sizes[0]) == sum(sizes[1]) else []
 
 
 def _built_by(s: Scene) -> list[Difference]:
@@ -126,8 +143,12 @@ def layer_settings(s: Scene) -> Iterator[Draft]:
         if compiled is not None
         else _SAME_VERSIONS
         if packaged
-        else f"Use the same settings in both runs: {listed((d.key for d in settings), 3)}."
+        else f"Compare {listed((d.key for d in settings if d.section == 'data'), 3)}, and use the same settings in both runs."
         if settings
+        else f"Compare what changed in {trigger[0].key}, and build the model with the same settings in both runs."
+        if category == "code" and "(absent)" not in (trigger[0].a, trigger[0].b)
+        else f"Look at {trigger[0].key}, which {'A' if trigger[0].b == '(absent)' else 'B'} alone imports."
+        if category == "code"
         else "Build the model with the same settings in both runs.",
         likely,
         frozenset(d.key for d in [*found, *trigger]),
@@ -165,10 +186,9 @@ def trained(s: Scene) -> Iterator[Draft]:
     side, other = ("A", "B") if names[0] else ("B", "A")
     mine = names[0] or names[1]
     built = s.find(r"^optimizer#.*\.n_params$", "config")
-    trigger = best(s, r"freez|frozen|train|grad|detach|tune|lora|layer|head|backbone|stem|encoder", 1) or s.variables_used[:1]
-    summary = f"{side} alone trains {listed(mine, 3)}: in {other} no gradient reaches {'it' if len(mine) == 1 else 'them'}" + leading(
-        trigger
-    )
+    trigger = best(s, r"freez|frozen|train|grad|detach|tune|lora|layer|head|backbone|stem|encoder") or s.variables_used[:1]
+    summary = f"{side} alone trains {listed(mine, 3)}: in {other} no gradient reaches {'it' if len(mine) == 1 else 'them'}"
+    summary += leading(trigger, one_of=len(trigger) > 1)
     evidence = [
         f"has a gradient in {side} only: {listed(mine, 6)}",
         *(said(d) for d in [*built[:2], *trigger]),
@@ -179,7 +199,7 @@ def trained(s: Scene) -> Iterator[Draft]:
         summary,
         tuple(evidence),
         "Freeze the same parameters in both runs (requires_grad_(), detach(), no_grad(), what the optimizer is given).",
-        0.92,
+        0.92 if len(trigger) < 2 else 0.85,
         frozenset(d.key for d in [*built, *trigger]),
     )
 
@@ -196,7 +216,7 @@ def options(s: Scene) -> Iterator[Draft]:
     strength = top * (1.0 if len(critical) == 1 else 0.85)
     if {d.key for d in s.given} <= {t.difference.key for t in critical}:
         strength = max(strength, 0.85)  # nothing else that the user gave differs
-    if s.find(r".", "code"):
+    if [d for d in s.find(r".", "code") if not d.key.startswith("module ")]:  # modules are built from what was given
         strength *= 0.8
     if [d for d in s.find(r".", "hardware") if d not in s.idle] and s.numeric and s.rounding is not False:
         strength *= 0.6

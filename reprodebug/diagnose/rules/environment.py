@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from reprodebug.compare.importance import NAMED, UNKNOWN
 from reprodebug.diagnose.rule import Draft, listed, named, rule, said
 from reprodebug.diagnose.scene import Scene
-from reprodebug.diagnose.triggers import package, upgraded
+from reprodebug.diagnose.triggers import nearness, package, triggers, upgraded
 from reprodebug.model.comparison import Difference
 
 _KERNELS = re.compile(r"^(torch|triton|nvidia-.*|mkl|intel-openmp|numpy|scipy|openblas|flash-attn|xformers|transformer-engine|apex)$")
@@ -40,11 +40,10 @@ def hash_order(s: Scene) -> Iterator[Draft]:
         evidence.append(s.samples.text)
     if not s.torch_parted:
         evidence.append("the states of torch's generators were equal")
+    decides = "decides" if strength >= 0.5 else "may decide"
     how = "differs between the runs" if fixed else "is not set, so every launch hashes strings otherwise"
     where = f", at {lines[0].file}:{lines[0].line}" if lines else ""
-    summary = (
-        f"PYTHONHASHSEED {how} (hash randomisation): the iteration order of a set of strings, or hash(), decides what the model sees{where}"
-    )
+    summary = f"PYTHONHASHSEED {how} (hash randomisation): the iteration order of a set of strings, or hash(), {decides} what the model sees{where}"
     remedy = "Iterate over sorted(...) instead of the set; or start Python with PYTHONHASHSEED=0."
     yield Draft("environment", summary, tuple(evidence), remedy, strength, frozenset({d.key}), within=not fixed)
 
@@ -73,13 +72,25 @@ def packages(s: Scene) -> Iterator[Draft]:
     top = weights[0][0]
     likely = [d for w, d in weights if w >= top - 0.15]
     strength = top if len(likely) == 1 else top * 0.8
-    summary = f"the package{'s' if len(likely) > 1 else ''} {listed((named(d) for d in likely), 3)} {'are' if len(likely) > 1 else 'is'} of another version"
+    mine = max((nearness(s, t.difference) for t in triggers(s) if t.difference.section == "code" and t.weight >= 0.5), default=0)
+    near = max((nearness(s, d) for d in edited_files), default=1)
+    if (
+        mine and mine >= near and not any(_KERNELS.match(d.key) for d in likely)
+    ):  # sources of the project's own changed too, and stand no further from what differs
+        strength *= 0.7 if mine == near else 0.4
+    alone = [d for d in likely if "(absent)" in (d.a, d.b)]
+    are = "are" if len(likely) > 1 else "is"
+    how = "differ" if alone and alone != likely else f"{are} installed for one run only" if alone else f"{are} of another version"
+    summary = f"the package{'s' if len(likely) > 1 else ''} {listed((named(d) for d in likely), 3)} {how}"
     evidence = [*(said(d) for d in likely[:5]), *(said(d) for d in edited_files[:3])]
     if s.stage == "data":
         evidence.append(s.samples.text)
     remedy = (
         "Install the same versions in both environments: "
-        + " ".join(f"{d.key}=={d.a}" for d in likely[:4] if d.a[:1].isdigit())
+        + " ".join(
+            f"{d.key}=={d.b if d in alone and d.a == '(absent)' else d.a}" for d in likely[:4] if (d.a + d.b)[:1].isdigit() or d in alone
+        )
+        + (f" (or {listed((d.key for d in alone), 3)} in neither)" if alone else "")
         + "; or let `reprodebug bisect A B --axis packages` find the guilty one."
     )
     yield Draft("environment", summary, tuple(evidence), remedy, strength, frozenset(d.key for d in [*found, *edited_files]))
@@ -191,18 +202,24 @@ def variables(s: Scene) -> Iterator[Draft]:
     packaged = [] if used or s.given else [d for d in s.variables_unread if d.key in s.packages_name]
     if packaged:
         chosen, strength = packaged, 0.6  # nothing else was given otherwise
-    if len(used or packaged) > 1:
+    if len({read[d.key] for d in used} or packaged) > 1:
         strength *= 0.8
+    selected = _selected(s, used) if only_named else {}
+    if selected:
+        chosen, strength = list(selected.values())[:1], 0.85 if {d.key for d in s.given} <= {*read, *selected} else 0.7
     evidence = [
         *(said(d) for d in chosen[:4]),
         *dict.fromkeys(f"the program {'gets it through' if d.key in through else 'reads it:'} {read[d.key].place}" for d in used[:3]),
         *(f"an installed package that the program imports names it: {s.packages_name[d.key]}" for d in packaged[:3]),
+        *(f"its value is part of the name: {path} is read by one run only" for path in selected),
     ]
     summary = f"the environment variable{'s' if len(chosen) > 1 else ''} {listed((named(d) for d in chosen), 3)} {'differ' if len(chosen) > 1 else 'differs'}"
     if used:
-        line = read[(fits or used)[0].key]
-        how = "computes with it" if (fits or used)[0].key in through else "reads it" if len(used) == 1 else "reads them"
-        summary += f"; the program {how} at {line.file}:{line.line}"
+        line = read[(chosen if selected else fits or used)[0].key]
+        how = f"{'computes with' if (fits or used)[0].key in through else 'reads'} {'it' if len(chosen) == 1 else 'them'}"
+        if line.kind == "encoding":
+            how = "reads text without naming an encoding"
+        summary += f"; the program {how} at {line.file}:{line.line}" + (f" and chooses {listed(selected, 2)} by it" if selected else "")
     if packaged:
         summary += f"; an installed package names it at {':'.join(s.packages_name[packaged[0].key].split(':')[:2])}"
     if "LD_PRELOAD" in {d.key for d in chosen}:
@@ -211,7 +228,21 @@ def variables(s: Scene) -> Iterator[Draft]:
         "environment",
         summary,
         tuple(evidence),
-        "Set the variable alike in both runs, or write it into the configuration.",
+        "Name the encoding where the program reads text: open(..., encoding='utf-8'); or set the variables alike in both runs."
+        if used and line.kind == "encoding"
+        else f"Compare {listed(selected, 3)}, and use the same settings in both runs, whatever {chosen[0].key} is."
+        if selected
+        else "Set the variable alike in both runs, or write it into the configuration.",
         strength,
-        frozenset(d.key for d in chosen),
+        frozenset([*(d.key for d in chosen), *selected]),
     )
+
+
+def _selected(s: Scene, variables: list[Difference]) -> dict[str, Difference]:
+    """Files that A alone or B alone reads and in whose names the values of a variable stand: path -> the variable."""
+    alone = s.find(r"^read by one run only", "data", text="reason")
+    if not 0 < len(alone) <= 4:
+        return {}
+    only_a, only_b = ([d.key for d in alone if (d.b, d.a)[n] == "(absent)"] for n in (0, 1))
+    leading = [d for d in s.leading_to(only_a, only_b) if d in variables]
+    return {d.key: leading[0] for d in alone} if leading else {}

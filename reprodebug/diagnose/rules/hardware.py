@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 
@@ -40,6 +41,8 @@ def threads(s: Scene) -> Iterator[Draft]:
         likely *= 0.3
     if s.inputs_equal is False:
         likely *= 0.3
+    if s.stage == "optimizer" and not _split(s):
+        likely *= 0.15
     d = effective[0] if effective else found[0]
     variables = [x for x in found if x.key.isupper() and x is not d]
     summary = f"the number of threads differs ({named(d)}{'; ' + named(variables[0]) if variables else ''}): sums are split otherwise and round otherwise"
@@ -50,6 +53,16 @@ def threads(s: Scene) -> Iterator[Draft]:
         "Set the same number of threads in both runs (OMP_NUM_THREADS, torch.set_num_threads); one thread gives the same order everywhere."
     )
     yield Draft("hardware", summary, tuple(evidence), remedy, likely, frozenset(x.key for x in [*found, *trigger]))
+
+
+_GRAIN = 32_768
+"""elements of one tensor below which torch splits no element-wise operation and no sum over all of it among threads"""
+
+
+def _split(s: Scene) -> bool:
+    """Whether an optimizer's step can be split among threads: a tensor is large enough, or the step multiplies matrices."""
+    large = any(math.prod(shape) >= _GRAIN for shape, *_ in s.pair.a.metas)
+    return large or any(re.search("LBFGS|Muon|Shampoo|SOAP", str(n.get("class"))) for n in s.notes("optimizer")[0])
 
 
 @rule("number of cores", "sources")

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 
 from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import Scene
-from reprodebug.diagnose.triggers import best
+from reprodebug.diagnose.triggers import best, triggers
+from reprodebug.model.comparison import Difference
 from reprodebug.model.events import Flag
 
 _SETTINGS = re.compile(
     r"^(default_dtype|tf32|float32_matmul_precision|fp32_precision|reduced_precision|fp16_accumulation|cpu_fp16|autocast_|sdp_math_reduced)",
     re.I,
 )
-_OPTIONS = r"precision|amp|bf16|fp16|fp32|float|half|dtype|autocast|tf32|double"
+_OPTIONS = r"precision|matmul|amp|bf16|fp16|fp32|float|half|dtype|autocast|tf32|double"
 
 
 @rule("dtype or autocast")
@@ -62,8 +63,9 @@ def reduced(s: Scene) -> Iterator[Draft]:
     )
     if s.inputs_equal is False:
         likely *= 0.4
-    trigger = [x for x in best(s, _OPTIONS) if x.section in ("config", "code") and x not in found]
-    summary = f"the precision of computation is set otherwise: {listed((named(x) for x in fits or found), 3)}" + leading(trigger)
+    trigger = _led(s, found)
+    summary = f"the precision of computation is set otherwise: {listed((named(x) for x in fits or found), 3)}"
+    summary += leading(trigger, one_of=True)
     yield Draft(
         "precision",
         summary,
@@ -72,3 +74,10 @@ def reduced(s: Scene) -> Iterator[Draft]:
         likely,
         frozenset(x.key for x in [*found, *trigger]),
     )
+
+
+def _led(s: Scene, found: list[Difference]) -> list[Difference]:
+    """What made the program set its precision otherwise: an option, a variable or a source that is named for it, else the likeliest."""
+    rated = [t.difference for t in triggers(s) if t.difference not in found]
+    named = [d for d in [*rated, *s.variables_read] if re.search(_OPTIONS, f"{d.key} {d.a} {d.b}", re.I)]
+    return (named or s.variables_used or rated)[:2]

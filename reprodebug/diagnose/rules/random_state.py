@@ -14,6 +14,7 @@ from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.scene import RANDOM_MODULES, Scene
 from reprodebug.diagnose.triggers import best, resuming
 from reprodebug.model.comparison import Difference
+from reprodebug.model.events import Flag
 
 _SEED_CALL = {"torch": "torch.manual_seed(SEED)", "numpy.random": "numpy.random.seed(SEED)", "python.random": "random.seed(SEED)"}
 _OWN = {
@@ -292,7 +293,15 @@ def extra_draws(s: Scene) -> Iterator[Draft]:
         if trigger:
             summary += leading(trigger)
             evidence += [said(d) for d in trigger]
+        again = story.name.startswith("torch") and any(s.flag(Flag.RECOMPUTE))
+        if again:
+            summary = f"the backward pass computes {s.first.module or 'the model'} again (activation checkpointing) and draws other random numbers: {how}"
+            summary += leading(trigger)
         remedy = _KEEP_APART["torch" if story.name.startswith("torch") else "numpy" if story.name.startswith("numpy") else "python"]
+        if again:
+            remedy = (
+                "Keep the random state for the recomputation in both runs: checkpoint(..., preserve_rng_state=True), which is the default."
+            )
         strength = 0.8 + 0.06 * (n is not None) + 0.07 * bool(names or trigger)
         if s.alike and not trigger and (not names or side_by_side(s)):  # both draw by the same code: something else decides how often
             strength *= 0.3 if s.pools else 0.8

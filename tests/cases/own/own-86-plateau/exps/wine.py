@@ -1,0 +1,6 @@
+from .base import Base
+
+
+class Exp(Base):
+    width = 24
+    label = "wine"

@@ -1,0 +1,2 @@
+from .loop import Trainer
+from .calls import Plateau, Stopper, History
