@@ -13,6 +13,7 @@ from reprodebug.bisect.control import Control, Listener
 from reprodebug.bisect.executors import Executor, Local, Slurm
 from reprodebug.bisect.lab import Lab
 from reprodebug.bisect.places import Snapshot
+from reprodebug.bisect.process import remove
 from reprodebug.bisect.session import Session
 from reprodebug.bisect.suspicion import suspects
 from reprodebug.bisect.trial import Untestable
@@ -82,6 +83,10 @@ def bisect(
         session.note("outcome", result.outcome)
         listen(Finished(result))
         return result
+    except UsageError:
+        if not lab.made:  # a question that makes no sense: there is nothing to resume
+            leave.append(lambda: remove(session.path))
+        raise
     finally:
         lab.drop()
         for call in leave:

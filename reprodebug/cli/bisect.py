@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,8 @@ def parser() -> Parser:
 def run(words: list[str]) -> int:
     """Parse, search, present; returns the exit code of the outcome."""
     at = words.index("--") if "--" in words else len(words)
+    if at == len(words):
+        _no_bare_command(words)
     arguments = parser().parse_args(words[:at])
     command = tuple(words[at + 1 :])
     if arguments.list or arguments.clean:
@@ -120,10 +123,17 @@ def run(words: list[str]) -> int:
         good, bad = " ".join(arguments.good), " ".join(arguments.bad)
         write_result(arguments.log, git_log(result, good, bad, first_parent=arguments.first_parent, paths=tuple(arguments.path)))
     if "-" not in (arguments.markdown, arguments.json, arguments.log):
-        import shutil
-
         write_result("-", bisection.to_text(result, min(shutil.get_terminal_size((100, 24)).columns, 120)))
     return EXIT_CODES[result.outcome]
+
+
+def _no_bare_command(words: list[str]) -> None:
+    """Raises UsageError, with the right form, where a program stands among the words and no ``--`` before it."""
+    runs = parser().parse_known_args(words)[0].runs
+    if runs and not os.path.isdir(runs[0]) and shutil.which(runs[0]):
+        at = words.index(runs[0])
+        right = shlex.join(["reprodebug", "bisect", *words[:at], "--", *words[at:]])
+        raise UsageError("the command must stand behind `--`", hint=visible(right, 300))
 
 
 def _on_screen(question: Question, words: list[str], resume: bool) -> int:
@@ -140,8 +150,6 @@ def _on_screen(question: Question, words: list[str], resume: bool) -> int:
         resume=resume,
     )
     if result is not None:
-        import shutil
-
         write_result("-", bisection.to_text(result, min(shutil.get_terminal_size((100, 24)).columns, 120)))
     elif code == 130:
         print("reprodebug: interrupted; `reprodebug bisect --resume` with the same words goes on", file=sys.stderr)

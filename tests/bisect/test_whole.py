@@ -223,6 +223,8 @@ def test_a_commit_outside_of_the_path_asked_for_is_not_blamed_on_one_inside(tmp_
         (["--good", "numpy>=1", "--bad", "numpy==2", "--axis", "packages", "--", "python", "train.py"], "is no pin"),
         (["--axis", "settings", "--probe", "true", "--", "python", "train.py"], "which a probe cannot"),
         (["--resume", "--good", "good", "--bad", "main", "--", "python", "x.py"], "no session"),
+        (["--good", "good", "--bad", "main", "python", "x.py", "--lr", "1"], "--good good --bad main -- python x.py --lr 1"),
+        (["--axis", "settings", "python", "x.py"], "--axis settings -- python x.py"),
         (["--good", "--output=/tmp/x", "--bad", "main", "--", "python", "x.py"], ""),
     ],
 )
@@ -231,6 +233,7 @@ def test_bad_questions(project: Path, tmp_path: Path, words: list[str], part: st
     assert done.returncode == 2
     assert part in done.stderr
     assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir()), "there is nothing to resume"
 
 
 MIXED = """\
