@@ -19,6 +19,7 @@ from reprodebug.bisect.changes import sections
 from reprodebug.bisect.lab import End, EndsDoNotReproduce, Lab, Wanted
 from reprodebug.bisect.opened import unaffected
 from reprodebug.bisect.search.graph import GraphSearch
+from reprodebug.bisect.search.noise import patient, unseen
 from reprodebug.bisect.trial import OPENED, Candidate, Untestable
 from reprodebug.bisect.worktrees import Worktree
 from reprodebug.model.experiment import (
@@ -47,9 +48,9 @@ _WHERE_GIT_IS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE",
 """variables that would lead git, started by a trial's program, into the user's repository"""
 _REPEATS = 5
 """further trials of an end that contradicted itself"""
-_MISSED = 4
-"""further trials of a bad end that was equal to the good one"""
 _MOST_NOISY = 80
+_MOST_UNSHOWN = 20
+"""further trials of a commit that is found and was not seen to differ"""
 _SURE, _ENOUGH = 0.995, 0.99
 """probability at which a boundary counts as confirmed, and at which a search over contradicting answers ends"""
 
@@ -106,11 +107,11 @@ def search(lab: Lab, s: Commits) -> Bisection:
     b = End(s.bad, name(tree, s.bad), lambda: candidate(s.bad))
     try:
         first = lab.part(a, b)
-        tries = 1
-        shown = b.trial is not None and b.trial.bad
-        while not shown and tries <= _MISSED:  # a bad end may show only now and then
-            again = lab.ask(request(s.bad, tries))
-            tries += 1
+        assert b.trial is not None
+        seconds, shown = [b.trial.seconds], b.trial.bad
+        while not shown and patient(seconds):  # a bad end may show only now and then
+            again = lab.ask(request(s.bad, len(seconds)))
+            seconds.append(again.seconds)
             first, shown = again.first, again.bad
             lab.narrow(first)
     except Untestable as error:
@@ -118,18 +119,18 @@ def search(lab: Lab, s: Commits) -> Bisection:
     except EndsDoNotReproduce as error:
         return _done(lab, ENDS, error.message, notes + tree.notes, bound=bound)
     if not shown:
-        why = f"{b.text} gives what {a.text} gives, in {plural(tries, 'trial')}"
-        if lab.probe:
-            why = f"the probe says that {b.text} is good, in {plural(tries, 'trial')}"
+        tried = plural(len(seconds), "trial")
+        why = f"the probe says that {b.text} is good, in {tried}" if lab.probe else f"{b.text} gives what {a.text} gives, in {tried}"
         if good != asked:
             why += f": what {asked[:10]} differs in came on its own side; search between the two of that side"
-        return _done(lab, ENDS, why, notes + tree.notes, bound=bound)
+        return _done(lab, ENDS, why, [*notes, *tree.notes, unseen(len(seconds))], bound=bound)
     graph = GraphSearch(commits, parents, enough=_ENOUGH)
-    why = _verify(lab, s, graph, request, good, tries - 1)
+    why = _verify(lab, s, graph, request, good, len(seconds) - 1)
     if why:
         return _done(lab, ENDS, why, notes + tree.notes, bound=bound)
     _ask(lab, s, graph, request)
     _confirm(lab, s, graph, request, good)
+    _show(lab, s, graph, request)
     hidden = _hidden(lab, s, graph, request, good)
     if hidden:
         reason = f"one of {len(hidden)} commits brought the difference, and none before the last touches {listed_words(s.paths)}"
@@ -373,6 +374,20 @@ def _confirm(lab: Lab, s: Commits, graph: GraphSearch, request: Request, good: s
         todo = before[:spare] if before and spare > 0 and sum(map(graph.belief, found)) < _SURE else []
 
 
+def _show(lab: Lab, s: Commits, graph: GraphSearch, request: Request) -> None:
+    """Where the answer rests on probabilities: the commit that is found is to differ from the good end itself, at least once."""
+    for _ in range(_MOST_UNSHOWN):
+        found, _ = graph.result()
+        if not graph.noisy or len(found) != 1 or any(graph.answers.get(found[0], ())):
+            return
+        lab.phase(CONFIRMING)
+        trial = lab.ask(request(found[0], len(graph.answers.get(found[0], ()))))
+        if trial.bad is None:
+            return
+        graph.answer(found[0], trial.bad, unlike=trial.verdict == OTHER)
+        _ask(lab, s, graph, request)
+
+
 def _hidden(lab: Lab, s: Commits, graph: GraphSearch, request: Request, good: str) -> list[str]:
     """Commits that were left out as they touch none of the paths asked for, and the one that was found: where its own parent, left
     out as well, differs already. None where it does not."""
@@ -396,6 +411,9 @@ def _answer(lab: Lab, s: Commits, graph: GraphSearch, first: object, notes: list
         notes.append(f"trials of one commit contradict each other ({_shown(graph, found)}): the answer rests on probabilities")
         if confidence < 0.9:
             return _done(lab, INCONCLUSIVE, f"after {len(lab.made)} trials no commit is likely enough", notes, bound=bound)
+        if len(found) == 1 and not any(graph.answers.get(found[0], ())):
+            why = f"{name(s.tree, found[0])} is the likeliest, and was never seen to differ from the good end itself"
+            return _done(lab, INCONCLUSIVE, why, notes, bound=bound)
     else:
         confidence = sum(map(graph.belief, found))
     confidence = min(0.99, confidence)
@@ -416,7 +434,7 @@ def _answer(lab: Lab, s: Commits, graph: GraphSearch, first: object, notes: list
     bads = [t for t in lab.made if t.candidate == name(s.tree, commit) and t.first is not None]
     reason = f"{name(s.tree, commit)} is the first that differs from {name(s.tree, good)}"
     parent = next(iter(graph.parents.get(commit, ())), good)
-    proof = _checkouts(parent, commit)
+    proof = _checkouts(parent, commit, " at times" if graph.noisy else "")
     return _done(
         lab, FOUND, reason, notes, culprit=Culprit(commit=bare, subject=subject, files=files), first=bads[-1].first if bads else first,
         confidence=confidence, bound=bound, proof=proof, counted=counted,
@@ -428,10 +446,10 @@ def _range(s: Commits, found: list[str]) -> Culprit:
     return Culprit(range=commits, subjects=tuple(map(s.tree.subject, commits)))
 
 
-def _checkouts(good: str, bad: str) -> tuple[str, str]:
+def _checkouts(good: str, bad: str, at_times: str = "") -> tuple[str, str]:
     """The two commits on either side of the boundary, as commands."""
     changed = ": with its uncommitted changes" if dirty(bad) else ""
-    return f"git checkout {plain(good)}   # equal to A", f"git checkout {plain(bad)}   # differs from A{changed}"
+    return f"git checkout {plain(good)}   # equal to A", f"git checkout {plain(bad)}   # differs from A{at_times}{changed}"
 
 
 def _shown(graph: GraphSearch, found: list[str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from reprodebug.bisect import choice, commits
+from reprodebug.bisect import choice, commits, packages
 from reprodebug.model.experiment import OTHER, SAME_AS_A, SAME_AS_B, UNTESTABLE, Bisection, Trial
 
 
@@ -80,7 +80,7 @@ class Drawn:
 
     def listen(self, event: Any) -> None: ...
 
-    def phase(self, name: str) -> None: ...
+    def phase(self, *_: Any) -> None: ...
 
     def remain(self, *_: Any) -> None: ...
 
@@ -88,6 +88,39 @@ class Drawn:
         self.horizon = "narrow" if first else self.horizon
 
     def ahead(self, wanted: Any) -> None: ...
+
+
+class Repeated(Drawn):
+    """The same for one command: its run number ``odd`` differs from the first."""
+
+    def __init__(self, odd: int, seconds: float) -> None:
+        super().__init__(0, random.Random(0))
+        self._odd_one, self._seconds = odd, seconds
+        self._as_reference = None
+
+    def try_(self, key: str, text: str, make: Any, attempt: int = 0, judge: Any = None) -> Trial:
+        if (key, attempt) not in self._seen:
+            verdict = SAME_AS_B if attempt == self._odd_one else SAME_AS_A
+            self._seen[key, attempt] = Trial(len(self.made) + 1, text, verdict, self._seconds)
+            self.made.append(self._seen[key, attempt])
+        return self._seen[key, attempt]
+
+    def _refer(self, end: Any) -> None: ...
+
+
+class Releases(Drawn):
+    """The same for the releases "1" to "9" of one package, of which the ones from the culprit on are bad."""
+
+    def __init__(self, culprit: int, rng: random.Random, **how: float) -> None:
+        super().__init__(culprit, rng, **how)
+        for text, verdict in (("A", SAME_AS_A), ("A", SAME_AS_A), ("B", SAME_AS_B), ("B", "")):
+            self._draw("9" if text == "B" else "0", text, verdict)
+
+    def try_(self, key: str, text: str, make: Any, attempt: int = 0) -> Trial:
+        at = key, attempt
+        if at not in self._seen:
+            self._seen[at] = self._draw(key.partition("=")[2].partition(":")[0], text)
+        return self._seen[at]
 
 
 class DrawnSets(Drawn):
@@ -108,6 +141,19 @@ class DrawnSets(Drawn):
     def _guilty(self, key: str) -> bool:
         words = key.partition(":")[2].split(",")
         return words == ["B"] or any(cause.issubset(words) for cause in self._causes)
+
+
+def first_bad(rng: random.Random, **how: float) -> tuple[str | None, float, bool, int]:
+    """(the first bad release, how sure, whether that is right, trials)."""
+    culprit = rng.randrange(1, 10)
+    lab: Any = Releases(culprit, rng, **how)
+    p: Any = SimpleNamespace(a={"x": "0"}, b={"x": "9"})
+    store: Any = SimpleNamespace(releases=lambda *_: [str(n) for n in range(10)])
+    question = choice.Choice("packages", ["x"], lambda chosen: None)  # type: ignore[arg-type,return-value]
+    found: dict[str, dict[str, Any]] = {"x": {}}
+    sure = packages.first_bad(lab, p, store, question, "x", ("x",), found, [], lambda *_: None)  # type: ignore[arg-type,return-value]
+    said = found["x"].get("first_bad")
+    return said, sure, said == str(culprit), len(lab.made)
 
 
 def whole(n: int, causes: list[set[str]], rng: random.Random, **how: Any) -> tuple[choice.Decided, int]:
