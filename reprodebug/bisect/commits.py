@@ -42,12 +42,16 @@ DIRTY = "+changes"
 """behind a commit's hash: with the uncommitted changes of the recorded run"""
 OF_A = DIRTY + "-of-a"
 """the same, of run A: both may have their own changes of one commit"""
-_CHANGED, _OF_A = " with uncommitted changes", " of A"
+CHANGED = " with uncommitted changes"
+CHANGED_OF_A = CHANGED + " of A"
+"""behind a commit's name, where they belong to it"""
 _WHERE_GIT_IS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
                  "GIT_NAMESPACE", "GIT_PREFIX")  # fmt: skip
 """variables that would lead git, started by a trial's program, into the user's repository"""
 _REPEATS = 5
 """further trials of an end that contradicted itself"""
+_AGAIN = 3
+"""further trials of a commit that differs and of one behind it that does not"""
 _MOST_NOISY = 80
 _MOST_UNSHOWN = 20
 """further trials of a commit that is found and was not seen to differ"""
@@ -89,6 +93,10 @@ def search(lab: Lab, s: Commits) -> Bisection:
     plain_bad = plain(s.bad)
     tree.bound(plain(good), plain_bad)
     commits = [] if plain(good) == plain_bad else tree.between(good, plain_bad, first_parent=s.first_parent, paths=s.paths)
+    if commits and s.paths and not tree.touched(good, plain_bad, s.paths):
+        raise UsageError(
+            f"no commit between touches {listed_words(s.paths)}", hint="--path names files or folders as git sees them from where it is run"
+        )
     parents = tree.edges(commits, first_parent=s.first_parent)
     if s.bad != plain_bad:
         parents[s.bad] = [plain_bad] if commits else []
@@ -151,8 +159,8 @@ def dirty(commit: str) -> bool:
 
 def name(tree: Worktree, commit: str) -> str:
     """A commit in words."""
-    bare, whose = plain(commit), _OF_A if commit.endswith(OF_A) else ""
-    return f"commit {bare[:10]} ({visible(tree.subject(bare), 60)}){_CHANGED + whose if dirty(commit) else ''}"
+    bare, changed = plain(commit), CHANGED_OF_A if commit.endswith(OF_A) else CHANGED if dirty(commit) else ""
+    return f"commit {bare[:10]} ({visible(tree.subject(bare), 60)}){changed}"
 
 
 def enter(s: Commits, commit: str, environment: Mapping[str, str] | None = None) -> Candidate:
@@ -311,13 +319,39 @@ def _ask(lab: Lab, s: Commits, graph: GraphSearch, request: Request) -> None:
 
 
 def _doubt(lab: Lab, s: Commits, graph: GraphSearch, request: Request) -> None:
-    """Trials of one commit contradict each other: is it the good end already that varies? From here on by probabilities."""
+    """Answers contradict each other: where no difference was taken back in between, trials vary. Is it the good end already that
+    does? From here on by probabilities."""
+    if _taken_back(lab, s, graph, request):
+        return
     lab.listen(Note("trials of one commit contradict each other: the search goes on by probabilities"))
     graph.learned = True
     repeats = [request(s.good, _REPEATS + 1 + n) for n in range(_REPEATS)]
     lab.ahead(repeats)
     verdicts = [t.verdict for t in map(lab.ask, repeats)]
     graph.good_end = tuple(n + verdicts.count(v) for n, v in zip(graph.good_end, (SAME_AS_A, SAME_AS_B, OTHER), strict=True))  # type: ignore[assignment]
+
+
+def _taken_back(lab: Lab, s: Commits, graph: GraphSearch, request: Request) -> bool:
+    """Whether commits differ that have equal ones behind them, and both do so again: what they brought is gone, and the search goes
+    on without them."""
+    crossed = graph.crossed()
+    if graph.unsteady or not crossed:
+        return False
+    for _ in range(_AGAIN):
+        pair = [request(c, len(graph.answers[c])) for c in crossed[-1]]
+        lab.ahead(pair)
+        for commit, trial in zip(crossed[-1], map(lab.ask, pair), strict=True):
+            if trial.bad is None:
+                return False
+            graph.answer(commit, trial.bad, unlike=trial.verdict == OTHER)
+    if any(len(set(graph.answers[c])) > 1 for c in crossed[-1]):
+        return False
+    for bad, good in crossed:
+        graph.set_aside(bad)
+        text = f"{name(s.tree, bad)} differs as well, but {name(s.tree, good)}, which descends from it, is equal to the good end again"
+        s.tree.notes.append(f"{text}: what came last was searched")
+        lab.listen(Note(text))
+    return True
 
 
 def _remain(lab: Lab, graph: GraphSearch) -> None:
@@ -471,33 +505,3 @@ def _done(
         outcome, "commits", reason, culprit or Culprit(), first, round(confidence, 4), bound, tuple(lab.made),  # type: ignore[arg-type]
         round(time.monotonic() - lab.started, 3), proof, tuple(notes), lab.session.path, tuple(lab.inferred), counted,
     )  # fmt: skip
-
-
-def git_log(result: Bisection, good: str, bad: str, *, first_parent: bool = False, paths: tuple[str, ...] = ()) -> str:
-    """The search in the form of ``git bisect log``: one line for each commit that was tried or inferred.
-
-    Where trials of one commit contradict each other it says what the answer takes the commit for, and the trials are a remark.
-    """
-    words = [*(["--first-parent"] if first_parent else []), *(["--", *paths] if paths else [])]
-    start = " ".join(["git bisect start", *("'" + w.replace("'", "'\\''") + "'" for w in words)])
-    lines = [start, f"# bad: {bad}", f"git bisect bad {bad}", f"# good: {good}", f"git bisect good {good}"]
-    said: dict[str, list[bool | None]] = {}
-    names: dict[str, str] = {}
-    for t in result.trials:
-        commit = re.match(r"commit ([0-9a-f]{10,})", t.candidate)
-        if commit and not t.candidate.endswith((_CHANGED, _CHANGED + _OF_A)):
-            names[commit[1]] = t.candidate
-            said.setdefault(commit[1], []).append(t.bad)
-    for full, was in result.inferred:
-        names.setdefault(full, f"commit {full[:10]} changes nothing that a tried run used")
-        said.setdefault(full, []).append(was)
-    counted = {c[:10]: was for c, was in result.counted}
-    for commit_, answers in said.items():
-        known = [x for x in answers if x is not None]
-        counts = counted.get(commit_[:10], sum(known) * 2 > len(known))
-        verdict = "skip" if not known else "bad" if counts else "good"
-        lines.append(f"# {verdict}: {visible(names[commit_], 200)}")
-        if len(set(known)) > 1:
-            lines.append(f"# {sum(known)} of {len(known)} trials differed from the good end")
-        lines.append(f"git bisect {verdict} {commit_}")
-    return "\n".join(lines) + "\n"

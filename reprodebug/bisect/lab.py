@@ -159,7 +159,7 @@ class Lab:
         from concurrent.futures import ThreadPoolExecutor, wait
 
         self.control.gate(self.listen)
-        numbers = {at: self._begin(w, len(self.made) + n) for n, (at, w) in enumerate(todo.items(), 1)}
+        numbers = {at: self._begin(w, len(self.made) + len(self._ahead) + n) for n, (at, w) in enumerate(todo.items(), 1)}
 
         def work(slot: int, number: int, make: Make) -> _Done:
             SLOT.set(slot)
@@ -370,7 +370,8 @@ class Lab:
             return Class(UNTESTABLE, error.message)
         if not any(p.events for p in run.manifest.processes):
             why = f"exit code {executed.exit_code}" if executed.exit_code else "it called no module of torch"
-            return Class(UNTESTABLE, f"nothing was recorded, {why}{last_words(executed.log)}")
+            last = last_words(executed.log)
+            return Class(UNTESTABLE, f"nothing was recorded, {why}{last if executed.exit_code or not last else '; it said last' + last}")
         if candidate.check is not None and (why := candidate.check(run)):
             return Class(UNTESTABLE, why)
         return Class(SAME_AS_A)

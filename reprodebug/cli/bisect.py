@@ -84,6 +84,12 @@ def run(words: list[str]) -> int:
     command = tuple(words[at + 1 :])
     if arguments.list or arguments.clean:
         return _sessions(arguments)
+    if arguments.resume and not (arguments.runs or arguments.good or arguments.bad or command or arguments.probe):
+        from reprodebug.bisect import session
+
+        stopped = [s.what for s in session.known() if s.state == "stopped"]
+        hint = f"reprodebug bisect --resume {visible(stopped[-1], 300)}" if stopped else "there is none that was interrupted"
+        raise UsageError("--resume needs the words of the search that was interrupted", hint=hint)
     if len(arguments.runs) not in (0, 2):
         stray = arguments.runs[0]
         hint = "give both runs: reprodebug bisect A B" if os.path.isdir(stray) else "the command must stand behind `--`"
@@ -107,7 +113,7 @@ def run(words: list[str]) -> int:
     if not (arguments.headless or arguments.markdown or arguments.json or arguments.log) and in_terminal():
         return _on_screen(question, words, arguments.resume)
     try:
-        result = api.bisect(question, resume=arguments.resume, listen=progress.show)
+        result = api.bisect(question, resume=arguments.resume, listen=progress.Lines())
     except KeyboardInterrupt:
         print("reprodebug: interrupted; `reprodebug bisect --resume` with the same words goes on", file=sys.stderr)
         raise
@@ -118,7 +124,7 @@ def run(words: list[str]) -> int:
     if arguments.json:
         write_result(arguments.json, bisection.to_json(result))
     if arguments.log:
-        from reprodebug.bisect.commits import git_log
+        from reprodebug.bisect.log import git_log
 
         good, bad = " ".join(arguments.good), " ".join(arguments.bad)
         write_result(arguments.log, git_log(result, good, bad, first_parent=arguments.first_parent, paths=tuple(arguments.path)))

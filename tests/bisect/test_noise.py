@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reprodebug.bisect.commits import git_log
+from reprodebug.bisect.log import git_log
 from reprodebug.bisect.repeat import Command, as_it_is, enough, minimize, seen
 from reprodebug.bisect.search.noise import by_chance
 from reprodebug.model.comparison import Divergence
@@ -158,6 +158,20 @@ def test_a_probe_that_shows_the_bad_only_at_times_is_no_steady_one(tmp_path: Pat
     assert any("rests on probabilities" in note for note in found["notes"])
 
 
+def test_a_difference_that_was_taken_back_is_no_noise(tmp_path: Path) -> None:
+    repo = numbered(tmp_path, 13)
+    probe = tmp_path / "probe.sh"
+    probe.write_text("#!/bin/sh\nn=$(cat n)\n[ $n -ge 9 ] || [ $n = 3 ] && exit 1\nexit 0\n")
+    probe.chmod(0o755)
+    words = ["bisect", "--good", "main~12", "--bad", "main", "--probe", str(probe), "--jobs", "3", "--json", "-"]
+    done = tool(*words, cwd=repo, sessions=tmp_path / "s")
+    found = json.loads(done.stdout)
+    assert (found["outcome"], found["culprit"]["subject"]) == ("found", "commit 9"), done.stderr
+    assert any(t["candidate"].endswith("(commit 3)") for t in found["trials"]), "otherwise nothing crosses here"
+    assert any("is equal to the good end again" in n for n in found["notes"])
+    assert not any("probabilities" in n for n in found["notes"]) and "at times" not in found["proof"][1]
+
+
 def test_a_probe_that_takes_the_bad_end_for_good_at_first_is_asked_again(tmp_path: Path) -> None:
     repo = numbered(tmp_path, 6)
     turns, probe = tmp_path / "turns", tmp_path / "probe.sh"
@@ -171,7 +185,7 @@ def test_a_probe_that_takes_the_bad_end_for_good_at_first_is_asked_again(tmp_pat
     assert any("rests on probabilities" in note for note in found["notes"])
     probe.write_text("#!/bin/sh\nexit 0\n")
     found = json.loads(tool(*words, cwd=repo, sessions=tmp_path / "t").stdout)
-    assert found["outcome"] == "ends-do-not-reproduce" and "is good, in 12 trials" in found["reason"]
+    assert found["outcome"] == "ends-do-not-reproduce" and "is good, in 20 trials" in found["reason"]
 
 
 def test_one_of_ten_variables_is_found_though_b_shows_it_only_at_times(tmp_path: Path) -> None:
@@ -224,7 +238,7 @@ def test_the_chance_that_a_command_that_varies_seems_to_repeat_is_what_drawn_com
     assert by_chance(1, 0, 0) == 1.0
 
 
-@pytest.mark.parametrize(("seconds", "odd", "runs"), [(1.0, 99, 12), (1.0, 8, 9), (100.0, 99, 5)])
+@pytest.mark.parametrize(("seconds", "odd", "runs"), [(1.0, 99, 20), (1.0, 14, 15), (100.0, 99, 5)])
 def test_a_command_that_seldom_differs_is_run_more_often_before_it_counts_as_repeating(seconds: float, odd: int, runs: int) -> None:
     lab = simulated.Repeated(odd, seconds)
     found = as_it_is(lab, Command(["python"], ".", {}))  # type: ignore[arg-type]
@@ -232,7 +246,7 @@ def test_a_command_that_seldom_differs_is_run_more_often_before_it_counts_as_rep
     if odd == 99:
         said = minimize(simulated.Repeated(odd, seconds), Command(["python"], ".", {}))  # type: ignore[arg-type]
         assert said.outcome == "not-found" and f"{runs} runs were equal" in said.reason
-        assert f"less than {24 if runs == 12 else 53}% of the runs" in said.notes[0]
+        assert f"less than {15 if runs == 20 else 53}% of the runs" in said.notes[0]
 
 
 def test_a_bad_end_that_shows_in_three_of_ten_runs_is_seldom_taken_for_a_good_one() -> None:

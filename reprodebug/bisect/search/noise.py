@@ -14,7 +14,7 @@ from typing import Any
 _FLAKY, _UNSTEADY, _ODD = 0.1, 0.3, 0.03
 """probability that bad candidates show as good at times: before anything is known, and where the bad end was seen to vary;
 that good ones show otherwise at times"""
-_FEW, _MANY, _SHORT_S = 5, 12, 180.0
+_FEW, _MANY, _SHORT_S = 5, 20, 180.0
 """equal trials that are made in any case, and at most, as long as all take less than that together"""
 _SHOWN = (2.0, 0.1, 0.7)
 """Dirichlet prior of a good candidate that varies: like A, like B, like neither"""
