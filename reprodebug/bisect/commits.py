@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from reprodebug._base.errors import UsageError
 from reprodebug._base.text import listed_words, plural, visible
@@ -21,6 +22,7 @@ from reprodebug.bisect.opened import unaffected
 from reprodebug.bisect.search.graph import GraphSearch
 from reprodebug.bisect.search.noise import patient, unseen
 from reprodebug.bisect.trial import OPENED, Candidate, Untestable
+from reprodebug.bisect.undone import Request, lasts, taken_back
 from reprodebug.bisect.worktrees import Worktree
 from reprodebug.model.experiment import (
     ENDS,
@@ -50,17 +52,11 @@ _WHERE_GIT_IS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE",
 """variables that would lead git, started by a trial's program, into the user's repository"""
 _REPEATS = 5
 """further trials of an end that contradicted itself"""
-_AGAIN = 3
-"""further trials of a commit that differs and of one behind it that does not"""
 _MOST_NOISY = 80
 _MOST_UNSHOWN = 20
 """further trials of a commit that is found and was not seen to differ"""
 _SURE, _ENOUGH = 0.995, 0.99
 """probability at which a boundary counts as confirmed, and at which a search over contradicting answers ends"""
-
-
-Request = Callable[[str, int], Wanted]
-"""(commit, which attempt) -> the trial to ask for"""
 
 
 @dataclass(slots=True)
@@ -138,6 +134,10 @@ def search(lab: Lab, s: Commits) -> Bisection:
         return _done(lab, ENDS, why, notes + tree.notes, bound=bound)
     _ask(lab, s, graph, request)
     _confirm(lab, s, graph, request, good)
+    while lasts(lab, graph, request, partial(name, s.tree), s.tree.notes) is False:
+        _doubt(lab, s, graph, request)
+        _ask(lab, s, graph, request)
+        _confirm(lab, s, graph, request, good)
     _show(lab, s, graph, request)
     hidden = _hidden(lab, s, graph, request, good)
     if hidden:
@@ -321,7 +321,7 @@ def _ask(lab: Lab, s: Commits, graph: GraphSearch, request: Request) -> None:
 def _doubt(lab: Lab, s: Commits, graph: GraphSearch, request: Request) -> None:
     """Answers contradict each other: where no difference was taken back in between, trials vary. Is it the good end already that
     does? From here on by probabilities."""
-    if _taken_back(lab, s, graph, request):
+    if taken_back(lab, graph, request, partial(name, s.tree), s.tree.notes):
         return
     lab.listen(Note("trials of one commit contradict each other: the search goes on by probabilities"))
     graph.learned = True
@@ -329,29 +329,6 @@ def _doubt(lab: Lab, s: Commits, graph: GraphSearch, request: Request) -> None:
     lab.ahead(repeats)
     verdicts = [t.verdict for t in map(lab.ask, repeats)]
     graph.good_end = tuple(n + verdicts.count(v) for n, v in zip(graph.good_end, (SAME_AS_A, SAME_AS_B, OTHER), strict=True))  # type: ignore[assignment]
-
-
-def _taken_back(lab: Lab, s: Commits, graph: GraphSearch, request: Request) -> bool:
-    """Whether commits differ that have equal ones behind them, and both do so again: what they brought is gone, and the search goes
-    on without them."""
-    crossed = graph.crossed()
-    if graph.unsteady or not crossed:
-        return False
-    for _ in range(_AGAIN):
-        pair = [request(c, len(graph.answers[c])) for c in crossed[-1]]
-        lab.ahead(pair)
-        for commit, trial in zip(crossed[-1], map(lab.ask, pair), strict=True):
-            if trial.bad is None:
-                return False
-            graph.answer(commit, trial.bad, unlike=trial.verdict == OTHER)
-    if any(len(set(graph.answers[c])) > 1 for c in crossed[-1]):
-        return False
-    for bad, good in crossed:
-        graph.set_aside(bad)
-        text = f"{name(s.tree, bad)} differs as well, but {name(s.tree, good)}, which descends from it, is equal to the good end again"
-        s.tree.notes.append(f"{text}: what came last was searched")
-        lab.listen(Note(text))
-    return True
 
 
 def _remain(lab: Lab, graph: GraphSearch) -> None:

@@ -31,6 +31,9 @@ from reprodebug.store.run import open_run
 
 _SECOND = 0.5
 """share of the runs in which a second thing that varies is reckoned to show: how often it does is hidden behind the first"""
+_RISKY = ("inter_op_threads", "cpu_capability", "fill_uninitialized_memory", "autocast", "dataloader_workers", "fused_optimizer", "mkldnn", "compile",
+          "intra_op_threads", "deterministic_algorithms", "sdp_backend")  # fmt: skip
+"""settings under which some programs do not run"""
 _SLOWER = 1.2
 """how many times as long as plain ones runs take before it is worth a word"""
 _LONG_S = 60.0
@@ -148,10 +151,13 @@ def minimize(
         weights = {n: w * (1 + 40 * given.get(n, 0.0)) for n, w in weights.items()}
     seconds = [t.seconds for t in plain.trials if t.bad is not None]
 
+    failed: list[str] = []
+
     def under(chosen: frozenset[str], runs: int = needed) -> bool | None:
         try:
             found = repeat(lab, command, {n: catalogue.BY_NAME[n].cure for n in names if n in chosen}, runs)
-        except Untestable:
+        except Untestable as error:
+            failed.append(error.message)
             return None
         said = [t.bad for t in found.trials[1:]]
         return None if None in said else not any(said)
@@ -162,8 +168,8 @@ def minimize(
     total = len(names)
     lab.phase(SEARCHING)
     tell([], names)
-    everything, dropped = _whole(under, names)
-    notes = [f"{n} could not be imposed on this program" for n in dropped]
+    everything, dropped = _whole(under, names, lambda: failed[-1])
+    notes = [f"{n} could not be imposed on this program" + (f": {failed[-1]}" if len(dropped) == 1 else "") for n in dropped]
     kept = shlex.join([a.path, os.path.join(lab.session.path, different.path)])
     next_step = f"where two runs of it part, and what that points at: reprodebug compare {kept}"
     bound = f"log2 of {plural(len(names), 'setting')}, one of them: {math.log2(len(names)):.1f}"
@@ -171,8 +177,11 @@ def minimize(
         names = [n for n in names if n not in dropped]
         best = _each(under, names, weights) if everything is None else None
         if best is None:
+            reason = "no setting of the catalogue makes the command repeat itself: what varies lies in the program or its data"
+            if everything is None:
+                reason = "no setting of the catalogue makes the command repeat itself alone, and all of them together could not be tried"
             return _done(
-                lab, NOT_FOUND, "no setting of the catalogue makes the command repeat itself: what varies lies in the program or its data",
+                lab, NOT_FOUND, reason,
                 notes=[next_step, *notes], first=where, bound=bound,
             )  # fmt: skip
         chosen: tuple[str, ...] = (best,)
@@ -210,19 +219,22 @@ def minimize(
     )  # fmt: skip
 
 
-def _whole(under: Callable[..., bool | None], names: list[str]) -> tuple[bool | None, list[str]]:
-    """Whether everything together cures; where it cannot be run, settings are left out until it can. (answer, left out)"""
+def _whole(under: Callable[[frozenset[str]], bool | None], names: list[str], why: Callable[[], str]) -> tuple[bool | None, list[str]]:
+    """Whether everything together cures; where it cannot be run, settings are left out until it can, first those that ``why``, the
+    reason of the last failure, speaks of. (answer, left out)"""
     said = under(frozenset(names))
     if said is not None:
         return said, []
     dropped: list[str] = []
-    for risky in ("inter_op_threads", "cpu_capability", "fill_uninitialized_memory", "autocast", "dataloader_workers", "fused_optimizer",
-                  "mkldnn", "compile", "intra_op_threads"):  # fmt: skip
-        if risky in names:
-            dropped.append(risky)
-            said = under(frozenset(names) - set(dropped))
-            if said is not None:
-                return said, dropped
+    left = [n for n in _RISKY if n in names]
+    while left:
+        risky = next((n for n in left if n in why() or n.partition("_")[0] in why()), left[0])
+        left.remove(risky)
+        dropped.append(risky)
+        said = under(frozenset(names) - set(dropped))
+        if said is not None:
+            alone = under(frozenset(names) - {risky}) if len(dropped) > 1 else None
+            return (said, dropped) if alone is None else (alone, [risky])
     return None, dropped
 
 

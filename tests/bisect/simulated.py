@@ -90,6 +90,17 @@ class Drawn:
     def ahead(self, wanted: Any) -> None: ...
 
 
+class Told(Drawn):
+    """The same for commits of which each does what it is told: number -> verdict."""
+
+    def __init__(self, verdicts: dict[int, str]) -> None:
+        super().__init__(0, random.Random(0))
+        self._verdicts = verdicts
+
+    def _draw(self, key: str, text: str, verdict: str = "") -> Trial:
+        return super()._draw(key, text, verdict or self._verdicts[int(key)])
+
+
 class Repeated(Drawn):
     """The same for one command: its run number ``odd`` differs from the first."""
 
@@ -161,6 +172,13 @@ def whole(n: int, causes: list[set[str]], rng: random.Random, **how: Any) -> tup
     lab: Any = DrawnSets(causes, rng, **how)
     found = choice.decide(lab, choice.Choice("env", [f"i{i}" for i in range(n)], lambda chosen: None))  # type: ignore[arg-type,return-value]
     return found, len(lab.made)
+
+
+def told(verdicts: str) -> Bisection:
+    """What is found where commits 1, 2, ... are like A (.), like B (b) or neither (o)."""
+    lab: Any = Told({n: {".": SAME_AS_A, "b": SAME_AS_B, "o": OTHER}[v] for n, v in enumerate("." + verdicts)})
+    tree: Any = Line(len(verdicts))
+    return commits.search(lab, commits.Commits(tree, ["python"], "0", str(len(verdicts)), {}))
 
 
 def smallest(n: int, k: int, rng: random.Random, **how: float) -> tuple[choice.Decided, bool, int]:

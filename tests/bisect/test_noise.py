@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from reprodebug.bisect.log import git_log
-from reprodebug.bisect.repeat import Command, as_it_is, enough, minimize, seen
+from reprodebug.bisect.repeat import Command, _whole, as_it_is, enough, minimize, seen
 from reprodebug.bisect.search.noise import by_chance
+from reprodebug.bisect.settings import CATALOGUE
 from reprodebug.model.comparison import Divergence
 from reprodebug.model.experiment import SAME_AS_A, SAME_AS_B, Bisection, Trial
 from tests.bisect import simulated
@@ -158,6 +159,22 @@ def test_a_probe_that_shows_the_bad_only_at_times_is_no_steady_one(tmp_path: Pat
     assert any("rests on probabilities" in note for note in found["notes"])
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "commit", "note"),
+    [
+        ("..ooooooo..bbbbb", "12", "number 3) differs as well, but commit 10"),
+        ("..ooooooooobbbbb", "3", "from commit 12 (number 12) on the program differs otherwise once more"),
+        ("..oooo.ooo..bbbb", "13", "is equal to the good end again"),
+        ("..bbbbbbbbbbbbbb", "3", ""),
+    ],
+)
+def test_a_commit_that_differs_otherwise_than_the_bad_end_is_followed_to_there(verdicts: str, commit: str, note: str) -> None:
+    found = simulated.told(verdicts)
+    assert (found.outcome, found.culprit.commit) == ("found", commit)
+    assert note in " ".join(found.notes) and bool(note) == bool(found.notes)
+    assert found.confidence > 0.95 and "at times" not in found.proof[1]
+
+
 def test_a_difference_that_was_taken_back_is_no_noise(tmp_path: Path) -> None:
     repo = numbered(tmp_path, 13)
     probe = tmp_path / "probe.sh"
@@ -247,6 +264,19 @@ def test_a_command_that_seldom_differs_is_run_more_often_before_it_counts_as_rep
         said = minimize(simulated.Repeated(odd, seconds), Command(["python"], ".", {}))  # type: ignore[arg-type]
         assert said.outcome == "not-found" and f"{runs} runs were equal" in said.reason
         assert f"less than {15 if runs == 20 else 53}% of the runs" in said.notes[0]
+
+
+@pytest.mark.parametrize("refused", ["deterministic_algorithms", "compile"])
+def test_a_setting_under_which_the_program_does_not_run_is_left_out_alone(refused: str) -> None:
+    names, asked = [s.name for s in CATALOGUE], list[frozenset[str]]()
+
+    def under(chosen: frozenset[str]) -> bool | None:
+        asked.append(chosen)
+        return None if refused in chosen else "intra_op_threads" in chosen
+
+    assert _whole(under, names, lambda: "put_ does not have a deterministic implementation") == (True, [refused])
+    assert len(asked) == 2 or refused != "deterministic_algorithms"
+    assert _whole(lambda chosen: None, names, lambda: "")[0] is None
 
 
 def test_a_bad_end_that_shows_in_three_of_ten_runs_is_seldom_taken_for_a_good_one() -> None:
