@@ -100,6 +100,8 @@ class Lab:
     """trials that the search expects to need still; None: not known"""
     made: list[Trial] = field(default_factory=list)
     """every trial that this search rests on, in order"""
+    parted: int = 0
+    """place in ``made`` of the trial in which the ends parted: those before it may have been too short to show it"""
     inferred: list[tuple[str, bool]] = field(default_factory=list)
     """commits that were answered without a trial"""
     started: float = field(default_factory=time.monotonic)
@@ -329,6 +331,7 @@ class Lab:
         self.wide = self.horizon
         if not b.trial.bad:
             return None
+        self.parted = len(self.made) - 1
         self.other = b.run
         self.located = b.trial.first
         self.narrow(b.trial.first)

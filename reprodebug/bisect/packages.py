@@ -256,8 +256,8 @@ def first_bad(
             lab.remain("range", left, len(releases), math.ceil(math.log2(max(1, len(left)))))
 
     def learn() -> None:
-        ends = [[t for t in lab.made if t.candidate == choices.text(question, frozenset(x))] for x in ((), cause)]
-        said = [t.verdict for t in ends[0][1:]]
+        ends = [[t for t in lab.made[lab.parted :] if t.candidate == choices.text(question, frozenset(x))] for x in ((), cause)]
+        said = [t.verdict for t in ends[0]]
         graph.good_end = said.count(SAME_AS_A), said.count(SAME_AS_B), said.count(OTHER)
         for trial in ends[1]:
             if trial.verdict != UNTESTABLE:
@@ -267,7 +267,7 @@ def first_bad(
 
     lab.phase(SEARCHING, "releases")
     lab.remain("range", releases, len(releases), math.ceil(math.log2(max(1, len(releases)))))
-    if varies(lab.made):
+    if varies(lab.made[lab.parted :]):
         learn()
     search()
     found, _ = graph.result()

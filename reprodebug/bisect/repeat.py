@@ -188,7 +188,10 @@ def minimize(
     else:
         names = [n for n in names if n not in dropped]
         for runs in (needed, needed + 2, sure + 4):
+            before = len(failed)
             chosen = solve(names, weights, partial(under, runs=runs), tell).items
+            if len(failed) > before:
+                chosen = thinned(chosen, partial(under, runs=runs))
             sure = enough(where, lab.made)
             lab.phase(CONFIRMING)
             if under(frozenset(chosen), max(sure, runs + 1)):
@@ -236,6 +239,15 @@ def _whole(under: Callable[[frozenset[str]], bool | None], names: list[str], why
             alone = under(frozenset(names) - {risky}) if len(dropped) > 1 else None
             return (said, dropped) if alone is None else (alone, [risky])
     return None, dropped
+
+
+def thinned(chosen: tuple[str, ...], under: Callable[[frozenset[str]], bool | None]) -> tuple[str, ...]:
+    """The set without what it can do without: where some sets could not be tried, the search may have kept more than it takes."""
+    for item in chosen:
+        less = tuple(c for c in chosen if c != item)
+        if less and under(frozenset(less)):
+            chosen = less
+    return chosen
 
 
 def seen(trials: Sequence[Trial]) -> tuple[int, int]:

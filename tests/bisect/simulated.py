@@ -48,6 +48,7 @@ class Drawn:
         self.horizon = self.wide = "wide"
         self.made: list[Trial] = []
         self.inferred: list[tuple[str, bool]] = []
+        self.parted = 0
         self.executor, self.session = SimpleNamespace(slots=1), SimpleNamespace(path="/nowhere")
 
     def part(self, a: Any, b: Any) -> Any:
@@ -124,8 +125,9 @@ class Releases(Drawn):
 
     def __init__(self, culprit: int, rng: random.Random, **how: float) -> None:
         super().__init__(culprit, rng, **how)
-        for text, verdict in (("A", SAME_AS_A), ("A", SAME_AS_A), ("B", SAME_AS_B), ("B", "")):
+        for text, verdict in (("A", SAME_AS_A), ("B", SAME_AS_A), ("A", SAME_AS_A), ("B", SAME_AS_B), ("A", SAME_AS_A), ("B", "")):
             self._draw("9" if text == "B" else "0", text, verdict)
+        self.parted = 3  # the first runs were too short
 
     def try_(self, key: str, text: str, make: Any, attempt: int = 0) -> Trial:
         at = key, attempt
