@@ -20,6 +20,7 @@ from reprodebug._base.text import listed_words, visible
 from reprodebug.bisect import choice as choices
 from reprodebug.bisect.lab import Lab
 from reprodebug.bisect.releases import COMPANIONS, Packages, Store, normal
+from reprodebug.bisect.search.belief import most
 from reprodebug.bisect.search.graph import GraphSearch
 from reprodebug.bisect.trial import Candidate, Untestable
 from reprodebug.model.experiment import FOUND, OTHER, SAME_AS_A, SAME_AS_B, UNTESTABLE, Bisection, Culprit, Trial
@@ -226,7 +227,8 @@ def first_bad(
     culprits: dict[str, dict[str, Any]], notes: list[str], make: Callable[[Mapping[str, str | None], str], Candidate],
 ) -> float:  # fmt: skip
     """Find the first release of one guilty package that diverges, what ``cause`` needs beside it at B's version; returns how sure
-    it is. What lies on both sides of it is tried again; where trials of one candidate contradict each other, as often as it takes."""
+    it is. What lies on both sides of it is tried again where trials are to spare; where those of one candidate contradict each other, as
+    often as it takes."""
     low, high = p.a.get(name), p.b.get(name)
     if low is None or high is None:
         culprits[name]["first_bad"] = high
@@ -272,9 +274,10 @@ def first_bad(
     search()
     found, _ = graph.result()
     if not graph.noisy and len(found) == 1:
-        for release in releases[max(0, releases.index(found[0]) - 1) : releases.index(found[0]) + 1]:
-            if release != high and release not in graph.untestable:
-                ask(release)
+        spare = most(len(question.items), len(cause)) + math.ceil(math.log2(len(releases))) - len(lab.made)
+        beside = releases[max(0, releases.index(found[0]) - 1) : releases.index(found[0]) + 1]
+        for release in [r for r in beside if r != high and r not in graph.untestable][: max(0, spare)]:
+            ask(release)
         if graph.contradicted:
             learn()
             search()

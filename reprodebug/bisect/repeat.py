@@ -34,6 +34,8 @@ _SECOND = 0.5
 _RISKY = ("inter_op_threads", "cpu_capability", "fill_uninitialized_memory", "autocast", "dataloader_workers", "fused_optimizer", "mkldnn", "compile",
           "intra_op_threads", "deterministic_algorithms", "sdp_backend")  # fmt: skip
 """settings under which some programs do not run"""
+_SETTLED = 0.98
+"""how sure equal runs have to make it that nothing varies any more"""
 _SLOWER = 1.2
 """how many times as long as plain ones runs take before it is worth a word"""
 _LONG_S = 60.0
@@ -269,7 +271,7 @@ def enough(where: Divergence | None, trials: Sequence[Trial]) -> int:
     def place(first: Divergence) -> tuple[object, ...]:
         return first.step, first.phase, first.module, first.tensor
 
-    further = equal_runs(*seen(trials), 0.99)
+    further = equal_runs(*seen(trials), _SETTLED)
     if where is not None and any(t.bad and t.first is not None and place(t.first) != place(where) for t in trials):
         further = max(further, runs_needed(_SECOND, 0.99))
     return 1 + further

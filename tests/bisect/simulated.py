@@ -125,9 +125,10 @@ class Releases(Drawn):
 
     def __init__(self, culprit: int, rng: random.Random, **how: float) -> None:
         super().__init__(culprit, rng, **how)
-        for text, verdict in (("A", SAME_AS_A), ("B", SAME_AS_A), ("A", SAME_AS_A), ("B", SAME_AS_B), ("A", SAME_AS_A), ("B", "")):
-            self._draw("9" if text == "B" else "0", text, verdict)
-        self.parted = 3  # the first runs were too short
+        guilty = "A with x of B"
+        for text, verdict in (("A", SAME_AS_A), (guilty, SAME_AS_A), (guilty, SAME_AS_B), ("A", SAME_AS_A), (guilty, ""), (guilty, "")):
+            self._draw("9" if text == guilty else "0", text, verdict)
+        self.parted = 2  # the first runs were too short
 
     def try_(self, key: str, text: str, make: Any, attempt: int = 0) -> Trial:
         at = key, attempt
@@ -162,7 +163,7 @@ def first_bad(rng: random.Random, **how: float) -> tuple[str | None, float, bool
     lab: Any = Releases(culprit, rng, **how)
     p: Any = SimpleNamespace(a={"x": "0"}, b={"x": "9"})
     store: Any = SimpleNamespace(releases=lambda *_: [str(n) for n in range(10)])
-    question = choice.Choice("packages", ["x"], lambda chosen: None)  # type: ignore[arg-type,return-value]
+    question = choice.Choice("packages", ["x", "y", "z"], lambda chosen: None)  # type: ignore[arg-type,return-value]
     found: dict[str, dict[str, Any]] = {"x": {}}
     sure = packages.first_bad(lab, p, store, question, "x", ("x",), found, [], lambda *_: None)  # type: ignore[arg-type,return-value]
     said = found["x"].get("first_bad")
