@@ -16,7 +16,7 @@ from functools import partial
 from reprodebug._base.text import listed_words, plural
 from reprodebug.bisect.lab import End, EndsDoNotReproduce, Lab, Wanted
 from reprodebug.bisect.search.belief import WHOLE, Sets, most
-from reprodebug.bisect.search.noise import decided, odds, rate
+from reprodebug.bisect.search.noise import decided, odds, patient, rate, unseen
 from reprodebug.bisect.search.sets import solve
 from reprodebug.bisect.suspicion import named
 from reprodebug.bisect.trial import Candidate, Untestable
@@ -177,6 +177,8 @@ class _Bench:
         if made[0].bad is not wanted:
             self.lab.ahead([self.wanted(end, n) for n in range(_REPEATS)])
             made += [self.trial(end) for _ in range(_REPEATS)]
+        while wanted and not any(t.bad for t in made) and patient([t.seconds for t in made]):
+            made.append(self.trial(end))
         return made
 
     def repeat_a(self) -> None:
@@ -340,7 +342,9 @@ def decide(lab: Lab, choice: Choice) -> Decided:
         first = _parted(bench)
         if first is None and not lab.probe:
             what = "what was put to B's value" if not choice.blind else "what could be put to B's value"
-            return Decided(ENDS if not choice.blind else NOT_FOUND, f"with {what} the run still equals A", notes=notes, bound=bound)
+            tried = bench.counts[frozenset(choice.items)][0]
+            why = f"with {what} the run still equals A, in {plural(tried, 'trial')}"
+            return Decided(ENDS if not choice.blind else NOT_FOUND, why, notes=[*notes, unseen(tried)], bound=bound)
         return _searched(bench, first, before, notes, bound)
     except Untestable as error:
         return Decided(INCONCLUSIVE, error.message, notes=notes, bound=bound)
@@ -360,7 +364,7 @@ def _parted(bench: _Bench) -> Divergence | None:
     bench.count(empty, a.trial if lab.probe else None)
     bench.count(everything, b.trial)
     made = [b.trial]
-    while not made[-1].bad and len(made) < _REPEATS:  # a difference may show only now and then
+    while not made[-1].bad and patient([t.seconds for t in made]):  # a difference may show only now and then
         made.append(bench.trial(everything))
         first = made[-1].first
         lab.narrow(first)

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from reprodebug._base.errors import UsageError
 from reprodebug._base.text import listed_words, plural, visible
@@ -19,7 +20,9 @@ from reprodebug.bisect.changes import sections
 from reprodebug.bisect.lab import End, EndsDoNotReproduce, Lab, Wanted
 from reprodebug.bisect.opened import unaffected
 from reprodebug.bisect.search.graph import GraphSearch
+from reprodebug.bisect.search.noise import patient, unseen
 from reprodebug.bisect.trial import OPENED, Candidate, Untestable
+from reprodebug.bisect.undone import Request, lasts, taken_back
 from reprodebug.bisect.worktrees import Worktree
 from reprodebug.model.experiment import (
     ENDS,
@@ -41,21 +44,19 @@ DIRTY = "+changes"
 """behind a commit's hash: with the uncommitted changes of the recorded run"""
 OF_A = DIRTY + "-of-a"
 """the same, of run A: both may have their own changes of one commit"""
-_CHANGED, _OF_A = " with uncommitted changes", " of A"
+CHANGED = " with uncommitted changes"
+CHANGED_OF_A = CHANGED + " of A"
+"""behind a commit's name, where they belong to it"""
 _WHERE_GIT_IS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
                  "GIT_NAMESPACE", "GIT_PREFIX")  # fmt: skip
 """variables that would lead git, started by a trial's program, into the user's repository"""
 _REPEATS = 5
 """further trials of an end that contradicted itself"""
-_MISSED = 4
-"""further trials of a bad end that was equal to the good one"""
 _MOST_NOISY = 80
+_MOST_UNSHOWN = 20
+"""further trials of a commit that is found and was not seen to differ"""
 _SURE, _ENOUGH = 0.995, 0.99
 """probability at which a boundary counts as confirmed, and at which a search over contradicting answers ends"""
-
-
-Request = Callable[[str, int], Wanted]
-"""(commit, which attempt) -> the trial to ask for"""
 
 
 @dataclass(slots=True)
@@ -88,6 +89,10 @@ def search(lab: Lab, s: Commits) -> Bisection:
     plain_bad = plain(s.bad)
     tree.bound(plain(good), plain_bad)
     commits = [] if plain(good) == plain_bad else tree.between(good, plain_bad, first_parent=s.first_parent, paths=s.paths)
+    if commits and s.paths and not tree.touched(good, plain_bad, s.paths):
+        raise UsageError(
+            f"no commit between touches {listed_words(s.paths)}", hint="--path names files or folders as git sees them from where it is run"
+        )
     parents = tree.edges(commits, first_parent=s.first_parent)
     if s.bad != plain_bad:
         parents[s.bad] = [plain_bad] if commits else []
@@ -106,11 +111,11 @@ def search(lab: Lab, s: Commits) -> Bisection:
     b = End(s.bad, name(tree, s.bad), lambda: candidate(s.bad))
     try:
         first = lab.part(a, b)
-        tries = 1
-        shown = b.trial is not None and b.trial.bad
-        while not shown and tries <= _MISSED:  # a bad end may show only now and then
-            again = lab.ask(request(s.bad, tries))
-            tries += 1
+        assert b.trial is not None
+        seconds, shown = [b.trial.seconds], b.trial.bad
+        while not shown and patient(seconds):  # a bad end may show only now and then
+            again = lab.ask(request(s.bad, len(seconds)))
+            seconds.append(again.seconds)
             first, shown = again.first, again.bad
             lab.narrow(first)
     except Untestable as error:
@@ -118,18 +123,22 @@ def search(lab: Lab, s: Commits) -> Bisection:
     except EndsDoNotReproduce as error:
         return _done(lab, ENDS, error.message, notes + tree.notes, bound=bound)
     if not shown:
-        why = f"{b.text} gives what {a.text} gives, in {plural(tries, 'trial')}"
-        if lab.probe:
-            why = f"the probe says that {b.text} is good, in {plural(tries, 'trial')}"
+        tried = plural(len(seconds), "trial")
+        why = f"the probe says that {b.text} is good, in {tried}" if lab.probe else f"{b.text} gives what {a.text} gives, in {tried}"
         if good != asked:
             why += f": what {asked[:10]} differs in came on its own side; search between the two of that side"
-        return _done(lab, ENDS, why, notes + tree.notes, bound=bound)
+        return _done(lab, ENDS, why, [*notes, *tree.notes, unseen(len(seconds))], bound=bound)
     graph = GraphSearch(commits, parents, enough=_ENOUGH)
-    why = _verify(lab, s, graph, request, good, tries - 1)
+    why = _verify(lab, s, graph, request, good, len(seconds) - 1)
     if why:
         return _done(lab, ENDS, why, notes + tree.notes, bound=bound)
     _ask(lab, s, graph, request)
     _confirm(lab, s, graph, request, good)
+    while lasts(lab, graph, request, partial(name, s.tree), s.tree.notes) is False:
+        _doubt(lab, s, graph, request)
+        _ask(lab, s, graph, request)
+        _confirm(lab, s, graph, request, good)
+    _show(lab, s, graph, request)
     hidden = _hidden(lab, s, graph, request, good)
     if hidden:
         reason = f"one of {len(hidden)} commits brought the difference, and none before the last touches {listed_words(s.paths)}"
@@ -150,8 +159,8 @@ def dirty(commit: str) -> bool:
 
 def name(tree: Worktree, commit: str) -> str:
     """A commit in words."""
-    bare, whose = plain(commit), _OF_A if commit.endswith(OF_A) else ""
-    return f"commit {bare[:10]} ({visible(tree.subject(bare), 60)}){_CHANGED + whose if dirty(commit) else ''}"
+    bare, changed = plain(commit), CHANGED_OF_A if commit.endswith(OF_A) else CHANGED if dirty(commit) else ""
+    return f"commit {bare[:10]} ({visible(tree.subject(bare), 60)}){changed}"
 
 
 def enter(s: Commits, commit: str, environment: Mapping[str, str] | None = None) -> Candidate:
@@ -310,7 +319,10 @@ def _ask(lab: Lab, s: Commits, graph: GraphSearch, request: Request) -> None:
 
 
 def _doubt(lab: Lab, s: Commits, graph: GraphSearch, request: Request) -> None:
-    """Trials of one commit contradict each other: is it the good end already that varies? From here on by probabilities."""
+    """Answers contradict each other: where no difference was taken back in between, trials vary. Is it the good end already that
+    does? From here on by probabilities."""
+    if taken_back(lab, graph, request, partial(name, s.tree), s.tree.notes):
+        return
     lab.listen(Note("trials of one commit contradict each other: the search goes on by probabilities"))
     graph.learned = True
     repeats = [request(s.good, _REPEATS + 1 + n) for n in range(_REPEATS)]
@@ -373,6 +385,20 @@ def _confirm(lab: Lab, s: Commits, graph: GraphSearch, request: Request, good: s
         todo = before[:spare] if before and spare > 0 and sum(map(graph.belief, found)) < _SURE else []
 
 
+def _show(lab: Lab, s: Commits, graph: GraphSearch, request: Request) -> None:
+    """Where the answer rests on probabilities: the commit that is found is to differ from the good end itself, at least once."""
+    for _ in range(_MOST_UNSHOWN):
+        found, _ = graph.result()
+        if not graph.noisy or len(found) != 1 or any(graph.answers.get(found[0], ())):
+            return
+        lab.phase(CONFIRMING)
+        trial = lab.ask(request(found[0], len(graph.answers.get(found[0], ()))))
+        if trial.bad is None:
+            return
+        graph.answer(found[0], trial.bad, unlike=trial.verdict == OTHER)
+        _ask(lab, s, graph, request)
+
+
 def _hidden(lab: Lab, s: Commits, graph: GraphSearch, request: Request, good: str) -> list[str]:
     """Commits that were left out as they touch none of the paths asked for, and the one that was found: where its own parent, left
     out as well, differs already. None where it does not."""
@@ -396,6 +422,9 @@ def _answer(lab: Lab, s: Commits, graph: GraphSearch, first: object, notes: list
         notes.append(f"trials of one commit contradict each other ({_shown(graph, found)}): the answer rests on probabilities")
         if confidence < 0.9:
             return _done(lab, INCONCLUSIVE, f"after {len(lab.made)} trials no commit is likely enough", notes, bound=bound)
+        if len(found) == 1 and not any(graph.answers.get(found[0], ())):
+            why = f"{name(s.tree, found[0])} is the likeliest, and was never seen to differ from the good end itself"
+            return _done(lab, INCONCLUSIVE, why, notes, bound=bound)
     else:
         confidence = sum(map(graph.belief, found))
     confidence = min(0.99, confidence)
@@ -416,7 +445,7 @@ def _answer(lab: Lab, s: Commits, graph: GraphSearch, first: object, notes: list
     bads = [t for t in lab.made if t.candidate == name(s.tree, commit) and t.first is not None]
     reason = f"{name(s.tree, commit)} is the first that differs from {name(s.tree, good)}"
     parent = next(iter(graph.parents.get(commit, ())), good)
-    proof = _checkouts(parent, commit)
+    proof = _checkouts(parent, commit, " at times" if graph.noisy else "")
     return _done(
         lab, FOUND, reason, notes, culprit=Culprit(commit=bare, subject=subject, files=files), first=bads[-1].first if bads else first,
         confidence=confidence, bound=bound, proof=proof, counted=counted,
@@ -428,10 +457,10 @@ def _range(s: Commits, found: list[str]) -> Culprit:
     return Culprit(range=commits, subjects=tuple(map(s.tree.subject, commits)))
 
 
-def _checkouts(good: str, bad: str) -> tuple[str, str]:
+def _checkouts(good: str, bad: str, at_times: str = "") -> tuple[str, str]:
     """The two commits on either side of the boundary, as commands."""
     changed = ": with its uncommitted changes" if dirty(bad) else ""
-    return f"git checkout {plain(good)}   # equal to A", f"git checkout {plain(bad)}   # differs from A{changed}"
+    return f"git checkout {plain(good)}   # equal to A", f"git checkout {plain(bad)}   # differs from A{at_times}{changed}"
 
 
 def _shown(graph: GraphSearch, found: list[str]) -> str:
@@ -453,33 +482,3 @@ def _done(
         outcome, "commits", reason, culprit or Culprit(), first, round(confidence, 4), bound, tuple(lab.made),  # type: ignore[arg-type]
         round(time.monotonic() - lab.started, 3), proof, tuple(notes), lab.session.path, tuple(lab.inferred), counted,
     )  # fmt: skip
-
-
-def git_log(result: Bisection, good: str, bad: str, *, first_parent: bool = False, paths: tuple[str, ...] = ()) -> str:
-    """The search in the form of ``git bisect log``: one line for each commit that was tried or inferred.
-
-    Where trials of one commit contradict each other it says what the answer takes the commit for, and the trials are a remark.
-    """
-    words = [*(["--first-parent"] if first_parent else []), *(["--", *paths] if paths else [])]
-    start = " ".join(["git bisect start", *("'" + w.replace("'", "'\\''") + "'" for w in words)])
-    lines = [start, f"# bad: {bad}", f"git bisect bad {bad}", f"# good: {good}", f"git bisect good {good}"]
-    said: dict[str, list[bool | None]] = {}
-    names: dict[str, str] = {}
-    for t in result.trials:
-        commit = re.match(r"commit ([0-9a-f]{10,})", t.candidate)
-        if commit and not t.candidate.endswith((_CHANGED, _CHANGED + _OF_A)):
-            names[commit[1]] = t.candidate
-            said.setdefault(commit[1], []).append(t.bad)
-    for full, was in result.inferred:
-        names.setdefault(full, f"commit {full[:10]} changes nothing that a tried run used")
-        said.setdefault(full, []).append(was)
-    counted = {c[:10]: was for c, was in result.counted}
-    for commit_, answers in said.items():
-        known = [x for x in answers if x is not None]
-        counts = counted.get(commit_[:10], sum(known) * 2 > len(known))
-        verdict = "skip" if not known else "bad" if counts else "good"
-        lines.append(f"# {verdict}: {visible(names[commit_], 200)}")
-        if len(set(known)) > 1:
-            lines.append(f"# {sum(known)} of {len(known)} trials differed from the good end")
-        lines.append(f"git bisect {verdict} {commit_}")
-    return "\n".join(lines) + "\n"

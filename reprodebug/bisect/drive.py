@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reprodebug._base.errors import UsageError
+from reprodebug._base.errors import ReprodebugError, UsageError
 from reprodebug.bisect import commits, packages, recorded, releases, repeat, runs
-from reprodebug.bisect.control import Control, Listener
+from reprodebug.bisect.control import Cancelled, Control, Listener
 from reprodebug.bisect.executors import Executor, Local, Slurm
 from reprodebug.bisect.lab import Lab
 from reprodebug.bisect.places import Snapshot
+from reprodebug.bisect.process import remove
 from reprodebug.bisect.session import Session
 from reprodebug.bisect.suspicion import suspects
 from reprodebug.bisect.trial import Untestable
@@ -79,9 +80,16 @@ def bisect(
             result = Bisection(
                 INCONCLUSIVE, ",".join(question.axes) or "joint", error.message, trials=tuple(lab.made), session=session.path
             )
+        if lab.exit_code:
+            ended = f"the good command itself ends with exit code {lab.exit_code}: runs are compared as far as they came"
+            result = replace(result, notes=(*result.notes, ended))
         session.note("outcome", result.outcome)
         listen(Finished(result))
         return result
+    except ReprodebugError as error:
+        if not lab.made and not resume and not isinstance(error, Cancelled):  # a question that makes no sense: there is nothing to resume
+            leave.append(lambda: remove(session.path))
+        raise
     finally:
         lab.drop()
         for call in leave:
@@ -141,7 +149,8 @@ def _answer(q: Question, lab: Lab, cwd: str, environment: dict[str, str], leave:
         where = os.path.relpath(os.path.realpath(cwd), tree.root)
         s = commits.Commits(
             tree, list(q.command), tree.resolve(q.good[0]), tree.resolve(q.bad[0]), environment,
-            "." if where.startswith(os.pardir) else where, q.first_parent, q.paths,
+            "." if where.startswith(os.pardir) else where, q.first_parent,
+            tuple(p if p.startswith(":") or where.startswith(os.pardir) else os.path.normpath(os.path.join(where, p)) for p in q.paths),
         )  # fmt: skip
         lab.live = True
         return commits.search(lab, s)

@@ -100,6 +100,8 @@ class Lab:
     """trials that the search expects to need still; None: not known"""
     made: list[Trial] = field(default_factory=list)
     """every trial that this search rests on, in order"""
+    parted: int = 0
+    """place in ``made`` of the trial in which the ends parted: those before it may have been too short to show it"""
     inferred: list[tuple[str, bool]] = field(default_factory=list)
     """commits that were answered without a trial"""
     started: float = field(default_factory=time.monotonic)
@@ -159,7 +161,7 @@ class Lab:
         from concurrent.futures import ThreadPoolExecutor, wait
 
         self.control.gate(self.listen)
-        numbers = {at: self._begin(w, len(self.made) + n) for n, (at, w) in enumerate(todo.items(), 1)}
+        numbers = {at: self._begin(w, len(self.made) + len(self._ahead) + n) for n, (at, w) in enumerate(todo.items(), 1)}
 
         def work(slot: int, number: int, make: Make) -> _Done:
             SLOT.set(slot)
@@ -329,6 +331,7 @@ class Lab:
         self.wide = self.horizon
         if not b.trial.bad:
             return None
+        self.parted = len(self.made) - 1
         self.other = b.run
         self.located = b.trial.first
         self.narrow(b.trial.first)
@@ -370,7 +373,8 @@ class Lab:
             return Class(UNTESTABLE, error.message)
         if not any(p.events for p in run.manifest.processes):
             why = f"exit code {executed.exit_code}" if executed.exit_code else "it called no module of torch"
-            return Class(UNTESTABLE, f"nothing was recorded, {why}{last_words(executed.log)}")
+            last = last_words(executed.log)
+            return Class(UNTESTABLE, f"nothing was recorded, {why}{last if executed.exit_code or not last else '; it said last' + last}")
         if candidate.check is not None and (why := candidate.check(run)):
             return Class(UNTESTABLE, why)
         return Class(SAME_AS_A)

@@ -20,14 +20,18 @@ from reprodebug._base.text import listed_words, visible
 from reprodebug.bisect import choice as choices
 from reprodebug.bisect.lab import Lab
 from reprodebug.bisect.releases import COMPANIONS, Packages, Store, normal
+from reprodebug.bisect.search.belief import most
 from reprodebug.bisect.search.graph import GraphSearch
 from reprodebug.bisect.trial import Candidate, Untestable
-from reprodebug.model.experiment import FOUND, UNTESTABLE, Bisection, Culprit
+from reprodebug.model.experiment import FOUND, OTHER, SAME_AS_A, SAME_AS_B, UNTESTABLE, Bisection, Culprit, Trial
 from reprodebug.model.progress import SEARCHING
 from reprodebug.store.run import StoredRun
 
 _NOT_APART = 0.75
 """how sure an answer is that names packages of which one may be innocent"""
+_ENOUGH, _LIKELY, _MOST_NOISY = 0.99, 0.8, 60
+"""probability at which a first bad release counts as found, and with which it has to do after so many trials, where trials
+contradict each other"""
 _RELEASES_OF = 3
 """guilty packages of which the first bad release is searched"""
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[([A-Za-z0-9._,\s-]*)\])?==([A-Za-z0-9.+!_-]+)$")
@@ -136,7 +140,8 @@ def search(lab: Lab, p: Packages) -> Bisection:
             culprits[name] = {"a": p.a.get(name), "b": p.b.get(name)}
     for cause, item in [(c, i) for c in causes for i in c][:_RELEASES_OF]:
         if len(grouped[item]) == 1:
-            first_bad(lab, p, store, item, cause, culprits, notes, lambda versions, text: enter(p, store, versions, text))
+            likely = first_bad(lab, p, store, question, item, cause, culprits, notes, lambda v, text: enter(p, store, v, text))
+            sure = min(sure, likely)
         else:
             culprits[item]["first_bad"] = p.b.get(item)
             notes.append(f"{listed_words(grouped[item])} change together: their releases were not searched one by one")
@@ -218,46 +223,84 @@ def _without_company(
 
 
 def first_bad(
-    lab: Lab, p: Packages, store: Store, name: str, cause: tuple[str, ...], culprits: dict[str, dict[str, Any]], notes: list[str],
-    make: Callable[[Mapping[str, str | None], str], Candidate],
-) -> None:  # fmt: skip
-    """The first release of one guilty package that diverges, what ``cause`` needs beside it at B's version."""
+    lab: Lab, p: Packages, store: Store, question: choices.Choice, name: str, cause: tuple[str, ...],
+    culprits: dict[str, dict[str, Any]], notes: list[str], make: Callable[[Mapping[str, str | None], str], Candidate],
+) -> float:  # fmt: skip
+    """Find the first release of one guilty package that diverges, what ``cause`` needs beside it at B's version; returns how sure
+    it is. What lies on both sides of it is tried again where trials are to spare; where those of one candidate contradict each other, as
+    often as it takes."""
     low, high = p.a.get(name), p.b.get(name)
     if low is None or high is None:
         culprits[name]["first_bad"] = high
-        return
+        return 1.0
     try:
         releases = store.releases(name, low, high)[1:]
     except Untestable as error:
         notes.append(error.message)
         releases = [high]
     parents = {r: releases[max(0, n - 1) : n] for n, r in enumerate(releases)}
-    graph = GraphSearch(releases, parents)
+    graph = GraphSearch(releases, parents, enough=_ENOUGH)
     others = {g: p.b.get(g) for g in cause if g != name}
 
-    def attempt(release: str, n: int = 0) -> bool | None:
+    def ask(release: str) -> None:
         versions = {**p.a, **others, name: release}
-        if release == high and not n:
-            return True
         text = f"A with {name} {release}" + (f" and {listed_words(others)} of B" if others else "")
-        return lab.try_(f"packages:{name}={release}:{sorted(others)}", text, lambda: make(versions, text), n).bad
+        again = len(graph.answers.get(release, ()))
+        trial = lab.try_(f"packages:{name}={release}:{sorted(others)}", text, lambda: make(versions, text), again)
+        graph.answer(release, trial.bad, unlike=trial.verdict == OTHER)
+
+    def search() -> None:
+        for _ in range(_MOST_NOISY):
+            if (release := graph.next()) is None:
+                return
+            ask(release)
+            left = graph.remaining()
+            lab.remain("range", left, len(releases), math.ceil(math.log2(max(1, len(left)))))
+
+    def learn() -> None:
+        ends = [[t for t in lab.made[lab.parted :] if t.candidate == choices.text(question, frozenset(x))] for x in ((), cause)]
+        said = [t.verdict for t in ends[0]]
+        graph.good_end = said.count(SAME_AS_A), said.count(SAME_AS_B), said.count(OTHER)
+        for trial in ends[1]:
+            if trial.verdict != UNTESTABLE:
+                graph.answer(high, trial.bad, unlike=trial.verdict == OTHER)
+        graph.learned = True
+        graph.unsteady = any(t.bad is False for t in ends[1])
 
     lab.phase(SEARCHING, "releases")
     lab.remain("range", releases, len(releases), math.ceil(math.log2(max(1, len(releases)))))
-    while (release := graph.next()) is not None:
-        graph.answer(release, attempt(release))
-        left = graph.remaining()
-        lab.remain("range", left, len(releases), math.ceil(math.log2(max(1, len(left)))))
-    lab.left = None
+    if varies(lab.made[lab.parted :]):
+        learn()
+    search()
     found, _ = graph.result()
+    if not graph.noisy and len(found) == 1:
+        spare = most(len(question.items), len(cause)) + math.ceil(math.log2(len(releases))) - len(lab.made)
+        beside = releases[max(0, releases.index(found[0]) - 1) : releases.index(found[0]) + 1]
+        for release in [r for r in beside if r != high and r not in graph.untestable][: max(0, spare)]:
+            ask(release)
+        if graph.contradicted:
+            learn()
+            search()
+    lab.left = None
+    found, likely = graph.result()
     testable = [r for r in found if r not in graph.untestable]
-    if not found:
-        notes.append(f"the releases of {name} do not change from good to bad once: the first bad one is not known")
-        return
+    if not found or likely < _LIKELY:
+        notes.append(f"the first bad release of {name} could not be told: trials of one release contradict each other")
+        return 1.0
     culprits[name]["first_bad"] = found[-1] if testable else found[0]
     if len(found) > 1:
         notes.append(f"the first bad release of {name} is one of {listed_words(found)}: those before {found[-1]} could not be tried")
         culprits[name]["range"] = found
+    return likely
+
+
+def varies(trials: Iterable[Trial]) -> bool:
+    """Whether trials of one candidate contradict each other."""
+    said: dict[str, set[bool]] = {}
+    for t in trials:
+        if t.bad is not None:
+            said.setdefault(t.candidate, set()).add(t.bad)
+    return any(len(x) > 1 for x in said.values())
 
 
 def _proof(

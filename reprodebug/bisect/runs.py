@@ -297,9 +297,10 @@ def inside(s: Sides, axis: str, others: tuple[str, ...]) -> Bisection:
         grouped = versions_of.items(p)
         for cause, item in [(c, i) for c in causes for i in c][:3]:
             if len(grouped[item]) == 1:
-                versions_of.first_bad(
-                    s.lab, p, store, item, cause, culprits, more, lambda versions, text: mixture(s, fixed, text, versions=versions)
+                likely = versions_of.first_bad(
+                    s.lab, p, store, question, item, cause, culprits, more, lambda versions, text: mixture(s, fixed, text, versions=versions)
                 )  # fmt: skip
+                sure = min(sure, likely)
         notes = (*notes, *more)
     each = [[n for i in cause for n in grouped[i]] if axis == "packages" else list(cause) for cause in causes]
     said = [f"{listed_words([_values(n, culprits[n]) for n in c])} {'makes' if len(c) == 1 else 'make'} the difference" for c in each]

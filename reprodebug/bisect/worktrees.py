@@ -95,6 +95,10 @@ class Worktree:
         found = str(self.user.git.rev_list(*words, env=_ENVIRONMENT)).split()
         return [c for c in found if c != bad] + [bad]
 
+    def touched(self, good: str, bad: str, paths: tuple[str, ...]) -> bool:
+        """Whether any commit that ``bad`` has and ``good`` has not touches one of the paths."""
+        return bool(str(self.user.git.rev_list("--max-count=1", bad, f"^{good}", "--", *paths, env=_ENVIRONMENT)).strip())
+
     def edges(self, commits: list[str], *, first_parent: bool = False) -> dict[str, list[str]]:
         """Commit -> its nearest ancestors among ``commits``: where a pathspec left commits out, edges lead over them."""
         chosen = set(commits)

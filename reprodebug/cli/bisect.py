@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -77,10 +78,18 @@ def parser() -> Parser:
 def run(words: list[str]) -> int:
     """Parse, search, present; returns the exit code of the outcome."""
     at = words.index("--") if "--" in words else len(words)
+    if at == len(words):
+        _no_bare_command(words)
     arguments = parser().parse_args(words[:at])
     command = tuple(words[at + 1 :])
     if arguments.list or arguments.clean:
         return _sessions(arguments)
+    if arguments.resume and not (arguments.runs or arguments.good or arguments.bad or command or arguments.probe):
+        from reprodebug.bisect import session
+
+        stopped = [s.what for s in session.known() if s.state == "stopped"]
+        hint = f"reprodebug bisect --resume {visible(stopped[-1], 300)}" if stopped else "there is none that was interrupted"
+        raise UsageError("--resume needs the words of the search that was interrupted", hint=hint)
     if len(arguments.runs) not in (0, 2):
         stray = arguments.runs[0]
         hint = "give both runs: reprodebug bisect A B" if os.path.isdir(stray) else "the command must stand behind `--`"
@@ -104,7 +113,7 @@ def run(words: list[str]) -> int:
     if not (arguments.headless or arguments.markdown or arguments.json or arguments.log) and in_terminal():
         return _on_screen(question, words, arguments.resume)
     try:
-        result = api.bisect(question, resume=arguments.resume, listen=progress.show)
+        result = api.bisect(question, resume=arguments.resume, listen=progress.Lines())
     except KeyboardInterrupt:
         print("reprodebug: interrupted; `reprodebug bisect --resume` with the same words goes on", file=sys.stderr)
         raise
@@ -115,15 +124,22 @@ def run(words: list[str]) -> int:
     if arguments.json:
         write_result(arguments.json, bisection.to_json(result))
     if arguments.log:
-        from reprodebug.bisect.commits import git_log
+        from reprodebug.bisect.log import git_log
 
         good, bad = " ".join(arguments.good), " ".join(arguments.bad)
         write_result(arguments.log, git_log(result, good, bad, first_parent=arguments.first_parent, paths=tuple(arguments.path)))
     if "-" not in (arguments.markdown, arguments.json, arguments.log):
-        import shutil
-
         write_result("-", bisection.to_text(result, min(shutil.get_terminal_size((100, 24)).columns, 120)))
     return EXIT_CODES[result.outcome]
+
+
+def _no_bare_command(words: list[str]) -> None:
+    """Raises UsageError, with the right form, where a program stands among the words and no ``--`` before it."""
+    runs = parser().parse_known_args(words)[0].runs
+    if runs and not os.path.isdir(runs[0]) and shutil.which(runs[0]):
+        at = words.index(runs[0])
+        right = shlex.join(["reprodebug", "bisect", *words[:at], "--", *words[at:]])
+        raise UsageError("the command must stand behind `--`", hint=visible(right, 300))
 
 
 def _on_screen(question: Question, words: list[str], resume: bool) -> int:
@@ -140,8 +156,6 @@ def _on_screen(question: Question, words: list[str], resume: bool) -> int:
         resume=resume,
     )
     if result is not None:
-        import shutil
-
         write_result("-", bisection.to_text(result, min(shutil.get_terminal_size((100, 24)).columns, 120)))
     elif code == 130:
         print("reprodebug: interrupted; `reprodebug bisect --resume` with the same words goes on", file=sys.stderr)

@@ -56,6 +56,8 @@ def run(words: list[str]) -> int:
     if not command:
         raise UsageError("no command was given", hint="reprodebug check -- python train.py")
     writable(arguments.markdown, arguments.json)
+    if arguments.keep and os.path.exists(arguments.keep) and not (os.path.isdir(arguments.keep) and not os.listdir(arguments.keep)):
+        raise UsageError(f"{arguments.keep} exists and is not empty", hint="choose a new directory for --keep")
     folder = os.path.abspath(arguments.keep) if arguments.keep else tempfile.mkdtemp(prefix="reprodebug-check-")
     code = None
     try:
@@ -154,7 +156,7 @@ def _minimize(command: list[str]) -> int:
     from reprodebug.cli import progress
     from reprodebug.report import bisection
 
-    result = api.bisect(Question(axes=("settings",), command=tuple(command)), listen=progress.show)
+    result = api.bisect(Question(axes=("settings",), command=tuple(command)), listen=progress.Lines())
     write_result("-", "\n" + bisection.to_text(result, min(shutil.get_terminal_size((100, 24)).columns, 120)))
     return 1
 

@@ -108,7 +108,8 @@ def to_markdown(result: Bisection) -> str:
     if result.first is not None:
         d = result.first
         out += [f"First divergence: {d.kind}, {code(words.tensor(d))} of {code(words.place(d))}, step {d.step}, phase {d.phase}.", ""]
-    out += [f"Confidence {result.confidence:.2f}, {plural(len(result.trials), 'trial')}, {result.wall_seconds:.0f} s, {result.bound}.", ""]
+    took = f"{plural(len(result.trials), 'trial')}, {result.wall_seconds:.0f} s"
+    out += [f"Confidence {result.confidence:.2f}, {took}, {result.bound}." if result.outcome == "found" else f"{took}.", ""]
     if result.proof:
         out += ["## Proof", "", *(f"- {code(line, 600)}" for line in result.proof), ""]
     out += ["## Trials", "", "| candidate | verdict | seconds | stopped at step | reason |", "|---|---|---|---|---|"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from reprodebug.bisect import choice, commits
+from reprodebug.bisect import choice, commits, packages
 from reprodebug.model.experiment import OTHER, SAME_AS_A, SAME_AS_B, UNTESTABLE, Bisection, Trial
 
 
@@ -48,6 +48,7 @@ class Drawn:
         self.horizon = self.wide = "wide"
         self.made: list[Trial] = []
         self.inferred: list[tuple[str, bool]] = []
+        self.parted = 0
         self.executor, self.session = SimpleNamespace(slots=1), SimpleNamespace(path="/nowhere")
 
     def part(self, a: Any, b: Any) -> Any:
@@ -80,7 +81,7 @@ class Drawn:
 
     def listen(self, event: Any) -> None: ...
 
-    def phase(self, name: str) -> None: ...
+    def phase(self, *_: Any) -> None: ...
 
     def remain(self, *_: Any) -> None: ...
 
@@ -88,6 +89,52 @@ class Drawn:
         self.horizon = "narrow" if first else self.horizon
 
     def ahead(self, wanted: Any) -> None: ...
+
+
+class Told(Drawn):
+    """The same for commits of which each does what it is told: number -> verdict."""
+
+    def __init__(self, verdicts: dict[int, str]) -> None:
+        super().__init__(0, random.Random(0))
+        self._verdicts = verdicts
+
+    def _draw(self, key: str, text: str, verdict: str = "") -> Trial:
+        return super()._draw(key, text, verdict or self._verdicts[int(key)])
+
+
+class Repeated(Drawn):
+    """The same for one command: its run number ``odd`` differs from the first."""
+
+    def __init__(self, odd: int, seconds: float) -> None:
+        super().__init__(0, random.Random(0))
+        self._odd_one, self._seconds = odd, seconds
+        self._as_reference = None
+
+    def try_(self, key: str, text: str, make: Any, attempt: int = 0, judge: Any = None) -> Trial:
+        if (key, attempt) not in self._seen:
+            verdict = SAME_AS_B if attempt == self._odd_one else SAME_AS_A
+            self._seen[key, attempt] = Trial(len(self.made) + 1, text, verdict, self._seconds)
+            self.made.append(self._seen[key, attempt])
+        return self._seen[key, attempt]
+
+    def _refer(self, end: Any) -> None: ...
+
+
+class Releases(Drawn):
+    """The same for the releases "1" to "9" of one package, of which the ones from the culprit on are bad."""
+
+    def __init__(self, culprit: int, rng: random.Random, **how: float) -> None:
+        super().__init__(culprit, rng, **how)
+        guilty = "A with x of B"
+        for text, verdict in (("A", SAME_AS_A), (guilty, SAME_AS_A), (guilty, SAME_AS_B), ("A", SAME_AS_A), (guilty, ""), (guilty, "")):
+            self._draw("9" if text == guilty else "0", text, verdict)
+        self.parted = 2  # the first runs were too short
+
+    def try_(self, key: str, text: str, make: Any, attempt: int = 0) -> Trial:
+        at = key, attempt
+        if at not in self._seen:
+            self._seen[at] = self._draw(key.partition("=")[2].partition(":")[0], text)
+        return self._seen[at]
 
 
 class DrawnSets(Drawn):
@@ -110,11 +157,31 @@ class DrawnSets(Drawn):
         return words == ["B"] or any(cause.issubset(words) for cause in self._causes)
 
 
+def first_bad(rng: random.Random, **how: float) -> tuple[str | None, float, bool, int]:
+    """(the first bad release, how sure, whether that is right, trials)."""
+    culprit = rng.randrange(1, 10)
+    lab: Any = Releases(culprit, rng, **how)
+    p: Any = SimpleNamespace(a={"x": "0"}, b={"x": "9"})
+    store: Any = SimpleNamespace(releases=lambda *_: [str(n) for n in range(10)])
+    question = choice.Choice("packages", ["x", "y", "z"], lambda chosen: None)  # type: ignore[arg-type,return-value]
+    found: dict[str, dict[str, Any]] = {"x": {}}
+    sure = packages.first_bad(lab, p, store, question, "x", ("x",), found, [], lambda *_: None)  # type: ignore[arg-type,return-value]
+    said = found["x"].get("first_bad")
+    return said, sure, said == str(culprit), len(lab.made)
+
+
 def whole(n: int, causes: list[set[str]], rng: random.Random, **how: Any) -> tuple[choice.Decided, int]:
     """(what was found among the items "i0" to "i<n-1>", trials)."""
     lab: Any = DrawnSets(causes, rng, **how)
     found = choice.decide(lab, choice.Choice("env", [f"i{i}" for i in range(n)], lambda chosen: None))  # type: ignore[arg-type,return-value]
     return found, len(lab.made)
+
+
+def told(verdicts: str) -> Bisection:
+    """What is found where commits 1, 2, ... are like A (.), like B (b) or neither (o)."""
+    lab: Any = Told({n: {".": SAME_AS_A, "b": SAME_AS_B, "o": OTHER}[v] for n, v in enumerate("." + verdicts)})
+    tree: Any = Line(len(verdicts))
+    return commits.search(lab, commits.Commits(tree, ["python"], "0", str(len(verdicts)), {}))
 
 
 def smallest(n: int, k: int, rng: random.Random, **how: float) -> tuple[choice.Decided, bool, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,9 @@ def test_two_trials_at_once_find_the_commit(tmp_path: Path) -> None:
     # both ends were started before either had ended
     said = [line.split()[0] for line in done.stderr.splitlines() if line.startswith(("trial ", "  same"))]
     assert said[:2] == ["trial", "trial"]
+    assert re.search(r"^  commit \w{10} \(commit 0\): same-as-a", done.stderr, re.M), "a verdict that stands alone says whose it is"
+    counts = re.findall(r"^trial (\d+):", done.stderr, re.M)
+    assert len(set(counts)) == len(counts)
 
 
 @pytest.mark.slow

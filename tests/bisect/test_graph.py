@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reprodebug.bisect.commits import git_log
+from reprodebug.bisect.log import git_log
 from reprodebug.bisect.search.graph import GraphSearch
 from reprodebug.model.experiment import Bisection, Trial
 

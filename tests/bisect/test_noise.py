@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from reprodebug.bisect.commits import git_log
-from reprodebug.bisect.repeat import enough
+from reprodebug.bisect.log import git_log
+from reprodebug.bisect.repeat import Command, _whole, as_it_is, enough, minimize, seen, thinned
+from reprodebug.bisect.search.noise import by_chance
+from reprodebug.bisect.search.sets import solve
+from reprodebug.bisect.settings import CATALOGUE
 from reprodebug.model.comparison import Divergence
-from reprodebug.model.experiment import SAME_AS_B, Bisection, Trial
+from reprodebug.model.experiment import SAME_AS_A, SAME_AS_B, Bisection, Trial
 from tests.bisect import simulated
 from tests.bisect.test_whole import git, tool
 
@@ -90,6 +93,27 @@ def test_a_bad_commit_that_shows_at_times_is_seldom_mistaken(how: dict[str, floa
     assert all(b.confidence <= 0.99 for b, _ in found)
 
 
+def test_a_commit_that_is_found_was_seen_to_differ_itself() -> None:
+    rng, varied = random.Random(6), 0
+    for _ in range(40):
+        found, _ = simulated.search(16, rng, shows=0.4)
+        own = [t.bad for t in found.trials if t.candidate.startswith(f"commit {found.culprit.commit} ")]
+        assert found.outcome != "found" or any(own)
+        if found.outcome == "found" and not all(own):
+            varied += 1
+            assert found.proof[1].endswith("# differs from A at times")
+    assert varied > 10
+
+
+@pytest.mark.parametrize(("how", "most"), [({}, 12), ({"shows": 0.5}, 72), ({"shows": 0.8, "odd": 0.1}, 72)], ids=str)
+def test_the_first_bad_release_is_seldom_mistaken_where_trials_vary(how: dict[str, float], most: int) -> None:
+    rng = random.Random(8)
+    said = [simulated.first_bad(rng, **how) for _ in range(60)]
+    named = [right for version, _, right, _ in said if version]
+    assert len(named) >= 50 and named.count(False) <= 5
+    assert all(n <= most for *_, n in said) and all(sure >= 0.8 for version, sure, *_ in said if version)
+
+
 @pytest.mark.parametrize("how", [{}, {"like_b": 0.0}], ids=str)
 @pytest.mark.parametrize("n", [1, 2, 11, 16, 24, 64])
 def test_trials_stay_few_where_nothing_contradicts(n: int, how: dict[str, float]) -> None:
@@ -136,6 +160,36 @@ def test_a_probe_that_shows_the_bad_only_at_times_is_no_steady_one(tmp_path: Pat
     assert any("rests on probabilities" in note for note in found["notes"])
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "commit", "note"),
+    [
+        ("..ooooooo..bbbbb", "12", "number 3) differs as well, but commit 10"),
+        ("..ooooooooobbbbb", "3", "from commit 12 (number 12) on the program differs otherwise once more"),
+        ("..oooo.ooo..bbbb", "13", "is equal to the good end again"),
+        ("..bbbbbbbbbbbbbb", "3", ""),
+    ],
+)
+def test_a_commit_that_differs_otherwise_than_the_bad_end_is_followed_to_there(verdicts: str, commit: str, note: str) -> None:
+    found = simulated.told(verdicts)
+    assert (found.outcome, found.culprit.commit) == ("found", commit)
+    assert note in " ".join(found.notes) and bool(note) == bool(found.notes)
+    assert found.confidence > 0.95 and "at times" not in found.proof[1]
+
+
+def test_a_difference_that_was_taken_back_is_no_noise(tmp_path: Path) -> None:
+    repo = numbered(tmp_path, 13)
+    probe = tmp_path / "probe.sh"
+    probe.write_text("#!/bin/sh\nn=$(cat n)\n[ $n -ge 9 ] || [ $n = 3 ] && exit 1\nexit 0\n")
+    probe.chmod(0o755)
+    words = ["bisect", "--good", "main~12", "--bad", "main", "--probe", str(probe), "--jobs", "3", "--json", "-"]
+    done = tool(*words, cwd=repo, sessions=tmp_path / "s")
+    found = json.loads(done.stdout)
+    assert (found["outcome"], found["culprit"]["subject"]) == ("found", "commit 9"), done.stderr
+    assert any(t["candidate"].endswith("(commit 3)") for t in found["trials"]), "otherwise nothing crosses here"
+    assert any("is equal to the good end again" in n for n in found["notes"])
+    assert not any("probabilities" in n for n in found["notes"]) and "at times" not in found["proof"][1]
+
+
 def test_a_probe_that_takes_the_bad_end_for_good_at_first_is_asked_again(tmp_path: Path) -> None:
     repo = numbered(tmp_path, 6)
     turns, probe = tmp_path / "turns", tmp_path / "probe.sh"
@@ -149,7 +203,7 @@ def test_a_probe_that_takes_the_bad_end_for_good_at_first_is_asked_again(tmp_pat
     assert any("rests on probabilities" in note for note in found["notes"])
     probe.write_text("#!/bin/sh\nexit 0\n")
     found = json.loads(tool(*words, cwd=repo, sessions=tmp_path / "t").stdout)
-    assert found["outcome"] == "ends-do-not-reproduce" and "is good, in 5 trials" in found["reason"]
+    assert found["outcome"] == "ends-do-not-reproduce" and "is good, in 20 trials" in found["reason"]
 
 
 def test_one_of_ten_variables_is_found_though_b_shows_it_only_at_times(tmp_path: Path) -> None:
@@ -170,9 +224,77 @@ def test_one_of_ten_variables_is_found_though_b_shows_it_only_at_times(tmp_path:
     assert found["trials"][1]["verdict"] == "same-as-b" and 0.9 <= found["confidence"] <= 0.99
 
 
-def test_a_second_thing_that_varies_behind_the_first_takes_more_equal_runs() -> None:
+def test_equal_runs_that_settle_it_follow_from_how_often_runs_differed() -> None:
     first, later = (Divergence("data", 0, 0, phase, "", tensor="input.0") for phase in ("forward", "optimizer"))
-    same, other = (Trial(n, "", SAME_AS_B, 1.0, first=d) for n, d in enumerate((first, later)))
-    assert enough(1.0, first, [same, same]) == (1.0, 3)
-    assert enough(1.0, first, [same, other]) == (0.5, 8)
-    assert enough(0.2, first, [other])[0] == 0.2
+
+    def trials(*said: str) -> list[Trial]:
+        """``A:b.b``: runs of a set, the first one and then those that differed (b: there, l: later) and were equal (.)"""
+        return [
+            Trial(0, name, SAME_AS_A if x in "=." else SAME_AS_B, 1.0, first={"b": first, "l": later}.get(x))
+            for name, _, runs in (s.partition(":") for s in said) for x in "=" + runs
+        ]  # fmt: skip
+
+    assert seen(trials("plain:b", "A:b", "B:..", "C:.b")) == (3, 1)
+    assert enough(first, trials("plain:b")) == 4  # one pair may differ by chance
+    assert enough(first, trials("plain:b", "A:b")) == 3
+    assert enough(first, trials("plain:...b")) == 13
+    assert enough(first, trials("plain:b", "A:b", "B:b", "C:l")) == 8  # a second thing behind the first shows perhaps more seldom
+
+
+def test_the_chance_that_a_command_that_varies_seems_to_repeat_is_what_drawn_commands_show() -> None:
+    rng, most = random.Random(4), 6
+    held = {True: [0, 0], False: [0, 0]}
+    for _ in range(40_000):
+        share = 1.0 if rng.random() < 0.7 else rng.random()
+        before = [rng.random() < share for _ in range(3)]
+        if any(before):
+            counts = held[all(before)]
+            counts[0] += 1
+            counts[1] += not any(rng.random() < share for _ in range(most))
+    assert held[True][1] / held[True][0] == pytest.approx(by_chance(3, 0, most), abs=0.002)
+    assert held[False][1] / held[False][0] < by_chance(1, 2, most)
+    assert by_chance(1, 0, 0) == 1.0
+
+
+@pytest.mark.parametrize(("seconds", "odd", "runs"), [(1.0, 99, 20), (1.0, 14, 15), (100.0, 99, 5)])
+def test_a_command_that_seldom_differs_is_run_more_often_before_it_counts_as_repeating(seconds: float, odd: int, runs: int) -> None:
+    lab = simulated.Repeated(odd, seconds)
+    found = as_it_is(lab, Command(["python"], ".", {}))  # type: ignore[arg-type]
+    assert (len(found.trials), found.differing is not None) == (runs, odd < 99)
+    if odd == 99:
+        said = minimize(simulated.Repeated(odd, seconds), Command(["python"], ".", {}))  # type: ignore[arg-type]
+        assert said.outcome == "not-found" and f"{runs} runs were equal" in said.reason
+        assert f"less than {15 if runs == 20 else 53}% of the runs" in said.notes[0]
+
+
+@pytest.mark.parametrize("refused", ["deterministic_algorithms", "compile"])
+def test_a_setting_under_which_the_program_does_not_run_is_left_out_alone(refused: str) -> None:
+    names, asked = [s.name for s in CATALOGUE], list[frozenset[str]]()
+
+    def under(chosen: frozenset[str]) -> bool | None:
+        asked.append(chosen)
+        return None if refused in chosen else "intra_op_threads" in chosen
+
+    assert _whole(under, names, lambda: "put_ does not have a deterministic implementation") == (True, [refused])
+    assert len(asked) == 2 or refused != "deterministic_algorithms"
+    assert _whole(lambda chosen: None, names, lambda: "")[0] is None
+
+
+def test_what_a_set_could_not_do_without_for_want_of_a_trial_is_left_out() -> None:
+    tried: dict[frozenset[str], int] = {}
+
+    def under(chosen: frozenset[str]) -> bool | None:
+        tried[chosen] = tried.get(chosen, 0) + 1
+        return None if len(chosen) in (2, 3) and "c" not in chosen else {"a", "b"} <= chosen
+
+    kept = solve(["a", "b", "c", "d", "e"], None, under).items
+    assert "c" in kept, "otherwise nothing is to be left out"
+    assert thinned(kept, lambda chosen: {"a", "b"} <= chosen) == ("a", "b")
+
+
+def test_a_bad_end_that_shows_in_three_of_ten_runs_is_seldom_taken_for_a_good_one() -> None:
+    rng = random.Random(9)
+    commits = [simulated.search(8, rng, shows=0.3)[0].outcome for _ in range(50)]
+    sets = [simulated.smallest(6, 1, rng, shows=0.3)[0].outcome for _ in range(50)]
+    for said in (commits, sets):
+        assert said.count("ends-do-not-reproduce") <= 5, said

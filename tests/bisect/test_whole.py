@@ -223,6 +223,11 @@ def test_a_commit_outside_of_the_path_asked_for_is_not_blamed_on_one_inside(tmp_
         (["--good", "numpy>=1", "--bad", "numpy==2", "--axis", "packages", "--", "python", "train.py"], "is no pin"),
         (["--axis", "settings", "--probe", "true", "--", "python", "train.py"], "which a probe cannot"),
         (["--resume", "--good", "good", "--bad", "main", "--", "python", "x.py"], "no session"),
+        (["--good", "good", "--bad", "main", "python", "x.py", "--lr", "1"], "--good good --bad main -- python x.py --lr 1"),
+        (["--good", "good", "--bad", "main", "--path", "nothing.py", "--", "python", "x.py"], "no commit between touches nothing.py"),
+        (["--good", "good", "--bad", "main", "--probe", "./nowhere.sh"], "could not be started"),
+        (["--resume"], "needs the words of the search"),
+        (["--axis", "settings", "python", "x.py"], "--axis settings -- python x.py"),
         (["--good", "--output=/tmp/x", "--bad", "main", "--", "python", "x.py"], ""),
     ],
 )
@@ -231,6 +236,40 @@ def test_bad_questions(project: Path, tmp_path: Path, words: list[str], part: st
     assert done.returncode == 2
     assert part in done.stderr
     assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir()), "there is nothing to resume"
+
+
+def test_a_path_is_meant_from_where_the_search_is_started(tmp_path: Path) -> None:
+    repo = tmp_path / "repo"
+    (repo / "sub").mkdir(parents=True)
+    git(repo, "init", "-q", "-b", "main")
+    for n, place in enumerate(["sub/v", "v", "sub/v", "v"]):
+        (repo / place).write_text(str(n))
+        git(repo, "add", "-A")
+        git(repo, "commit", "-q", "-m", f"{n}")
+    words = ["bisect", "--good", "main~3", "--bad", "main", "--path", "v", "--probe", "grep -q 0 v", "--json", "-"]
+    found = json.loads(tool(*words, cwd=repo / "sub", sessions=tmp_path / "s").stdout)
+    assert found["culprit"]["subject"] == "2" and found["bound"].startswith("log2(2)"), found
+
+
+def test_a_command_that_fails_at_both_ends_is_said_to(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "-b", "main")
+    for n in (1, 2):
+        (tmp_path / "train.py").write_text(f"import torch\ntorch.nn.ReLU()(torch.full((2,), {n}.0))\nraise SystemExit(3)\n")
+        git(tmp_path, "add", "train.py")
+        git(tmp_path, "commit", "-q", "-m", f"{n}")
+    words = ["bisect", "--good", "main~1", "--bad", "main", "--headless", "--", "python", "train.py"]
+    done = tool(*words, cwd=tmp_path, sessions=tmp_path / "s")
+    assert done.returncode == 0 and "the good command itself ends with exit code 3" in done.stdout, done.stdout
+
+
+def test_where_no_setting_helps_the_next_step_is_named_and_works(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("import os, torch\ntorch.nn.ReLU()(torch.tensor(list(os.urandom(8))).float())\n")
+    words = ["bisect", "--axis", "settings", "--json", "-", "--", "python", "train.py"]
+    found = json.loads(tool(*words, cwd=tmp_path, sessions=tmp_path / "s").stdout)
+    assert found["outcome"] == "not-found" and found["trial_count"] == 4
+    step = found["notes"][0].partition(": reprodebug ")[2].split()
+    assert step[0] == "compare" and tool(*step, cwd=tmp_path, sessions=tmp_path / "s").returncode == 1
 
 
 MIXED = """\
@@ -329,6 +368,10 @@ def test_check_says_whether_a_command_repeats(tmp_path: Path) -> None:
     kept = re.search(r"the runs are kept in (\S+)", done.stderr)
     assert kept and os.path.isfile(os.path.join(kept[1], "run-2", "run.json"))
     shutil.rmtree(kept[1])
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "x").touch()
+    done = tool("check", "--keep", "kept", "--", "python", "train.py", cwd=tmp_path, sessions=tmp_path / "s")
+    assert done.returncode == 2 and "choose a new directory for --keep" in done.stderr
     program.write_text("raise SystemExit(4)\n")
     assert tool("check", "--", "python", "train.py", cwd=tmp_path, sessions=tmp_path / "s").returncode == 3
 

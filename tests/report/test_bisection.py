@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reprodebug.model.experiment import FOUND, Bisection, Culprit
+from reprodebug.model.experiment import FOUND, NOT_FOUND, Bisection, Culprit
 from reprodebug.report import bisection
 
 
@@ -13,3 +13,9 @@ def test_commits_of_which_one_is_guilty_are_told_by_their_subjects() -> None:
     assert f"candidate {'a' * 40}  Another seed" in text and "Another seed" in markdown
     assert "\x1b" not in text + markdown
     assert "changed and not committed: data/rows.csv" in text and "- `data/rows.csv`" in markdown
+
+
+def test_only_an_answer_has_a_confidence() -> None:
+    said = bisection.to_markdown(Bisection(NOT_FOUND, "settings", "no setting helps", bound="log2 of 16"))
+    assert "Confidence" not in said and "\n0 trials, 0 s.\n" in said
+    assert "Confidence 0.90" in bisection.to_markdown(Bisection(FOUND, "commits", "", confidence=0.9, bound="log2(4)"))

@@ -98,6 +98,21 @@ class GraphSearch:
         """Both are bad, or neither is: known without a trial. ``other`` may be the good end."""
         self.alike.append((candidate, other))
 
+    def crossed(self) -> list[tuple[str, str]]:
+        """Bad candidates that have a good descendant, each with the nearest one; those whose own answers contradict are left out."""
+        steady = {c: said[0] for c, said in self.answers.items() if len(set(said)) == 1}
+        found = []
+        for bad in (c for c in self.order if steady.get(c)):
+            behind = [c for c in self.order if steady.get(c) is False and self._reach[self._position[c]] >> self._position[bad] & 1]
+            found += [(bad, behind[0])] if behind else []
+        return found
+
+    def set_aside(self, candidate: str) -> None:
+        """Forget what was said of a candidate, and of those that were known from it."""
+        self.answers.pop(candidate, None)
+        self.unlike.pop(candidate, None)
+        self.alike = [pair for pair in self.alike if candidate not in pair]
+
     def weights(self) -> list[float]:
         """Probability of each candidate, in ``order``, of being the first bad one; all 0 where the answers contradict."""
         import numpy as np

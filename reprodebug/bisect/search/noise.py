@@ -7,12 +7,15 @@ test (1945): trials are added until the odds between "bad" and "good" reach the 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 _FLAKY, _UNSTEADY, _ODD = 0.1, 0.3, 0.03
 """probability that bad candidates show as good at times: before anything is known, and where the bad end was seen to vary;
 that good ones show otherwise at times"""
+_FEW, _MANY, _SHORT_S = 5, 20, 180.0
+"""equal trials that are made in any case, and at most, as long as all take less than that together"""
 _SHOWN = (2.0, 0.1, 0.7)
 """Dirichlet prior of a good candidate that varies: like A, like B, like neither"""
 
@@ -49,6 +52,33 @@ def runs_needed(share: float, confidence: float = 0.99, most: int = 12) -> int:
     if share <= 0:
         return most
     return max(1, min(most, math.ceil(math.log(1 - confidence) / math.log(1 - share))))
+
+
+def patient(seconds: Sequence[float]) -> bool:
+    """Whether trials that took so long and all were equal are worth another one, as what is looked for may show at times only: a few
+    are in any case, more where they are short."""
+    return len(seconds) < _FEW or (len(seconds) < _MANY and sum(seconds) < _SHORT_S)
+
+
+def unseen(trials: int) -> str:
+    """What so many equal trials may have missed, in words: the share of trials in which it would have shown with 95 %."""
+    return f"what shows in less than {1 - 0.05 ** (1 / trials):.0%} of the runs may have been missed"
+
+
+def by_chance(differing: int, equal: int, further: int) -> float:
+    """Probability that ``further`` more runs of a command that varies are all equal to another one of it, where of its runs so far,
+    each held against another one, these differed and these were equal: it shows either always, or in an unknown share (uniform)."""
+
+    def at_times(equal: int) -> float:
+        return _UNSTEADY * math.exp(math.lgamma(equal + 1) + math.lgamma(differing + 1) - math.lgamma(equal + differing + 2))
+
+    always = 0.0 if equal else 1 - _UNSTEADY
+    return (at_times(equal + further) + (0.0 if further else always)) / (at_times(equal) + always)
+
+
+def equal_runs(differing: int, equal: int, confidence: float, most: int = 12) -> int:
+    """Further equal runs after which ``by_chance`` leaves no more than the confidence asked for; ``most`` where more would be needed."""
+    return next((n for n in range(1, most) if by_chance(differing, equal, n) <= 1 - confidence), most)
 
 
 @dataclass(frozen=True, slots=True)
