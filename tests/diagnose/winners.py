@@ -73,6 +73,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "own-80-experiment": ("computed name", ("hash order", "variables", "folder of the run")),
     "own-81-hops": ("leftover file", ("file content", "hash order", "clock or process id")),
     "own-82-microphone": ("memory that threads share", ("order of arrival", "nondeterministic kernel", "clock or process id")),
+    "own-83-later-part": ("resume without random state", ("leftover file", "other checkpoint", "missing or other seed")),
     "own-84-freeze-glob": ("parameters that one run trains", ("changed code", "options", "optimizer settings")),
     "own-85-node-profile": ("variables", ("files of one run", "hash order", "options")),
     "own-86-plateau": ("optimizer settings", ("changed code", "end of the training", "nondeterministic kernel")),
