@@ -7,6 +7,7 @@ import math
 from reprodebug._base.text import plural
 from reprodebug.compare.importance import NO_EFFECT
 from reprodebug.compare.sources import ONE_SIDED
+from reprodebug.diagnose.scene import RANDOM_MODULES, STATISTICS
 from reprodebug.model.comparison import Comparison, Level
 
 _GIVEN = ("code", "config", "container", "environment")
@@ -64,9 +65,12 @@ def _inference(c: Comparison) -> Level:
     broken = [x for x in forward if x.role == "source"]
     if broken:
         d = broken[0].first
-        return Level(
-            "inference", "fails", f"{d.module or d.module_type} gives another {d.tensor} from equal inputs and parameters at step {d.step}"
-        )
+        what = f"{d.module or d.module_type} gives another {d.tensor} from equal inputs and parameters at step {d.step}"
+        if RANDOM_MODULES.search(d.module_type):
+            what += ", by other random numbers"
+        elif STATISTICS.search(d.module_type):
+            what += "; in evaluation mode it depends on its running statistics too"
+        return Level("inference", "fails", what)
     if c.coverage.share < 0.9 or any(x.role == "unexplained" for x in forward):
         return Level("inference", "unknown", f"{c.coverage.share:.0%} of the model was observed")
     if c.first is not None and c.first.step == 0 and c.first.kind in ("parameter", "data") and c.first.phase != "optimizer":

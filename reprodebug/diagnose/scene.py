@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 CHECKPOINT = re.compile(r"\.(pt|pth|ckpt|bin|safetensors|pkl|npz|h5|tar|model|state)$")
 RANDOM_MODULES = re.compile(r"Dropout|DropPath|StochasticDepth|RReLU|GaussianNoise|Gumbel|Noise|Bernoulli", re.I)
+STATISTICS = re.compile(r"(Lazy|Sync)?(Batch|Instance)Norm(\dd)?$")
+"""types of modules that gather statistics of the batches they are given"""
 LIBRARY_THREAD = re.compile(r"(tqdm|torch|multiprocessing\.queues|tensorboard|wandb|mlflow|threading\._?Timer|_pytest)")
 """what a thread runs that a library started beside the program's own"""
 _GAP_RECORDS = 200_000

@@ -11,7 +11,7 @@ from reprodebug.compare.importance import MOVED
 from reprodebug.diagnose.hints import Hint
 from reprodebug.diagnose.rule import Draft, leading, listed, named, rule, said
 from reprodebug.diagnose.rules.random_state import drawn_from, restored
-from reprodebug.diagnose.scene import CHECKPOINT, Scene
+from reprodebug.diagnose.scene import CHECKPOINT, STATISTICS, Scene
 from reprodebug.diagnose.triggers import best, resuming
 from reprodebug.model.comparison import Difference
 from reprodebug.model.events import Flag, Kind
@@ -210,13 +210,10 @@ def _changed_by_looking(s: Scene, trigger: list[Difference], kept: list[Hint]) -
     )
 
 
-_STATISTICS = re.compile(r"(Lazy|Sync)?(Batch|Instance)Norm(\dd)?$")
-
-
 @rule("running statistics")
 def statistics(s: Scene) -> Iterator[Draft]:
     """A normalisation in evaluation mode differs from equal inputs: what it has gathered of earlier calls differs."""
-    if s.stage != "forward" or not _STATISTICS.search(s.first.module_type) or any(s.flag(Flag.TRAINING)) or not s.inputs_equal:
+    if s.stage != "forward" or not STATISTICS.search(s.first.module_type) or any(s.flag(Flag.TRAINING)) or not s.inputs_equal:
         return
     calls = [_trained_calls(s, n) for n in (0, 1)]
     if bool(calls[0]) == bool(calls[1]):

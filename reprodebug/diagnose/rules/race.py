@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from reprodebug.diagnose.hints import Hint
 from reprodebug.diagnose.rule import Draft, listed, rule, said
-from reprodebug.diagnose.rules.random_state import drawn_from, other_seed, side_by_side
+from reprodebug.diagnose.rules.random_state import drawn_from, side_by_side
+from reprodebug.diagnose.rules.seeds import other_seed
 from reprodebug.diagnose.samples import chosen_otherwise
 from reprodebug.diagnose.scene import Scene
 
