@@ -120,12 +120,12 @@ def resumed(a: Trace, b: Trace, given: Iterable[Difference]) -> tuple[Trace, Tra
     return None
 
 
-def goes_on(a: list[Trace], b: list[Trace]) -> str:
-    """Which run goes on where the other stood after some steps, in words; '' where neither does."""
+def goes_on(a: list[Trace], b: list[Trace]) -> tuple[str, int]:
+    """Which run goes on where the other stood, in words, and after how many steps; '' and 0 where neither does."""
     for side, other, traces in (("A", "B", a), ("B", "A", b)):
         if steps := next((t.began for t in traces if isinstance(t, _Chain) and t.began), 0):
-            return f"{side} begins with the weights that {other} had after {plural(steps, 'step')}"
-    return ""
+            return f"{side} begins with the weights that {other} had after {plural(steps, 'step')}", steps
+    return "", 0
 
 
 def went_on(a: Trace, b: Trace) -> int:

@@ -151,8 +151,9 @@ def examine(a: StoredRun, b: StoredRun, tolerance: Tolerance | None = None) -> E
     ]
     smallest = places.smallest(layers) if first else None
     verdict, reason = _verdict(a, b, pairs, first, layers, counts, coverage, tolerance, gaps)
-    if on := restarts.goes_on([p.a for p in pairs], [p.b for p in pairs]):
-        reason += f"; {on}, and the two are compared from there on"
+    on, step = restarts.goes_on([p.a for p in pairs], [p.b for p in pairs])
+    if step:
+        reason += f"; {on}, and the two are compared from there on, its step 0 as the other's step {step}"
     unmatched = _unmatched(a, b, shared, parts)
     if verdict == "identical" and unmatched:
         reason += f"; not compared: {', '.join(u.what for u in unmatched[:3])}{' and others' if len(unmatched) > 3 else ''}"

@@ -286,7 +286,8 @@ class Scene:
     @cached_property
     def cut(self) -> str:
         """Which run did in several processes what the other did in one, in words; empty where neither did."""
-        if on := restarts.goes_on([self.pair.a], [self.pair.b]):
+        on, step = restarts.goes_on([self.pair.a], [self.pair.b])
+        if step:
             return on
         found = [(side, n) for side, t in (("A", self.pair.a), ("B", self.pair.b)) if (n := restarts.parts(t)) > 1]
         return f"{found[0][0]} trains in {found[0][1]} processes, one after the other" if found else ""

@@ -64,7 +64,8 @@ def zoom(request: Request, *, say: Callable[[str], None] = lambda text: None) ->
     if c.first is None or examined.pair is None:
         return Zoom(model.NOT_FOUND, "", f"the two recordings do not part: {c.reason}", None, paths=paths,
                     remedy="there is nothing to zoom into")  # fmt: skip
-    if on := restarts.goes_on([examined.pair.a], [examined.pair.b]):
+    on, step = restarts.goes_on([examined.pair.a], [examined.pair.b])
+    if step:
         return Zoom(model.NOT_FOUND, "", f"{on}, and zoom follows two runs from their beginning", c.first, paths=paths,
                     remedy="record the other one from the same checkpoint too")  # fmt: skip
     for name, trace in (("A", examined.pair.a), ("B", examined.pair.b)):
