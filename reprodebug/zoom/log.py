@@ -201,7 +201,18 @@ def _read(path: str) -> Log:
                     log.complete = True
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
         pass
+    mark_fresh(log.ops)
     return log
+
+
+def mark_fresh(ops: list[Op]) -> None:
+    """A tensor that is laid over memory to which nothing was written yet, as ``copy.deepcopy`` lays it: what is done next with that memory
+    overwrites it, so that what lay there before is no value."""
+    overwritten: dict[int, bool] = {}
+    for op in reversed(ops):
+        if op.name == "aten.set_.source_Storage":
+            op.undefined = op.undefined or any(overwritten.get(v.storage, False) for v in op.outputs)
+        overwritten.update((v.storage, v.overwritten) for v in op.inputs if v.storage >= 0)
 
 
 def _value(row: list[Any]) -> Value:

@@ -1,6 +1,7 @@
 """The brute-force oracle: a plain dispatch trace of a whole program, that shares no code with the package.
 
     python oracle.py LOG script.py ARGUMENTS...
+    python oracle.py LOG -m MODULE ARGUMENTS...
 
 Runs the script under one ``TorchDispatchMode`` from its first line to its last and writes a row for each ATen operation: name,
 source line, step, whether it ran in backward, in an optimizer or inside which module's forward, and hashes of all that it was
@@ -88,8 +89,8 @@ def trace(log: str, script: str) -> None:
             return result
 
     def before(module: Any, args: Any) -> None:
-        if not state["modules"]:
-            state["names"] = {id(m): n for n, m in module.named_modules()}
+        if not state["modules"] and id(module) not in state["names"]:  # a part of a known model may be computed again by itself
+            state["names"].update((id(m), n) for n, m in module.named_modules())
         state["modules"].append(state["names"].get(id(module), "?"))
 
     def after(module: Any, args: Any, result: Any) -> None:
@@ -110,10 +111,14 @@ def trace(log: str, script: str) -> None:
     m.register_module_forward_hook(after)
     o.register_optimizer_step_pre_hook(stepping)
     o.register_optimizer_step_post_hook(stepped)
-    sys.argv = [script, *sys.argv[3:]]
-    sys.path[0] = os.path.dirname(os.path.abspath(script))
+    module = sys.argv[3] if script == "-m" else ""
+    sys.argv = sys.argv[3:] if module else [script, *sys.argv[3:]]
+    sys.path[0] = os.getcwd() if module else os.path.dirname(os.path.abspath(script))
     with Trace():
-        runpy.run_path(script, run_name="__main__")
+        if module:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(script, run_name="__main__")
     out.close()
 
 

@@ -15,7 +15,7 @@ from reprodebug.model.events import Flag, Kind, Phase
 from reprodebug.model.zoom import Operation
 from reprodebug.zoom import origin
 from reprodebug.zoom.drive import sentence
-from reprodebug.zoom.log import Log, Op, Value, read
+from reprodebug.zoom.log import Log, Op, Value, mark_fresh, read
 from reprodebug.zoom.rounding import terms
 from reprodebug.zoom.window import bounds
 from tests.compare.traces import event, run, trace
@@ -109,6 +109,39 @@ def test_a_view_of_memory_that_is_not_written_yet_is_no_value() -> None:
 
     found = origin.find(filled("g"), filled("h", "one"), whole=True)
     assert found.kind == "sequence" and found.a is None and found.b is not None and found.b.name == "aten.fill_"
+
+
+def test_memory_that_a_copy_is_laid_over_is_no_value_before_it_is_written() -> None:
+    """``copy.deepcopy`` of a tensor: what the memory held before differs at each launch, and is overwritten."""
+
+    def copied(garbage: str, noise: str) -> Log:
+        found = log(
+            ("aten.set_.source_Storage", "t.py:1", [], [value("self", 1, garbage)]),
+            ("aten.copy_.default", "t.py:1", [value("self", 1, "", overwritten=True), value("src", 0, "x")], [value("self", 1, "x")]),
+            ("aten.add.Tensor", "t.py:2", [value("self", 1, "x")], [value("out", 2, noise)]),
+            target=value("target", 2, noise),
+        )
+        mark_fresh(found.ops)
+        return found
+
+    found = origin.find(copied("g", "m"), copied("h", "n"), whole=True)
+    assert (found.kind, found.a and found.a.name) == ("operation", "aten.add.Tensor")
+    read_from_a_file = log(("aten.set_.source_Storage", "t.py:1", [], [value("self", 1, "y")]), target=value("target", 1, "y"))
+    mark_fresh(read_from_a_file.ops)
+    assert not read_from_a_file.ops[0].undefined
+
+
+def test_a_counter_that_began_again() -> None:
+    """Both runs have every value: the call of the same line, as often as in the other, is given another of them."""
+
+    def counted(*calls: tuple[int, int]) -> Log:
+        ops: list[tuple[Any, ...]] = [("aten.lift_fresh.default", "t.py:1", [], [value("out", k, "0")]) for k in (7, 8)]
+        ops += [("aten.add_.Tensor", "t.py:2", [value("self", k, str(v))], [value("self", k, str(v + 1))]) for k, v in calls]
+        return log(*ops, target=value("target", calls[-1][0], str(calls[-1][1] + 1)))
+
+    found = origin.find(counted((7, 0), (7, 1), (7, 2)), counted((7, 0), (7, 1), (8, 0)), whole=True)
+    assert (found.kind, found.a and found.a.n, found.b and found.b.n) == ("input", 4, 4)
+    assert "made by aten.add_.Tensor at t.py:2 in A, by aten.lift_fresh.default at t.py:1 in B" in found.what
 
 
 def test_memory_that_was_written_beside_torch() -> None:
