@@ -124,8 +124,13 @@ def goes_on(a: list[Trace], b: list[Trace]) -> tuple[str, int]:
     """Which run goes on where the other stood, in words, and after how many steps; '' and 0 where neither does."""
     for side, other, traces in (("A", "B", a), ("B", "A", b)):
         if steps := next((t.began for t in traces if isinstance(t, _Chain) and t.began), 0):
-            return f"{side} begins with the weights that {other} had after {plural(steps, 'step')}", steps
+            return begins_with(side, other, steps), steps
     return "", 0
+
+
+def begins_with(side: str, other: str, steps: int) -> str:
+    """What is known of a run that starts from another's weights, in words."""
+    return f"{side} begins with the weights that {other} had after {plural(steps, 'step')}"
 
 
 def went_on(a: Trace, b: Trace) -> int:

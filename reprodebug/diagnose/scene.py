@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from reprodebug._base.text import plural, visible
+from reprodebug._base.text import visible
 from reprodebug.compare import restarts
 from reprodebug.compare.before import inputs_of_call
 from reprodebug.compare.generators import Story, stories
@@ -298,7 +298,7 @@ class Scene:
         if self.stage == "init":
             for side, other, on, whole in (("B", "A", self.pair.b, self.pair.a), ("A", "B", self.pair.a, self.pair.b)):
                 if k := restarts.went_on(whole, on):
-                    return f"{side} begins with the weights that {other} had after {plural(k, 'step')}"
+                    return restarts.begins_with(side, other, k)
         return ""
 
     @cached_property

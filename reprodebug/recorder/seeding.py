@@ -58,11 +58,10 @@ class Seeding:
 
     def _python_object(self, args: Any, kwargs: Any) -> None:
         """A generator object of Python's that an installed package gives a seed, which may come from the clock."""
-        frame: Any = sys._getframe(1)
-        while frame is not None and (os.path.dirname(frame.f_code.co_filename) == _HERE or frame.f_globals.get("__name__") == "random"):
-            frame = frame.f_back
+        if self._left <= _MAX_ENTRIES // 2:
+            return
         seed = _seed(args[1:], kwargs, "a")
-        if self._left > _MAX_ENTRIES // 2 and seed != _SYSTEM and (by := _by(frame)) and (where := _where(_MAX_DEPTH)):
+        if seed != _SYSTEM and (by := _by(_outside(sys._getframe(1)))) and (where := _where(_MAX_DEPTH)):
             self._add({"generator": "python.Random", "seed": seed, "where": where} | by)
 
     def _entropy(self, args: Any, kwargs: Any) -> None:
@@ -70,7 +69,7 @@ class Seeding:
 
         ``RandomState`` asks for one even where it is given a seed, which it takes afterwards: its call is looked at."""
         frame = _outside(sys._getframe(1))
-        if frame is None:
+        if frame is None or self._left <= 0:
             return
         call = frame.f_code, frame.f_lasti
         seed = self._makers.get(call)
@@ -134,17 +133,21 @@ def _where(most: int = _MAX_FRAMES) -> str:
         file = code.co_filename
         if file.startswith("<frozen importlib"):
             return ""
-        if not _installed(file) and os.path.dirname(file) != _HERE and frame.f_globals.get("__name__") != "random":
+        if not _installed(file) and not _ours(frame):
             return f"{file}:{frame.f_lineno} {code.co_name}"
         frame = frame.f_back
     return ""
 
 
 def _outside(frame: Any) -> Any:
-    """The nearest frame that is not ours."""
-    while frame is not None and os.path.dirname(frame.f_code.co_filename) == _HERE:
+    """The nearest frame that is neither ours nor of Python's ``random``, through which its generators are made."""
+    while frame is not None and _ours(frame):
         frame = frame.f_back
     return frame
+
+
+def _ours(frame: Any) -> bool:
+    return bool(os.path.dirname(frame.f_code.co_filename) == _HERE or frame.f_globals.get("__name__") == "random")
 
 
 def _by(frame: Any) -> dict[str, str]:
