@@ -110,7 +110,7 @@ def resumed(a: Trace, b: Trace, given: Iterable[Difference]) -> tuple[Trace, Tra
         if not any(_TOLD.search(f"{d.key} {getattr(d, side.lower())}") for d in told):
             continue
         k = went_on(other, on)
-        if k > int(other.events["step"].max()):
+        if k and k >= _steps(other):
             raise NothingComparable(
                 f"{side} begins with the weights that the other run ended with: the two have no step in common",
                 hint="compare it with a run that does both parts, or with another one that goes on from there",
@@ -160,6 +160,11 @@ def _parameters(trace: Trace, phase: Phase) -> Iterator[tuple[tuple[str, str, st
     keys = [(root, module, name) for root, module, _, name in trace.sites]
     for site, step, lo, hi in zip(*(found[name].tolist() for name in ("site", "step", "lo", "hi")), strict=True):
         yield keys[site], step, (lo, hi)
+
+
+def _steps(trace: Trace) -> int:
+    """How many steps of training a trace holds; what was evaluated after the last is none."""
+    return 1 + max((step for _, step, _ in _parameters(trace, Phase.OPTIMIZER)), default=-1)
 
 
 def _cut(trace: Trace, step: int) -> int:

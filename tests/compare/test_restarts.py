@@ -10,10 +10,10 @@ import pytest
 
 from reprodebug._base.errors import NothingComparable
 from reprodebug.compare.runs import examine
-from reprodebug.model.events import Phase
+from reprodebug.model.events import Flag, Phase
 from reprodebug.model.run import Process
 from reprodebug.store.run import StoredRun
-from tests.compare.traces import run, trace, training
+from tests.compare.traces import event, run, trace, training
 
 
 def several(*parts: list[dict[str, Any]], scripts: tuple[str, ...] = (), starts: tuple[str, ...] = ()) -> StoredRun:
@@ -109,6 +109,8 @@ def test_a_run_that_was_not_told_to_go_on_has_come_apart_at_its_start() -> None:
         assert "begins with the weights" not in c.reason
 
 
-def test_two_parts_of_one_training_have_no_step_in_common() -> None:
+@pytest.mark.parametrize("evaluated", [False, True])
+def test_two_parts_of_one_training_have_no_step_in_common(evaluated: bool) -> None:
+    first = training(2) + ([event("a", 7, step=2, flags=Flag(0))] if evaluated else [])
     with pytest.raises(NothingComparable, match="B begins with the weights that the other run ended with"):
-        examine(run(trace(training(2))), part_two(training(4), 2, *RESUME))
+        examine(run(trace(first)), part_two(training(4), 2, *RESUME))
